@@ -1,0 +1,153 @@
+//! `[[overlay.agent]]`: agents' places in the overlay, ours among them if it is listed.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::ops::Range;
+
+use ipnet::Ipv4Net;
+use toml::Spanned;
+
+use super::claims::{Claims, Owner};
+use super::overlay::oui;
+use super::port::unique;
+use super::value;
+use crate::diagnostic::Findings;
+use crate::file;
+use crate::model::{OverlayAgent, OverlayNetwork};
+use crate::words::{nearest, short};
+
+/// A part of a network, whose it is, and where that is written (nowhere: an empty range).
+type Part = (Ipv4Net, String, Range<usize>);
+
+/// Agents with their index in the file.
+pub(super) type Agents = Vec<(usize, OverlayAgent)>;
+
+/// Our own record, if there is one, and the others', sorted.
+pub(super) fn agents(
+    file: &[Spanned<file::Agent>],
+    vtep: Ipv4Net,
+    networks: &[OverlayNetwork],
+    found: &mut Findings<'_>,
+) -> (Option<OverlayAgent>, Agents) {
+    let all: Agents =
+        file.iter().enumerate().filter_map(|(n, at)| Some((n, agent(at, vtep, networks, found)?))).collect();
+    let places = |n: usize| file.get(n).map(Spanned::get_ref);
+    unique("ip", all.iter().filter_map(|(n, agent)| Some((agent.ip, places(*n)?.ip.as_ref()?.span()))), found);
+    unique(
+        "vtep_ip",
+        all.iter().filter_map(|(n, agent)| Some((agent.vtep_ip, places(*n)?.vtep_ip.as_ref()?.span()))),
+        found,
+    );
+    let (mut own, mut others): (Agents, Agents) = all.into_iter().partition(|(_, agent)| agent.vtep_ip == vtep.addr());
+    others.sort_by(|(_, a), (_, b)| a.cmp(b));
+    (own.pop().map(|(_, agent)| agent), others)
+}
+
+fn agent(
+    at: &Spanned<file::Agent>,
+    vtep: Ipv4Net,
+    networks: &[OverlayNetwork],
+    found: &mut Findings<'_>,
+) -> Option<OverlayAgent> {
+    let (file, span) = (at.get_ref(), at.span());
+    let ip = value::required("[[overlay.agent]]", "ip", &file.ip, &span, "\"10.0.0.11\"", found)
+        .and_then(|ip| value::ipv4("ip", ip, found));
+    let given = value::required("[[overlay.agent]]", "vtep_ip", &file.vtep_ip, &span, "\"44.128.0.1\"", found);
+    let vtep_ip = given.and_then(|ip| value::ipv4("vtep_ip", ip, found));
+    if let (Some(at), Some(ip)) = (given, vtep_ip) {
+        in_vtep_subnet(ip, vtep, &at.span(), found);
+    }
+    let vtep_mac = file.vtep_mac.as_ref().map(|mac| value::mac("vtep_mac", mac, found));
+    let subnets = file.subnets.iter().filter_map(|(name, part)| subnet(name, part, networks, found)).collect();
+    let (ip, vtep_ip) = (ip?, vtep_ip?);
+    Some(OverlayAgent { ip, vtep_ip, vtep_mac: vtep_mac.unwrap_or_else(|| Some(oui(vtep_ip)))?, subnets })
+}
+
+fn in_vtep_subnet(ip: Ipv4Addr, vtep: Ipv4Net, at: &Range<usize>, found: &mut Findings<'_>) {
+    if !vtep.addr().is_unspecified() && !vtep.contains(&ip) {
+        found.error(
+            at,
+            format!("`vtep_ip` has {ip}, which is not in the VTEP subnet"),
+            format!("write an address in {}, or change `overlay.vtep`", vtep.trunc()),
+        );
+    }
+}
+
+fn subnet(
+    name: &Spanned<String>,
+    part: &Spanned<String>,
+    networks: &[OverlayNetwork],
+    found: &mut Findings<'_>,
+) -> Option<(String, Ipv4Net)> {
+    let part_net = value::prefix("subnets", part, found);
+    let Some(network) = networks.iter().find(|network| network.name == *name.get_ref()) else {
+        let remedy = match nearest(name.get_ref(), networks.iter().map(|network| network.name.as_str())) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "add an [[overlay.network]] of that name".to_owned(),
+        };
+        found.error(
+            &name.span(),
+            format!("`subnets` has \"{}\", and no [[overlay.network]] has that name", short(name.get_ref())),
+            remedy,
+        );
+        return None;
+    };
+    let part_net = part_net?;
+    if !network.subnet.contains(&part_net) && !network.subnet.addr().is_unspecified() {
+        found.error(
+            &part.span(),
+            format!("`subnets` has {part_net}, which is not in the network `{}`", network.name),
+            format!("write a part of {}", network.subnet),
+        );
+        return None;
+    }
+    Some((network.name.clone(), part_net))
+}
+
+/// Others' underlay addresses are theirs.
+pub(super) fn claim(file: &[Spanned<file::Agent>], agents: &Agents, claims: &mut Claims) {
+    for (n, agent) in agents {
+        if let Some(at) = file.get(*n).and_then(|at| at.get_ref().ip.as_ref()) {
+            claims.once(Owner::Agent, agent.ip, "overlay.agent.ip", &at.span());
+        }
+    }
+}
+
+/// Parts of one network must not overlap, ours included: prefixes are nested or apart, so in order of their first
+/// addresses each need only be compared with the one before.
+pub(super) fn apart(
+    file: &[Spanned<file::Agent>],
+    agents: &Agents,
+    networks: &[OverlayNetwork],
+    found: &mut Findings<'_>,
+) {
+    let mut parts: BTreeMap<&str, Vec<Part>> = BTreeMap::new();
+    for (n, agent) in agents {
+        for (network, part) in &agent.subnets {
+            let at =
+                file.get(*n).and_then(|at| at.get_ref().subnets.iter().find(|(name, _)| name.get_ref() == network));
+            let span = at.map(|(_, part)| part.span()).unwrap_or_default();
+            parts.entry(network).or_default().push((*part, format!("agent {}", agent.ip), span));
+        }
+    }
+    for network in networks {
+        let mut list = parts.remove(network.name.as_str()).unwrap_or_default();
+        list.extend(network.own.map(|own| (own, "this node".to_owned(), 0..0)));
+        list.sort_by_key(|(part, _, at)| (part.network(), part.prefix_len(), at.start));
+        report(&list, found);
+    }
+}
+
+fn report(sorted: &[Part], found: &mut Findings<'_>) {
+    let mut widest: Option<&Part> = None;
+    for next in sorted {
+        match widest {
+            Some(before) if before.0.contains(&next.0) => {
+                let (blamed, other) = if next.2.is_empty() { (before, next) } else { (next, before) };
+                let sentence = format!("`subnets` has {}, which overlaps {} of {}", blamed.0, other.0, other.1);
+                found.error(&blamed.2, sentence, "give each agent a part of its own");
+            }
+            _ => widest = Some(next),
+        }
+    }
+}

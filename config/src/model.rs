@@ -1,0 +1,718 @@
+//! What the configuration means: checked types that cannot hold a wrong value, and [`Desired`], the whole state that
+//! the packet path should have, from which tables are compiled.
+//!
+//! Everything here is plain data: no threads, sockets or clock. Addresses are host-order std types; ports and VNIs
+//! are host-order integers; MACs are in wire order. Durations are whole seconds where the name says so.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use ipnet::{IpNet, Ipv4Net};
+
+/// An Ethernet address, octets in wire order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    /// A multicast or broadcast address (lowest bit of the first octet, IEEE 802).
+    #[must_use]
+    pub fn is_group(self) -> bool {
+        self.0[0] & 1 == 1
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Mac {
+    type Err = NotAMac;
+
+    fn from_str(text: &str) -> Result<Self, NotAMac> {
+        let mut octets = [0; 6];
+        let mut parts = text.split(':');
+        for octet in &mut octets {
+            let part = parts.next().filter(|p| p.len() == 2).ok_or(NotAMac)?;
+            *octet = u8::from_str_radix(part, 16).map_err(|_| NotAMac)?;
+        }
+        parts.next().is_none().then_some(Self(octets)).ok_or(NotAMac)
+    }
+}
+
+/// The text is not six two-digit hexadecimal octets joined by colons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a MAC address (six octets like 02:00:00:00:00:01)")]
+pub struct NotAMac;
+
+/// A VXLAN network identifier, 24 bits (RFC 7348 section 5).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Vni(u32);
+
+impl Vni {
+    /// The one that DC/OS gives all its networks.
+    pub const DCOS: Self = Self(1024);
+
+    /// `None` above 24 bits.
+    #[must_use]
+    pub fn new(value: u32) -> Option<Self> {
+        (value < 1 << 24).then_some(Self(value))
+    }
+
+    /// The 24-bit value.
+    #[must_use]
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+/// A transport protocol that a service may have.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Protocol {
+    /// IP protocol 6.
+    Tcp,
+    /// IP protocol 17.
+    Udp,
+}
+
+impl Protocol {
+    /// The IP protocol number (IANA).
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// How a service's packets reach its backends. Only `Nat` exists in this release; the others are named by
+/// `design.md` section 4 and refused by `check` until they work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Mode {
+    /// Destination and source are rewritten; the reply comes back through us.
+    #[default]
+    Nat,
+}
+
+/// What a service is known by on the wire.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct VipKey {
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Virtual address.
+    pub ip: IpAddr,
+    /// Virtual port, never 0.
+    pub port: u16,
+}
+
+impl fmt::Display for VipKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", SocketAddr::new(self.ip, self.port), self.protocol)
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// What a checked TOML file means.
+
+/// A checked configuration. Only [`crate::parse`] and its kin build one from a file, so whoever
+/// holds it need not check again.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The packet ports, in file order. The host port is not among them.
+    pub ports: Vec<Port>,
+    /// Worker threads; one per configured queue.
+    pub workers: Workers,
+    /// Fixed neighbours (`[[neighbour]]`), for replay and tests.
+    pub neighbours: Vec<Neighbour>,
+    /// Fixed routes (`[[route]]`), likewise.
+    pub routes: Vec<Route>,
+    /// Marathons to follow.
+    pub marathons: Vec<Marathon>,
+    /// Ranges and defaults of VIPs.
+    pub vip: Vip,
+    /// Static services (`[[service]]`).
+    pub services: Vec<Service>,
+    /// Source addresses of `nat`.
+    pub snat: Snat,
+    /// Names.
+    pub dns: Dns,
+    /// The overlay, where one is configured.
+    pub overlay: Option<Overlay>,
+    /// Where the API listens.
+    pub api: Api,
+    /// Bounds of everything that grows.
+    pub limits: Limits,
+    /// Session time-outs.
+    pub timeouts: Timeouts,
+    /// The veth pair between Sluice and the node's own kernel; `None` with `[host] enabled = false`.
+    pub host: Option<Host>,
+}
+
+/// One `[[port]]`.
+#[derive(Clone, Debug)]
+pub struct Port {
+    /// Name used in routes, neighbours and counters.
+    pub name: String,
+    /// Kernel interface that carries it.
+    pub interface: String,
+    /// Receive queues, one worker each; the same number on every port.
+    pub queues: Vec<u32>,
+    /// AF_XDP mode.
+    pub mode: XdpMode,
+    /// MAC when it is not the interface's own (replay, tests).
+    pub mac: Option<Mac>,
+    /// Addresses with prefix when they are not the interface's own (replay, tests).
+    pub addresses: Vec<Ipv4Net>,
+    /// Which traffic is expected here.
+    pub role: Role,
+    /// Largest IP packet; `None` takes the interface's.
+    pub mtu: Option<u16>,
+    /// Whether Sluice answers ARP for VIPs and its other own addresses here (`arp = "answer" | "off"`).
+    pub arp: bool,
+}
+
+/// `mode` of a port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum XdpMode {
+    /// Zero copy where the driver can, else copy.
+    #[default]
+    Auto,
+    /// Zero copy or refuse.
+    ZeroCopy,
+    /// Native program, copied frames.
+    Copy,
+    /// Generic program, copied frames.
+    Skb,
+}
+
+/// `role` of a port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Role {
+    /// Clients only: VXLAN is refused here.
+    Client,
+    /// Agents only.
+    Underlay,
+    /// Both on one card.
+    #[default]
+    Both,
+}
+
+impl Role {
+    /// Whether VXLAN from agents may arrive here.
+    #[must_use]
+    pub fn is_underlay(self) -> bool {
+        !matches!(self, Self::Client)
+    }
+}
+
+/// `[workers]`.
+#[derive(Clone, Debug, Default)]
+pub struct Workers {
+    /// Core of each worker; empty leaves placement to the kernel.
+    pub cores: Vec<usize>,
+    /// What an idle worker does.
+    pub idle: Idle,
+}
+
+/// `idle` of `[workers]` (design.md section 2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Idle {
+    /// Poll for 50 us, then sleep until woken.
+    #[default]
+    Adaptive,
+    /// Never sleep: for dedicated cores.
+    Spin,
+}
+
+/// A neighbour: who has an address on a port.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Neighbour {
+    /// Address on link.
+    pub ip: IpAddr,
+    /// Its MAC.
+    pub mac: Mac,
+    /// Index into [`Config::ports`] and [`Local::ports`].
+    pub port: usize,
+}
+
+/// A route of the packet path.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Route {
+    /// Destination.
+    pub prefix: IpNet,
+    /// Gateway; `None` is on link.
+    pub via: Option<IpAddr>,
+    /// Index into [`Config::ports`] and [`Local::ports`].
+    pub port: usize,
+}
+
+/// One `[[marathon]]`.
+#[derive(Clone, Debug)]
+pub struct Marathon {
+    /// Base URLs, tried in turn.
+    pub urls: Vec<String>,
+    /// Framework name when `/v2/info` does not say; empty means `marathon`.
+    pub framework: String,
+    /// HTTP basic user, with `password_file`.
+    pub user: Option<String>,
+    /// File that holds the basic password.
+    pub password_file: Option<PathBuf>,
+    /// File that holds a token, sent as `Authorization: token=...`.
+    pub token_file: Option<PathBuf>,
+    /// Extra CA certificate (PEM) to trust for https.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Marathon {
+    /// The hosts of its URLs that are IPv4 addresses: no VIP may be one of them.
+    pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+        self.urls.iter().filter_map(|url| url_address(url))
+    }
+}
+
+/// The host of `http://HOST[:PORT][/PATH]`, where it is an IPv4 address.
+pub(crate) fn url_address(url: &str) -> Option<Ipv4Addr> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    authority.split(':').next()?.parse().ok()
+}
+
+/// `[vip]`.
+#[derive(Clone, Debug)]
+pub struct Vip {
+    /// First and last IPv4 address of named VIPs (DC/OS: 11.0.0.0 and 11.255.255.255).
+    pub named: RangeInclusive<Ipv4Addr>,
+    /// First and last IPv6 address of named VIPs.
+    pub named6: RangeInclusive<Ipv6Addr>,
+    /// Mode of services that name none.
+    pub mode: Mode,
+    /// What to do with equal claims.
+    pub sharing: Sharing,
+    /// File with the 16-octet hash key that all nodes share; `None` is a random key.
+    pub hash_key_file: Option<PathBuf>,
+}
+
+/// `sharing` of `[vip]`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Sharing {
+    /// Equal claims are merged, their backends united.
+    #[default]
+    Union,
+    /// The second claimant is refused.
+    Owner,
+}
+
+/// `[snat]`.
+#[derive(Clone, Debug)]
+pub struct Snat {
+    /// Source addresses towards underlay backends.
+    pub underlay: Vec<Ipv4Addr>,
+    /// Source addresses towards overlay backends, inside our own overlay subnet.
+    pub overlay: Vec<Ipv4Addr>,
+    /// Ports used on each address.
+    pub ports: RangeInclusive<u16>,
+}
+
+impl Snat {
+    /// Ports of a block, which one worker owns (design.md section 2).
+    pub const BLOCK: u16 = 64;
+
+    /// Whole blocks of ports: as many workers at most can begin flows.
+    #[must_use]
+    pub fn blocks(&self) -> usize {
+        let first = u32::from(*self.ports.start()).div_ceil(u32::from(Self::BLOCK));
+        let end = (u32::from(*self.ports.end()) + 1) / u32::from(Self::BLOCK);
+        end.saturating_sub(first) as usize
+    }
+
+    /// Ports of the worker that has the fewest: blocks are dealt to `workers` in turn by their number.
+    #[must_use]
+    pub fn ports_per_worker(&self, workers: usize) -> usize {
+        let mut each = vec![0usize; workers.max(1)];
+        for port in self.ports.clone() {
+            let worker = usize::from(port / Self::BLOCK) % each.len();
+            if let Some(owned) = each.get_mut(worker) {
+                *owned += 1;
+            }
+        }
+        each.into_iter().min().unwrap_or_default()
+    }
+}
+
+/// `[dns]` (facts/dcos.md A, B.6).
+#[derive(Clone, Debug)]
+pub struct Dns {
+    /// Addresses that the packet path answers on; empty switches DNS off.
+    pub addresses: Vec<Ipv4Addr>,
+    /// The Mesos domain, lower case, without dots at its ends.
+    pub domain: String,
+    /// TTL of records under `domain`, seconds.
+    pub ttl: u32,
+    /// TTL of the DC/OS zones, seconds.
+    pub dcos_ttl: u32,
+    /// SOA MINIMUM and the SOA's TTL in negative answers, seconds.
+    pub negative_ttl: u32,
+    /// SOA MNAME of `domain`.
+    pub soa_mname: String,
+    /// SOA RNAME of `domain`.
+    pub soa_rname: String,
+    /// SOA REFRESH, seconds.
+    pub soa_refresh: u32,
+    /// SOA RETRY, seconds.
+    pub soa_retry: u32,
+    /// SOA EXPIRE, seconds.
+    pub soa_expire: u32,
+    /// Largest UDP answer offered by EDNS, octets.
+    pub edns_max: u16,
+    /// Whether TC is set on answers that were cut.
+    pub truncate_bit: bool,
+    /// Whether RA is set in answers.
+    pub recurse: bool,
+    /// Where a task's address comes from, first that has one.
+    pub ip_sources: Vec<IpSource>,
+    /// Whether labels follow RFC 952 (24 characters, letters first) instead of RFC 1123.
+    pub enforce_rfc952: bool,
+}
+
+/// One of `dns.ip_sources`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IpSource {
+    /// The agent's address.
+    Host,
+    /// The task's own addresses.
+    NetInfo,
+    /// The Mesos containerizer's label (Mesos state only).
+    Mesos,
+    /// Docker's address (Mesos state only).
+    Docker,
+}
+
+/// `[overlay]`, our own place in it and what is known of the others without asking.
+#[derive(Clone, Debug)]
+pub struct Overlay {
+    /// The VNI that every network shares (DC/OS: 1024).
+    pub vni: Vni,
+    /// Outer UDP port (DC/OS: 64000).
+    pub udp_port: u16,
+    /// Our VTEP address and the VTEP subnet.
+    pub vtep: Ipv4Net,
+    /// Our VTEP's MAC.
+    pub vtep_mac: Mac,
+    /// Underlay address of our VTEP; `None` takes the first address of the first underlay port.
+    pub underlay: Option<Ipv4Addr>,
+    /// Largest inner packet; `None` is the underlay's MTU less 50.
+    pub mtu: Option<u16>,
+    /// Networks, by name in file order.
+    pub networks: Vec<OverlayNetwork>,
+    /// Agents given in the file.
+    pub agents: Vec<OverlayAgent>,
+}
+
+/// One `[[overlay.network]]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OverlayNetwork {
+    /// Name, as apps say it.
+    pub name: String,
+    /// All its container addresses.
+    pub subnet: Ipv4Net,
+    /// Prefix length of the part that each agent has.
+    pub prefix: u8,
+    /// Our own part (`own`), which holds the SNAT addresses and the host port's address.
+    pub own: Option<Ipv4Net>,
+    /// Whether groups are enforced.
+    pub isolation: Isolation,
+    /// Underlay prefixes that may reach grouped containers.
+    pub underlay_allow: Vec<Ipv4Net>,
+}
+
+/// `isolation` of a network.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Isolation {
+    /// Groups are enforced.
+    #[default]
+    Enforced,
+    /// Groups are ignored.
+    Open,
+}
+
+/// One agent's place in the overlay (`[[overlay.agent]]`, `/overlay-master/state`).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct OverlayAgent {
+    /// Its underlay address, the outer destination.
+    pub ip: Ipv4Addr,
+    /// Its VTEP address.
+    pub vtep_ip: Ipv4Addr,
+    /// Its VTEP's MAC, the inner destination.
+    pub vtep_mac: Mac,
+    /// Its container subnet in each network, by network name.
+    pub subnets: BTreeMap<String, Ipv4Net>,
+}
+
+/// `[api]`.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// TCP address of metrics and health; `None` with `listen = ""`.
+    pub listen: Option<SocketAddr>,
+    /// Unix socket that `sluice show` asks.
+    pub socket: PathBuf,
+}
+
+/// `[limits]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Sessions per worker.
+    pub sessions: usize,
+    /// Frames per worker.
+    pub frames: u32,
+    /// Entries of each AF_XDP ring, a power of two.
+    pub rings: u32,
+    /// Slots of each hand-over ring, a power of two.
+    pub handover: usize,
+    /// Services at once.
+    pub services: usize,
+    /// Backends at once.
+    pub backends: usize,
+}
+
+/// `[timeouts]`: how long an idle session is kept, whole seconds, at most [`Timeouts::MAX_SECONDS`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timeouts {
+    /// TCP before the handshake is complete.
+    pub tcp_half_open: u16,
+    /// TCP established.
+    pub tcp_established: u16,
+    /// TCP after a FIN or RST.
+    pub tcp_closing: u16,
+    /// UDP.
+    pub udp: u16,
+}
+
+impl Timeouts {
+    /// The session clock's half wrap (design.md section 2): nothing may be kept longer.
+    pub const MAX_SECONDS: u16 = 3600;
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { tcp_half_open: 10, tcp_established: 900, tcp_closing: 30, udp: 60 }
+    }
+}
+
+/// `[host]`: the host port's two ends (design.md section 2).
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// The kernel's end, which carries addresses and routes.
+    pub interface: String,
+    /// Sluice's end, polled by the workers.
+    pub peer: String,
+    /// The kernel end's overlay addresses, one in our own part of each network.
+    pub addresses: Vec<Ipv4Net>,
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// What the packet path should do: the input of `Tables::compile`.
+
+/// The whole state that the packet path should have: a pure function of configuration, sources and routes.
+#[derive(Clone, Debug, Default)]
+pub struct Desired {
+    /// Equal on every node with equal inputs.
+    pub shared: Shared,
+    /// This node's own.
+    pub local: Local,
+}
+
+/// What is equal on every node.
+#[derive(Clone, Debug, Default)]
+pub struct Shared {
+    /// Key of every hash whose result nodes must agree on.
+    pub hash_key: [u8; 16],
+    /// Services, sorted by key, no key twice.
+    pub services: Vec<Service>,
+    /// Authoritative zones.
+    pub zones: Vec<Zone>,
+    /// Overlay networks.
+    pub networks: Vec<OverlayNetwork>,
+    /// Remote VTEPs (never our own), sorted.
+    pub agents: Vec<OverlayAgent>,
+    /// Containers that have groups, sorted; absent means no group.
+    pub containers: Vec<Container>,
+}
+
+/// A load-balanced service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Service {
+    /// Protocol, address and port.
+    pub key: VipKey,
+    /// DNS name without the zone suffix (`minitwit.marathon`), for named VIPs.
+    pub name: Option<String>,
+    /// Framework that claims it; `None` for static services.
+    pub framework: Option<String>,
+    /// How packets reach backends.
+    pub mode: Mode,
+    /// Backends, sorted by address; draining ones have weight 0.
+    pub backends: Vec<Backend>,
+}
+
+/// A real server.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Backend {
+    /// Address and port that packets are sent to.
+    pub address: SocketAddr,
+    /// Overlay network that `address` lies in; `None` is the underlay.
+    pub network: Option<String>,
+    /// Share of new flows, 0 to 1000; 0 keeps old flows only.
+    pub weight: u16,
+    /// The agent that runs it.
+    pub agent: Option<IpAddr>,
+    /// Task id, for people.
+    pub task: Option<String>,
+    /// Isolation groups, sorted.
+    pub groups: Vec<String>,
+}
+
+/// An overlay container that has groups.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Container {
+    /// Its overlay address.
+    pub ip: Ipv4Addr,
+    /// Its network.
+    pub network: String,
+    /// Its groups, sorted, not empty.
+    pub groups: Vec<String>,
+}
+
+/// An authoritative zone. Names are lower case, absolute, without the final dot.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Zone {
+    /// Apex (`mesos`, `thisdcos.directory`).
+    pub apex: String,
+    /// SOA MNAME.
+    pub mname: String,
+    /// SOA RNAME.
+    pub rname: String,
+    /// SOA REFRESH, RETRY, EXPIRE and MINIMUM, seconds.
+    pub timers: [u32; 4],
+    /// TTL of the SOA in positive answers, seconds (negative ones use MINIMUM).
+    pub soa_ttl: u32,
+    /// NS target and its TTL.
+    pub ns: String,
+    /// TTL of NS, seconds.
+    pub ns_ttl: u32,
+    /// Records, sorted.
+    pub records: Vec<Record>,
+}
+
+/// A record of a zone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Record {
+    /// Owner, lower case, absolute, without the final dot.
+    pub name: String,
+    /// Seconds.
+    pub ttl: u32,
+    /// Type and value.
+    pub data: RecordData,
+}
+
+/// Type and value of a record.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum RecordData {
+    /// RFC 1035 A.
+    A(Ipv4Addr),
+    /// RFC 3596 AAAA.
+    Aaaa(Ipv6Addr),
+}
+
+/// What is this node's own.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Local {
+    /// Number of workers.
+    pub workers: usize,
+    /// Packet ports, in [`Config::ports`] order; the host port, if there is one, comes last.
+    pub ports: Vec<LocalPort>,
+    /// Index of the host port in `ports`.
+    pub host_port: Option<usize>,
+    /// MAC of the host port's far end, the kernel's.
+    pub host_mac: Option<Mac>,
+    /// Next hops whose MAC is known.
+    pub neighbours: Vec<Neighbour>,
+    /// Routes, connected ones included.
+    pub routes: Vec<Route>,
+    /// Source addresses towards underlay backends.
+    pub snat_underlay: Vec<Ipv4Addr>,
+    /// Source addresses towards overlay backends.
+    pub snat_overlay: Vec<Ipv4Addr>,
+    /// First and last SNAT port.
+    pub snat_ports: (u16, u16),
+    /// Our VTEP.
+    pub vtep: Option<OwnVtep>,
+    /// Addresses that DNS is answered on.
+    pub dns_addresses: Vec<Ipv4Addr>,
+    /// Serial of every SOA.
+    pub soa_serial: u32,
+    /// Largest UDP answer offered by EDNS, octets.
+    pub edns_max: u16,
+    /// Whether TC is set on answers that were cut.
+    pub truncate_bit: bool,
+    /// Whether RA is set in answers.
+    pub recursion_available: bool,
+    /// Session time-outs.
+    pub timeouts: Timeouts,
+}
+
+/// A packet port as the tables know it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LocalPort {
+    /// Name.
+    pub name: String,
+    /// Our MAC on it.
+    pub mac: Mac,
+    /// The node's own addresses on it.
+    pub addresses: Vec<Ipv4Net>,
+    /// Largest IP packet.
+    pub mtu: u16,
+    /// Which traffic is expected.
+    pub role: Role,
+    /// Whether ARP is answered here.
+    pub arp: bool,
+}
+
+/// Our own VTEP.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OwnVtep {
+    /// Outer address.
+    pub underlay: Ipv4Addr,
+    /// VTEP address and subnet.
+    pub vtep: Ipv4Net,
+    /// Inner MAC.
+    pub mac: Mac,
+    /// VNI.
+    pub vni: Vni,
+    /// Outer UDP destination port.
+    pub udp_port: u16,
+    /// Largest inner packet.
+    pub mtu: u16,
+    /// The kernel's addresses in the overlay (on the host port): packets to them go to the host.
+    pub host_addresses: Vec<Ipv4Addr>,
+}

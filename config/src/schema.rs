@@ -1,0 +1,470 @@
+//! Every section and key of the file: type, default and meaning. `README.md` prints these tables and `file.rs` holds
+//! the same keys; tests compare all three, and compare the defaults with what an empty file means.
+
+/// A table of the file, or each of an array of tables.
+#[derive(Debug)]
+pub struct Section {
+    /// Dotted path: `overlay.network`.
+    pub path: &'static str,
+    /// Whether it may be repeated, as `[[path]]` (or as an array of inline tables).
+    pub many: bool,
+    /// What it is for.
+    pub meaning: &'static str,
+    /// Its keys.
+    pub keys: &'static [Key],
+}
+
+/// A key of a section.
+#[derive(Debug)]
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// What holds when it is absent.
+    pub default: Absent,
+    /// What it means, with units.
+    pub meaning: &'static str,
+    /// `false` while only the default is accepted.
+    pub works: bool,
+}
+
+/// The type of a value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A string.
+    Text,
+    /// An integer.
+    Integer,
+    /// `true` or `false`.
+    Boolean,
+    /// An array of strings.
+    Texts,
+    /// An array of integers.
+    Integers,
+    /// A table whose keys are free and whose values are strings.
+    Map,
+    /// The section of that path below this one, or an array of it.
+    Section,
+}
+
+/// What holds when a key is absent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Absent {
+    /// It must be given.
+    Required,
+    /// This value, in TOML.
+    Value(&'static str),
+    /// Something that TOML cannot say, in words.
+    Words(&'static str),
+}
+
+use Absent::{Required, Value, Words};
+use Kind::{Boolean, Integer, Integers, Map, Text, Texts};
+
+const fn key(name: &'static str, kind: Kind, default: Absent, meaning: &'static str) -> Key {
+    Key { name, kind, default, meaning, works: true }
+}
+
+const fn later(name: &'static str, kind: Kind, default: Absent, meaning: &'static str) -> Key {
+    Key { name, kind, default, meaning, works: false }
+}
+
+const fn below(name: &'static str, meaning: &'static str) -> Key {
+    Key { name, kind: Kind::Section, default: Words("none"), meaning, works: true }
+}
+
+/// The top level: only sections. Its path is empty.
+pub static ROOT: Section = Section {
+    path: "",
+    many: false,
+    meaning: "the file",
+    keys: &[
+        below("port", "packet ports"),
+        below("workers", "worker threads"),
+        below("neighbour", "fixed neighbours"),
+        below("route", "fixed routes"),
+        below("marathon", "Marathons to follow"),
+        below("mesos", "Mesos"),
+        below("vip", "virtual addresses"),
+        below("service", "static services"),
+        below("snat", "source addresses of `nat`"),
+        below("dns", "names"),
+        below("overlay", "the VXLAN overlay"),
+        below("host", "the host port"),
+        below("api", "metrics, health and `sluice show`"),
+        below("timeouts", "idle sessions"),
+        below("limits", "bounds of everything that grows"),
+    ],
+};
+
+/// All sections but the top level, in the order of the reference.
+pub static SECTIONS: &[Section] = &[
+    Section {
+        path: "port",
+        many: true,
+        meaning: "A packet port: a network card, or a file in `replay`. `run` needs at least one.",
+        keys: &[
+            key(
+                "name",
+                Text,
+                Words("`interface`"),
+                "Name in routes, neighbours, counters and `replay --in NAME=FILE`.",
+            ),
+            key("interface", Text, Words("`name`"), "Kernel interface that carries it."),
+            key("queues", Integers, Value("[0, 1]"), "Receive queues, one worker each; as many on every port."),
+            key("mode", Text, Value("\"auto\""), "AF_XDP mode: `auto`, `zerocopy`, `copy` or `skb`."),
+            key("mac", Text, Words("the interface's"), "Our MAC on it, for `replay` and tests."),
+            key(
+                "addresses",
+                Texts,
+                Words("the interface's"),
+                "Our addresses with prefix length, for `replay` and tests.",
+            ),
+            key(
+                "role",
+                Text,
+                Value("\"both\""),
+                "Expected traffic: `client` (VXLAN is refused), `underlay` (agents) or `both`.",
+            ),
+            key("mtu", Integer, Words("the interface's"), "Largest IP packet, octets, 576 to 16000."),
+            key(
+                "arp",
+                Text,
+                Value("\"answer\""),
+                "Whether ARP for VIPs and our other addresses is answered here: `answer` or `off` (VIPs routed by BGP).",
+            ),
+        ],
+    },
+    Section {
+        path: "workers",
+        many: false,
+        meaning: "Worker threads: one per queue.",
+        keys: &[
+            key(
+                "cores",
+                Integers,
+                Value("[]"),
+                "Core of each worker, as many as queues; empty leaves placement to the kernel.",
+            ),
+            key(
+                "idle",
+                Text,
+                Value("\"adaptive\""),
+                "What a worker does without packets: `adaptive` polls 50 us, then sleeps; `spin` never sleeps.",
+            ),
+        ],
+    },
+    Section {
+        path: "neighbour",
+        many: true,
+        meaning: "A fixed neighbour, for `replay` and tests; live ones come from the kernel.",
+        keys: &[
+            key("ip", Text, Required, "Its address."),
+            key("mac", Text, Required, "Its MAC."),
+            key("port", Text, Words("the only port"), "Name of the port that it is on."),
+        ],
+    },
+    Section {
+        path: "route",
+        many: true,
+        meaning: "A fixed route, for `replay` and tests; live ones come from the kernel.",
+        keys: &[
+            key("prefix", Text, Required, "Destination; `0.0.0.0/0` is everything."),
+            key("via", Text, Words("on link"), "Gateway."),
+            key("port", Text, Words("the only port"), "Name of the port that it leaves by."),
+        ],
+    },
+    Section {
+        path: "marathon",
+        many: true,
+        meaning: "A Marathon whose tasks are followed.",
+        keys: &[
+            key("urls", Texts, Required, "Base URLs of its members, tried in turn."),
+            key("framework", Text, Value("\"\""), "Framework name when `/v2/info` does not say; empty is `marathon`."),
+            key("user", Text, Words("none"), "HTTP basic user; needs `password_file`."),
+            key("password_file", Text, Words("none"), "File with the HTTP basic password."),
+            key("token_file", Text, Words("none"), "File with a token, sent as `Authorization: token=...`."),
+            key("ca_file", Text, Words("the system's"), "PEM file of the certificate authority for https."),
+        ],
+    },
+    Section {
+        path: "mesos",
+        many: false,
+        meaning: "Mesos as a source.",
+        keys: &[
+            later("masters", Texts, Value("[]"), "Base URLs of masters."),
+            later("zk", Text, Value("\"\""), "ZooKeeper URL that names the leading master."),
+            later("refresh_seconds", Integer, Value("30"), "Seconds between polls."),
+        ],
+    },
+    Section {
+        path: "vip",
+        many: false,
+        meaning: "Virtual addresses. `min` and `max`, never a prefix: the algorithm takes the value modulo their difference.",
+        keys: &[
+            key("named_min", Text, Value("\"11.0.0.0\""), "First IPv4 address of named VIPs."),
+            key("named_max", Text, Value("\"11.255.255.255\""), "Last IPv4 address of named VIPs."),
+            key("named6_min", Text, Value("\"fd01:c::\""), "First IPv6 address of named VIPs."),
+            key("named6_max", Text, Value("\"fd01:c::ffff:ffff:ffff:ffff\""), "Last IPv6 address of named VIPs."),
+            later("mode", Text, Value("\"nat\""), "How packets of services that say nothing reach backends."),
+            later(
+                "sharing",
+                Text,
+                Value("\"union\""),
+                "Equal claims of two apps: `union` unites their backends, `owner` refuses the second.",
+            ),
+            key("hash_key_file", Text, Words("a random key"), "File with the 16-octet hash key that all nodes share."),
+        ],
+    },
+    Section {
+        path: "service",
+        many: true,
+        meaning: "A static service.",
+        keys: &[
+            key("vip", Text, Required, "Virtual address and port, `172.16.0.1:80`."),
+            key("protocol", Text, Value("\"tcp\""), "`tcp` or `udp`."),
+            later("mode", Text, Value("\"nat\""), "How packets reach backends."),
+            Key {
+                name: "backends",
+                kind: Kind::Section,
+                default: Value("[]"),
+                meaning: "Its real servers.",
+                works: true,
+            },
+        ],
+    },
+    Section {
+        path: "service.backends",
+        many: true,
+        meaning: "A real server of a static service, as an inline table: `{address = \"10.0.0.11:31001\"}`.",
+        keys: &[
+            key("address", Text, Required, "Address and port."),
+            key("weight", Integer, Value("1"), "Share of new flows, 0 to 1000; 0 keeps old flows only."),
+            key("network", Text, Value("\"\""), "Overlay network that the address lies in; empty is the underlay."),
+        ],
+    },
+    Section {
+        path: "snat",
+        many: false,
+        meaning: "Source addresses of `nat`: replies of backends come back to them.",
+        keys: &[
+            key("underlay", Texts, Value("[]"), "Addresses towards underlay backends, routed to this node."),
+            key("overlay", Texts, Value("[]"), "Addresses towards overlay backends, inside our own part of a network."),
+            key(
+                "ports",
+                Text,
+                Value("\"1024-65535\""),
+                "Ports used on each address: for each worker a block of 64 at least, which begins at a multiple of 64.",
+            ),
+        ],
+    },
+    Section {
+        path: "dns",
+        many: false,
+        meaning: "Names, as Mesos-DNS and DC/OS answer them.",
+        keys: &[
+            key("addresses", Texts, Value("[]"), "Addresses that the packet path answers on; none switches DNS off."),
+            key("domain", Text, Value("\"mesos\""), "The Mesos domain."),
+            key("ttl", Integer, Value("60"), "TTL of records under `domain`, seconds."),
+            key("dcos_ttl", Integer, Value("5"), "TTL of the DC/OS zones, seconds."),
+            key("negative_ttl", Integer, Value("5"), "TTL of \"does not exist\", seconds."),
+            later("health", Text, Value("\"prefer\""), "What unhealthy tasks do to answers."),
+            later("compat", Text, Value("\"none\""), "Which quirks are kept."),
+            key(
+                "ip_sources",
+                Texts,
+                Value("[\"host\", \"netinfo\"]"),
+                "Where a task's address comes from, first that has one: `host`, `netinfo`, `mesos`, `docker`.",
+            ),
+            key(
+                "enforce_rfc952",
+                Boolean,
+                Value("false"),
+                "Labels of 24 characters that begin with a letter, instead of RFC 1123's.",
+            ),
+            key("soa_mname", Text, Value("\"ns1.mesos\""), "SOA MNAME of `domain`."),
+            key("soa_rname", Text, Value("\"root.ns1.mesos\""), "SOA RNAME of `domain`."),
+            key("soa_refresh", Integer, Value("60"), "SOA REFRESH, seconds."),
+            key("soa_retry", Integer, Value("600"), "SOA RETRY, seconds."),
+            key("soa_expire", Integer, Value("86400"), "SOA EXPIRE, seconds."),
+            later("srv_weight", Integer, Value("1"), "Weight in SRV records."),
+            key("truncate_bit", Boolean, Value("true"), "Whether TC is set on answers that were cut."),
+            key("recurse", Boolean, Value("true"), "Whether RA is set in answers."),
+            later("external", Boolean, Value("false"), "Whether foreign names are resolved."),
+            later("resolvers", Texts, Value("[]"), "Resolvers for foreign names."),
+            later("zone_resolvers", Map, Value("{}"), "Resolvers of single zones."),
+            later("enumeration", Boolean, Value("true"), "Whether the HTTP API lists all records."),
+            later("cluster_id", Text, Value("\"\""), "Crypto id of the cluster in DC/OS names."),
+            later("trusted", Texts, Value("[]"), "Prefixes that may ask for foreign names."),
+            key("edns_max", Integer, Value("1232"), "Largest UDP answer offered by EDNS, octets, 512 to 4096."),
+            later("cookie_secret_file", Text, Value("\"\""), "File with the secret of DNS cookies."),
+            later("nsid", Text, Value("\"\""), "Name of this server in NSID."),
+            Key {
+                name: "zone",
+                kind: Kind::Section,
+                default: Words("none"),
+                meaning: "zones of your own",
+                works: false,
+            },
+        ],
+    },
+    Section {
+        path: "dns.zone",
+        many: true,
+        meaning: "A zone of your own.",
+        keys: &[
+            later("name", Text, Words("none"), "Its apex."),
+            later("file", Text, Words("none"), "Master file."),
+            later("records", Texts, Words("none"), "Records, in place of a file."),
+        ],
+    },
+    Section {
+        path: "overlay",
+        many: false,
+        meaning: "The VXLAN overlay, and our own place in it. Absent: no overlay.",
+        keys: &[
+            key("vni", Integer, Value("1024"), "VXLAN network identifier, 1 to 16777215."),
+            key("port", Integer, Value("64000"), "Outer UDP port."),
+            key(
+                "vtep",
+                Text,
+                Required,
+                "Our VTEP's address with the prefix length of the VTEP subnet, `44.128.0.9/20`.",
+            ),
+            key("vtep_mac", Text, Words("70:b3:d5 and the low 24 bits of the VTEP's address"), "Our VTEP's MAC."),
+            key("underlay", Text, Words("the first address of the first underlay port"), "Our VTEP's outer address."),
+            key("mtu", Integer, Words("the underlay's less 50"), "Largest inner packet, octets, 552 to 15950."),
+            below("network", "overlay networks"),
+            below("agent", "agents that are known without asking"),
+        ],
+    },
+    Section {
+        path: "overlay.network",
+        many: true,
+        meaning: "A network of containers.",
+        keys: &[
+            key("name", Text, Required, "Name, as apps say it."),
+            key("subnet", Text, Required, "All its container addresses, `9.0.0.0/8`."),
+            key("prefix", Integer, Value("24"), "Prefix length of each agent's part."),
+            key(
+                "own",
+                Text,
+                Words("our entry among the agents, else the part that holds `snat.overlay`"),
+                "Our own part.",
+            ),
+            later("subnet6", Text, Words("none"), "IPv6 addresses."),
+            later("prefix6", Integer, Words("none"), "Prefix length of each agent's IPv6 part."),
+            later(
+                "mode",
+                Text,
+                Value("\"direct\""),
+                "`direct`: agents send to each other; `hub`: agents send everything here.",
+            ),
+            key("isolation", Text, Value("\"enforced\""), "Whether groups are `enforced` or the network is `open`."),
+            key("underlay_allow", Texts, Value("[]"), "Underlay prefixes that may reach containers that have groups."),
+        ],
+    },
+    Section {
+        path: "overlay.agent",
+        many: true,
+        meaning: "An agent's place in the overlay. The entry with our own `vtep_ip` gives our own part.",
+        keys: &[
+            key("ip", Text, Required, "Its underlay address."),
+            key("vtep_ip", Text, Required, "Its VTEP's address."),
+            key("vtep_mac", Text, Words("70:b3:d5 and the low 24 bits of `vtep_ip`"), "Its VTEP's MAC."),
+            key("subnets", Map, Value("{}"), "Its part of each network, `{dcos = \"9.0.1.0/24\"}`."),
+        ],
+    },
+    Section {
+        path: "host",
+        many: false,
+        meaning: "The veth pair between Sluice and the node's own kernel.",
+        keys: &[
+            key("enabled", Boolean, Value("true"), "Whether it is made."),
+            key("interface", Text, Value("\"sluice0\""), "The kernel's end, which carries addresses and routes."),
+            key("peer", Text, Value("\"sluice0x\""), "Sluice's end."),
+            key(
+                "addresses",
+                Texts,
+                Value("[]"),
+                "The kernel's overlay addresses with prefix length, in our own part of a network.",
+            ),
+        ],
+    },
+    Section {
+        path: "api",
+        many: false,
+        meaning: "Metrics, health and `sluice show`.",
+        keys: &[
+            key("listen", Text, Value("\"0.0.0.0:8123\""), "TCP address of metrics and health; empty is none."),
+            key("socket", Text, Value("\"/run/sluice.sock\""), "Unix socket that `sluice show` asks."),
+        ],
+    },
+    Section {
+        path: "timeouts",
+        many: false,
+        meaning: "How long an idle session is kept, seconds, 1 to 3600.",
+        keys: &[
+            key("tcp_half_open", Integer, Value("10"), "TCP before the handshake is complete."),
+            key("tcp_established", Integer, Value("900"), "TCP established."),
+            key("tcp_closing", Integer, Value("30"), "TCP after a FIN or RST."),
+            key("udp", Integer, Value("60"), "UDP."),
+        ],
+    },
+    Section {
+        path: "limits",
+        many: false,
+        meaning: "Bounds of everything that grows. Memory is taken at start.",
+        keys: &[
+            key("sessions", Integer, Value("262144"), "Sessions per worker, 64 to 67108864."),
+            key("frames", Integer, Value("8192"), "Frames per worker, 256 to 1048576."),
+            key("rings", Integer, Value("2048"), "Entries of each AF_XDP ring, a power of two, 64 to 32768."),
+            key("handover", Integer, Value("1024"), "Slots of each hand-over ring, a power of two, 64 to 65536."),
+            key("services", Integer, Value("4096"), "Services at once, 1 to 65534."),
+            key("backends", Integer, Value("16384"), "Backends at once, 1 to 1048576."),
+        ],
+    },
+];
+
+/// The section of a dotted path; empty is the top level.
+#[must_use]
+pub fn section(path: &str) -> Option<&'static Section> {
+    if path.is_empty() { Some(&ROOT) } else { SECTIONS.iter().find(|s| s.path == path) }
+}
+
+impl Section {
+    /// The key of that name.
+    #[must_use]
+    pub fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|k| k.name == name)
+    }
+
+    /// How it is written: `[path]` or `[[path]]`.
+    #[must_use]
+    pub fn header(&self) -> String {
+        if self.many { format!("[[{}]]", self.path) } else { format!("[{}]", self.path) }
+    }
+
+    /// The path of a section below this one.
+    #[must_use]
+    pub fn child(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+}
+
+impl Kind {
+    /// How people call it, with its article.
+    #[must_use]
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Text => "a string",
+            Self::Integer => "an integer",
+            Self::Boolean => "true or false",
+            Self::Texts => "an array of strings",
+            Self::Integers => "an array of integers",
+            Self::Map => "a table of strings",
+            Self::Section => "a table",
+        }
+    }
+}
