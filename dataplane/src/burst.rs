@@ -1,0 +1,151 @@
+//! A burst of packets on its way through the stages, and what is known of each.
+
+use arrayvec::ArrayVec;
+
+use crate::frame::Frame;
+use crate::io::BURST;
+use crate::verdict::{DropReason, Verdict};
+
+/// Packets of one turn.
+pub type Burst = ArrayVec<Packet, BURST>;
+
+/// What a packet is, as the stages find out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Nothing more to do; the verdict stands.
+    Done,
+    /// Parsed, not yet classified.
+    Parsed,
+    /// ARP to be looked at.
+    Arp,
+    /// A question for us.
+    Dns,
+    /// An echo request to a VIP.
+    Echo,
+    /// To a service (its number).
+    Balance(u16),
+    /// From a backend (its number) to a SNAT address (its index).
+    Return {
+        /// Backend number.
+        backend: u32,
+        /// SNAT address index.
+        snat: u8,
+    },
+    /// Routed on as it is.
+    Forward,
+    /// To the node's kernel.
+    Host,
+}
+
+/// Where a packet leaves, set by the stage that decides it and used by encap and egress.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Out {
+    /// Not decided.
+    Nowhere,
+    /// Back to the station that it came from: MACs swapped, same port.
+    Back,
+    /// By the routes, to the packet's (new) destination.
+    Route,
+    /// To this next hop (index into the tables).
+    Hop(u32),
+    /// In VXLAN to this agent (index into the tables).
+    Agent(u16),
+    /// To the kernel by the host port.
+    Host,
+}
+
+/// The addresses and ports of a packet, host byte order. ICMP has its identifier nowhere: ports are 0.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tuple {
+    /// Source address.
+    pub src: u32,
+    /// Destination address.
+    pub dst: u32,
+    /// Source port.
+    pub sport: u16,
+    /// Destination port.
+    pub dport: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+}
+
+/// A packet and what is known of it. Offsets count from the start of the frame's packet.
+#[derive(Debug)]
+pub struct Packet {
+    /// Where its octets are.
+    pub frame: Frame,
+    /// Extent at reception, so that it can be handed over as received.
+    pub received: (u16, u16),
+    /// Port index on which it was received.
+    pub ingress: u8,
+    /// Whether another worker handed it over.
+    pub handed: bool,
+    /// Offset of the IP header.
+    pub l3: u8,
+    /// Offset of the transport header.
+    pub l4: u8,
+    /// TCP flags (RFC 9293 section 3.1), 0 for others.
+    pub tcp_flags: u8,
+    /// Agent (index into the tables) whose VTEP sent it, once stripped of VXLAN.
+    pub agent: Option<u16>,
+    /// Octets of the IP packet, which Ethernet padding may follow.
+    pub ip_len: u16,
+    /// Innermost addresses and ports.
+    pub tuple: Tuple,
+    /// What it is.
+    pub action: Action,
+    /// Where it leaves.
+    pub out: Out,
+    /// How it ends.
+    pub verdict: Verdict,
+}
+
+impl Packet {
+    /// A packet as received on `ingress`.
+    #[must_use]
+    pub fn received(frame: Frame, ingress: u8, handed: bool) -> Self {
+        let received = frame.extent();
+        Self {
+            frame,
+            received,
+            ingress,
+            handed,
+            l3: 0,
+            l4: 0,
+            tcp_flags: 0,
+            agent: None,
+            ip_len: 0,
+            tuple: Tuple::default(),
+            action: Action::Parsed,
+            out: Out::Nowhere,
+            verdict: Verdict::Pending,
+        }
+    }
+
+    /// Ends it.
+    #[inline]
+    pub fn drop(&mut self, reason: DropReason) {
+        self.end(Verdict::Drop(reason));
+    }
+
+    /// Ends it with any verdict.
+    #[inline]
+    pub fn end(&mut self, verdict: Verdict) {
+        self.action = Action::Done;
+        self.verdict = verdict;
+    }
+
+    /// Sends it on by `out`; encap and egress do the rest.
+    #[inline]
+    pub fn leave(&mut self, out: Out) {
+        self.action = Action::Done;
+        self.out = out;
+    }
+
+    /// Whether it still has a way to go.
+    #[must_use]
+    #[inline]
+    pub fn pending(&self) -> bool {
+        self.verdict == Verdict::Pending
+    }
+}

@@ -1,0 +1,142 @@
+//! What a worker counts: one block per worker, written by that worker alone, read by anyone.
+//!
+//! The books balance (design.md section 2): rx + taken + made = tx + host + drops + given + held.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::verdict::DropReason;
+
+/// A counter with one writer: an ordinary load and store, not a locked add.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`; only the owning worker may call it.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// Makes it a gauge's new value; only the owning worker may call it.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// Its value.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Packets and octets.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct PortCounters {
+    /// Packets received.
+    pub rx: Counter,
+    /// Octets received.
+    pub rx_bytes: Counter,
+    /// Packets that the transmit ring took.
+    pub tx: Counter,
+    /// Octets that the transmit ring took.
+    pub tx_bytes: Counter,
+}
+
+/// One worker's block.
+#[derive(Debug)]
+#[repr(align(64))]
+pub struct Counters {
+    /// Packets received from ports.
+    pub rx: Counter,
+    /// Packets taken from other workers' rings.
+    pub taken: Counter,
+    /// Packets made here.
+    pub made: Counter,
+    /// Packets that a transmit ring took, the host port's excepted.
+    pub tx: Counter,
+    /// Packets that the host port's ring took.
+    pub host: Counter,
+    /// Packets handed to another worker.
+    pub given: Counter,
+    /// Packets held back (none in this release).
+    pub held: Counter,
+    /// Turns.
+    pub turns: Counter,
+    /// Turns that received nothing.
+    pub idle_turns: Counter,
+    /// Times that the worker slept.
+    pub sleeps: Counter,
+    /// Sessions at this moment.
+    pub sessions: Counter,
+    /// Sessions begun.
+    pub sessions_made: Counter,
+    /// Sessions ended by expiry.
+    pub sessions_expired: Counter,
+    /// Half-open sessions that gave way to newer ones.
+    pub sessions_evicted: Counter,
+    /// DNS answers by response code (0 to 15).
+    pub dns: [Counter; 16],
+    /// Events lost because their ring was full.
+    pub events_lost: Counter,
+    drops: [Counter; DropReason::COUNT],
+    /// By port index, the host port last.
+    pub ports: Box<[PortCounters]>,
+    /// Packets towards backends, by service number.
+    pub services: Box<[Counter]>,
+    /// New flows, by backend number.
+    pub backends: Box<[Counter]>,
+}
+
+impl Counters {
+    /// Zeros for that many ports, services and backends (`[limits]`).
+    #[must_use]
+    pub fn new(ports: usize, services: usize, backends: usize) -> Self {
+        fn zeros<T: Default>(n: usize) -> Box<[T]> {
+            (0..n).map(|_| T::default()).collect()
+        }
+        Self {
+            rx: Counter::default(),
+            taken: Counter::default(),
+            made: Counter::default(),
+            tx: Counter::default(),
+            host: Counter::default(),
+            given: Counter::default(),
+            held: Counter::default(),
+            turns: Counter::default(),
+            idle_turns: Counter::default(),
+            sleeps: Counter::default(),
+            sessions: Counter::default(),
+            sessions_made: Counter::default(),
+            sessions_expired: Counter::default(),
+            sessions_evicted: Counter::default(),
+            dns: Default::default(),
+            events_lost: Counter::default(),
+            drops: std::array::from_fn(|_| Counter::default()),
+            ports: zeros(ports),
+            services: zeros(services),
+            backends: zeros(backends),
+        }
+    }
+
+    /// The counter of one reason.
+    #[must_use]
+    pub fn drops(&self, reason: DropReason) -> &Counter {
+        &self.drops[reason as usize]
+    }
+
+    /// All drops together.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.drops.iter().map(Counter::get).sum()
+    }
+
+    /// Both sides of the books: what came in, what became of it. Equal whenever the worker is between turns.
+    #[must_use]
+    pub fn books(&self) -> (u64, u64) {
+        let came = self.rx.get() + self.taken.get() + self.made.get();
+        let went = self.tx.get() + self.host.get() + self.dropped() + self.given.get() + self.held.get();
+        (came, went)
+    }
+}

@@ -1,0 +1,34 @@
+//! What a worker tells control: small, `Copy`, lossy and counted.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use crossbeam::queue::ArrayQueue;
+
+/// Something that control may want to act on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A packet could not leave because this address on link has no MAC yet.
+    NextHopUnresolved {
+        /// Who is to be resolved.
+        ip: Ipv4Addr,
+        /// Port index.
+        port: u8,
+    },
+    /// A station on link asked by ARP for an address of ours, so answers to it will soon need its MAC.
+    NeighbourAsked {
+        /// Its protocol address.
+        ip: Ipv4Addr,
+        /// Port index.
+        port: u8,
+    },
+}
+
+/// The ring that carries events up: bounded; a push into a full ring is refused and counted by the worker.
+pub type Events = Arc<ArrayQueue<Event>>;
+
+/// A ring of events for one worker.
+#[must_use]
+pub fn events() -> Events {
+    Arc::new(ArrayQueue::new(256))
+}

@@ -1,0 +1,253 @@
+//! The kernel program (`xdp/steer.bpf.c`): loaded and attached per interface, told what is ours.
+//!
+//! Contract: what [`Steer::set`] was last given reaches the registered sockets, and everything else the kernel; what
+//! is ours on a queue without a socket is dropped and counted. A program is attached by a bpf_link that is never
+//! pinned, so it goes with the process, SIGKILL included. Linux 5.18 or later (bpf_xdp_load_bytes, xdp.frags).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::AsRawFd;
+
+use aya::maps::{HashMap, MapData, MapError, PerCpuArray, XskMap};
+use aya::programs::links::FdLink;
+use aya::programs::{ProgramError, Xdp, xdp};
+use aya::{Ebpf, EbpfLoader};
+use sluice_config::model::XdpMode;
+
+use self::error::{PLAIN_MTU, failed};
+use crate::tables::Steering;
+
+pub use self::error::SteerError;
+
+mod error;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
+
+/// Flags of ADDRESSES (steer.bpf.c); the low 16 bits are a UDP port.
+const TAKE_ALL: u32 = 0x1_0000;
+const TAKE_DNS: u32 = 0x2_0000;
+const TAKE_ARP: u32 = 0x4_0000;
+
+/// Which side of Sluice an interface is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// A packet port; `arp` is whether ARP for our addresses is answered on it.
+    Wire {
+        /// `arp` of the port.
+        arp: bool,
+    },
+    /// Sluice's end of the host port: everything is ours.
+    Host,
+}
+
+/// What the kernel program counts, over all processors.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SteerStatistics {
+    /// Packets sent to a socket, ARP excepted.
+    pub taken: u64,
+    /// Packets left to the kernel.
+    pub passed: u64,
+    /// Packets of ours dropped because their queue had no socket.
+    pub no_socket: u64,
+    /// Of those passed: later fragments of UDP to a DNS or VTEP address, which may have been ours.
+    pub fragment_passed: u64,
+    /// ARP requests sent to a socket.
+    pub arp_taken: u64,
+}
+
+/// The program of one interface.
+#[derive(Debug)]
+pub struct Steer {
+    interface: String,
+    side: Side,
+    ebpf: Ebpf,
+    link: Option<FdLink>,
+    /// What ADDRESSES holds.
+    held: BTreeMap<Ipv4Addr, u32>,
+}
+
+impl Steer {
+    /// Loads the program for `interface`, without attaching it.
+    ///
+    /// # Errors
+    /// No privileges, or a kernel that refuses it.
+    pub fn load(interface: &str, side: Side) -> Result<Self, SteerError> {
+        let host = u32::from(side == Side::Host);
+        let ebpf = EbpfLoader::new()
+            .override_global("HOST_PORT", &host, true)
+            .load(OBJECT)
+            .map_err(|e| failed(interface, "load", &e))?;
+        Ok(Self { interface: interface.to_owned(), side, ebpf, link: None, held: BTreeMap::new() })
+    }
+
+    /// Packets of ours that arrive on `queue` go to this AF_XDP socket, which must be bound to that very queue.
+    ///
+    /// # Errors
+    /// A queue above 255, or no AF_XDP socket.
+    pub fn register(&mut self, queue: u32, socket: &impl AsRawFd) -> Result<(), SteerError> {
+        let mut sockets = self.map(|e| XskMap::try_from(e.map_mut("SOCKETS")?).ok(), "SOCKETS")?;
+        if queue >= sockets.len() {
+            return Err(SteerError::Queue { interface: self.interface.clone(), queue });
+        }
+        let set = sockets.set(queue, socket.as_raw_fd(), 0);
+        set.map_err(|e| failed(&self.interface, "register a socket", &e))
+    }
+
+    /// Attaches the program: generic for [`XdpMode::Skb`], else native. `mtu` is the interface's.
+    ///
+    /// # Errors
+    /// Another program there, no native support, no such interface.
+    pub fn attach(&mut self, mode: XdpMode, mtu: usize) -> Result<(), SteerError> {
+        let plain = mtu <= PLAIN_MTU || mode == XdpMode::Skb;
+        let link = attach(&mut self.ebpf, if plain { "steer" } else { "steer_frags" }, &self.interface, mode)?;
+        self.link = Some(link);
+        Ok(())
+    }
+
+    /// Detaches the program; everything passes to the kernel from here on.
+    pub fn detach(&mut self) {
+        self.link = None;
+    }
+
+    /// Takes exactly what `steering` says: adds first, removes after.
+    ///
+    /// # Errors
+    /// More addresses than the program holds; those that fitted are taken.
+    pub fn set(&mut self, steering: &Steering) -> Result<(), SteerError> {
+        self.admit(steering)?;
+        self.withdraw(steering)
+    }
+
+    /// Takes what `steering` adds and leaves the rest: call after the tables that need it are published.
+    ///
+    /// # Errors
+    /// As [`Steer::set`].
+    pub fn admit(&mut self, steering: &Steering) -> Result<(), SteerError> {
+        let wanted = entries(steering, self.side, is_local);
+        let fresh: Vec<_> = wanted.into_iter().filter(|(ip, take)| self.held.get(ip) != Some(take)).collect();
+        for (ip, take) in fresh {
+            let put = self.addresses()?.insert(key(ip), take, 0);
+            put.map_err(|e| failed(&self.interface, "add an address", &e))?;
+            self.held.insert(ip, take);
+        }
+        Ok(())
+    }
+
+    /// Leaves to the kernel what `steering` no longer has: call before the tables without it are published.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn withdraw(&mut self, steering: &Steering) -> Result<(), SteerError> {
+        let wanted = entries(steering, self.side, is_local);
+        let gone: Vec<Ipv4Addr> = self.held.keys().filter(|ip| !wanted.contains_key(ip)).copied().collect();
+        for ip in gone {
+            let removed = self.addresses()?.remove(&key(ip));
+            removed.map_err(|e| failed(&self.interface, "remove an address", &e))?;
+            self.held.remove(&ip);
+        }
+        Ok(())
+    }
+
+    /// What the program has counted since it was loaded.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn statistics(&self) -> Result<SteerStatistics, SteerError> {
+        let other = |e: &MapError| failed(&self.interface, "read statistics", e);
+        let map = self.ebpf.map("STATISTICS").ok_or_else(|| self.missing("STATISTICS"))?;
+        let counts = PerCpuArray::<_, u64>::try_from(map).map_err(|e| other(&e))?;
+        let sum = |index: u32| counts.get(&index, 0).map(|cpus| cpus.iter().sum()).map_err(|e| other(&e));
+        Ok(SteerStatistics {
+            taken: sum(0)?,
+            passed: sum(1)?,
+            no_socket: sum(2)?,
+            fragment_passed: sum(3)?,
+            arp_taken: sum(4)?,
+        })
+    }
+
+    fn addresses(&mut self) -> Result<HashMap<&mut MapData, u32, u32>, SteerError> {
+        self.map(|e| HashMap::try_from(e.map_mut("ADDRESSES")?).ok(), "ADDRESSES")
+    }
+
+    fn map<'a, M>(
+        &'a mut self,
+        find: impl FnOnce(&'a mut Ebpf) -> Option<M>,
+        name: &'static str,
+    ) -> Result<M, SteerError> {
+        let missing = self.missing(name);
+        find(&mut self.ebpf).ok_or(missing)
+    }
+
+    fn missing(&self, name: &'static str) -> SteerError {
+        SteerError::Other { interface: self.interface.clone(), what: name, reason: "no such map".to_owned() }
+    }
+}
+
+/// A program that passes everything, on the kernel's end of the host port: a veth whose peer has a program receives
+/// twice as fast (facts/platform.md). Nothing depends on it.
+#[derive(Debug)]
+pub struct Pass {
+    _ebpf: Ebpf,
+    _link: FdLink,
+}
+
+impl Pass {
+    /// Loads and attaches it natively.
+    ///
+    /// # Errors
+    /// As [`Steer::load`] and [`Steer::attach`].
+    pub fn attach(interface: &str) -> Result<Self, SteerError> {
+        let mut ebpf = EbpfLoader::new().load(OBJECT).map_err(|e| failed(interface, "load", &e))?;
+        let link = attach(&mut ebpf, "pass_all", interface, XdpMode::Copy)?;
+        Ok(Self { _ebpf: ebpf, _link: link })
+    }
+}
+
+fn attach(ebpf: &mut Ebpf, name: &str, interface: &str, mode: XdpMode) -> Result<FdLink, SteerError> {
+    let mode = match mode {
+        XdpMode::Auto | XdpMode::ZeroCopy | XdpMode::Copy => xdp::XdpMode::Driver,
+        XdpMode::Skb => xdp::XdpMode::Skb,
+    };
+    let other = |what, e: &ProgramError| failed(interface, what, e);
+    let program = ebpf.program_mut(name).ok_or(ProgramError::UnexpectedProgramType).map_err(|e| other("find", &e))?;
+    let program: &mut Xdp = program.try_into().map_err(|e| other("find", &e))?;
+    program.load().map_err(|e| other("verify", &e))?;
+    let link = program.attach(interface, mode).map_err(|e| other("attach", &e))?;
+    let link = program.take_link(link).map_err(|e| other("attach", &e))?;
+    // aya falls back to netlink where the kernel refuses a link: dropping the link detaches that at once.
+    FdLink::try_from(link).map_err(|_| SteerError::NoLink { interface: interface.to_owned() })
+}
+
+/// Entries of ADDRESSES. `local` says whether the kernel owns an address and so answers ARP for it.
+fn entries(steering: &Steering, side: Side, local: impl Fn(Ipv4Addr) -> bool) -> BTreeMap<Ipv4Addr, u32> {
+    let Side::Wire { arp } = side else { return BTreeMap::new() };
+    let answer = if arp { TAKE_ARP } else { 0 };
+    let mut entries = BTreeMap::new();
+    for ip in &steering.dns {
+        *entries.entry(*ip).or_default() |= TAKE_DNS | if local(*ip) { 0 } else { answer };
+    }
+    if let Some((ip, port)) = steering.vtep {
+        *entries.entry(ip).or_default() |= u32::from(port);
+    }
+    for ip in &steering.addresses {
+        *entries.entry(*ip).or_default() |= TAKE_ALL | answer;
+    }
+    entries
+}
+
+/// Whether the kernel owns `ip` in this network namespace: only then may a socket have it.
+fn is_local(ip: Ipv4Addr) -> bool {
+    match UdpSocket::bind((ip, 0)) {
+        Ok(_) => true,
+        Err(error) => error.kind() != io::ErrorKind::AddrNotAvailable,
+    }
+}
+
+fn key(ip: Ipv4Addr) -> u32 {
+    u32::from_ne_bytes(ip.octets())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! Replay: the very same workers and tables over captures, with no privileges. The capture's time is the clock.
+
+use std::sync::Arc;
+
+use crate::counters::Counters;
+use crate::event::events;
+use crate::frame::{HEADROOM, Pool};
+use crate::io::pcap::{Captured, PcapPort};
+use crate::mailbox::{Mailbox, Publisher};
+use crate::sessions::Sessions;
+use crate::tables::Tables;
+use crate::time::Nanos;
+use crate::verdict::DropReason;
+use crate::wake::Waker;
+use crate::wire::{ip4, long, word};
+use crate::worker::{Setup, Worker, mesh};
+
+/// Beyond every time-out and below half the session clock's wrap, seconds.
+const LONGEST_SILENCE: u64 = 4000;
+
+/// Size of each worker's part of a replay.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Sessions per worker.
+    pub sessions: usize,
+    /// Slots of each hand-over ring.
+    pub handover: usize,
+    /// Services at once.
+    pub services: usize,
+    /// Backends at once.
+    pub backends: usize,
+}
+
+/// What came of a replay.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What each port transmitted, in time order, the host port last where there is one.
+    pub sent: Vec<Vec<Captured>>,
+    /// Each worker's counters.
+    pub counters: Vec<Arc<Counters>>,
+    /// Each worker's sessions.
+    pub sessions: Vec<Arc<Sessions>>,
+}
+
+impl Outcome {
+    /// A count over all workers.
+    #[must_use]
+    pub fn total(&self, count: impl Fn(&Counters) -> u64) -> u64 {
+        self.counters.iter().map(|c| count(c)).sum()
+    }
+
+    /// Drops of one reason over all workers.
+    #[must_use]
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.total(|c| c.drops(reason).get())
+    }
+}
+
+/// Replays `packets` (port index and packet) through `workers` workers on one snapshot. Packets are taken in time
+/// order, one at a time, and everything that one sets off (hand-over included) is done before the next.
+///
+/// # Errors
+/// When an eventfd cannot be made.
+pub fn replay(
+    tables: &Arc<Tables>,
+    mut packets: Vec<(usize, Captured)>,
+    workers: usize,
+    sizes: Sizes,
+) -> std::io::Result<Outcome> {
+    packets.sort_by_key(|(_, p)| p.at);
+    let mut machine = machine(tables, workers.max(1), sizes)?;
+    let mut now = Nanos::default();
+    let count = machine.len();
+    for (port, packet) in packets {
+        if packet.at.0 >= now.0 + Nanos::TICK {
+            // Nothing happened meanwhile, so whoever would live longer than the longest time-out does not live at all;
+            // a longer jump could be taken for a shorter one by the session clock, which wraps.
+            let silent = (packet.at.0 - now.0).min(Nanos::from_seconds(LONGEST_SILENCE).0);
+            machine.iter_mut().for_each(|w| w.expire_all(Nanos(now.0 + silent)));
+        }
+        now = now.max(packet.at);
+        let queue = queue_of(&packet.bytes, count);
+        if let Some((port, _)) = machine[queue].port(port) {
+            port.add(packet);
+        }
+        while machine.iter_mut().map(|w| w.turn(now)).sum::<usize>() > 0 {}
+    }
+    Ok(outcome(machine, tables.local.ports.len()))
+}
+
+/// The queue that a card with symmetric receive hashing would choose: both directions of a flow on one.
+#[must_use]
+pub fn queue_of(frame: &[u8], queues: usize) -> usize {
+    let Some(ip) = frame.get(14..).filter(|ip| word(frame, 12) == 0x0800 && ip.len() >= ip4::HEADER) else { return 0 };
+    let mut mixed = long(ip, ip4::field::SOURCE) ^ long(ip, ip4::field::DESTINATION);
+    if matches!(ip[ip4::field::PROTOCOL], ip4::TCP | ip4::UDP) && word(ip, ip4::field::FRAGMENT) & 0x3fff == 0 {
+        let l4 = usize::from(ip[0] & 15) * 4;
+        mixed ^= u32::from(word(ip, l4) ^ word(ip, l4 + 2)) * 0x0001_0001;
+    }
+    ((u64::from(mixed.wrapping_mul(0x9e37_79b9)) * queues as u64) >> 32) as usize
+}
+
+fn machine(tables: &Arc<Tables>, workers: usize, sizes: Sizes) -> std::io::Result<Vec<Worker<PcapPort>>> {
+    const FRAMES: u32 = 128;
+    /// Whole jumbo frames fit, so that captures of any link can be replayed.
+    const CHUNK: usize = 16 * 1024;
+    /// One packet is under way at a time.
+    const SLOTS: usize = 4;
+    let ports = tables.local.ports.len();
+    let mailboxes: Vec<Mailbox> = (0..workers).map(|_| Mailbox::default()).collect();
+    let wakers: Vec<_> = (0..workers).map(|_| Waker::new().map(Arc::new)).collect::<Result<_, _>>()?;
+    Publisher::new(mailboxes.clone()).publish(tables);
+    let ends = mesh(&wakers, sizes.handover.min(SLOTS), CHUNK - HEADROOM);
+    let parts = mailboxes.into_iter().zip(ends).enumerate();
+    Ok(parts
+        .map(|(id, (mailbox, (inboxes, outboxes)))| {
+            Worker::new(Setup {
+                id: id as u8,
+                ports: (0..ports).map(|_| PcapPort::default()).collect(),
+                pool: Pool::heap(FRAMES, CHUNK),
+                mailbox,
+                counters: Arc::new(Counters::new(ports, sizes.services, sizes.backends)),
+                events: events(),
+                sessions: Arc::new(Sessions::new(sizes.sessions, tables.desired.shared.hash_key)),
+                inboxes,
+                outboxes,
+            })
+        })
+        .collect())
+}
+
+fn outcome(mut machine: Vec<Worker<PcapPort>>, ports: usize) -> Outcome {
+    let counters = machine.iter().map(|w| Arc::clone(w.counters())).collect();
+    let sessions = machine.iter().map(|w| Arc::clone(w.sessions())).collect();
+    let sent = (0..ports)
+        .map(|port| {
+            let mut sent: Vec<Captured> =
+                machine.iter_mut().filter_map(|w| w.port(port)).flat_map(|(p, _)| p.sent().to_vec()).collect();
+            sent.sort_by_key(|p| p.at);
+            sent
+        })
+        .collect();
+    Outcome { sent, counters, sessions }
+}

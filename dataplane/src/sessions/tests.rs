@@ -1,0 +1,190 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn life() -> Lifetimes {
+    Timeouts { tcp_half_open: 10, tcp_established: 100, tcp_closing: 20, udp: 30 }.into()
+}
+
+fn client(n: u32) -> Client {
+    Client { ip: 0x0a00_0000 + n, port: 1000, service: 1 }
+}
+
+fn flow(n: u32) -> Flow {
+    Flow { backend: 1 + n / 60_000, snat: 0, port: 1024 + (n % 60_000) as u16, protocol: Protocol::Tcp }
+}
+
+fn tick(seconds: u64) -> Tick {
+    Nanos::from_seconds(seconds).tick()
+}
+
+fn ask(sessions: &Sessions, c: Client, flags: u8, at: u64) -> Option<(Flow, State)> {
+    sessions.forward(c, sessions.expect_client(c), flags, tick(at), life())
+}
+
+fn answer(sessions: &Sessions, f: Flow, flags: u8, at: u64) -> Option<Client> {
+    sessions.reverse(f, sessions.expect_flow(f), flags, tick(at), life())
+}
+
+#[test]
+fn both_directions_find_each_other() {
+    let sessions = Sessions::new(100, [1; 16]);
+    sessions.insert(client(1), flow(1), SYN, tick(0), life()).unwrap();
+    assert_eq!(ask(&sessions, client(1), SYN, 0), Some((flow(1), State::HalfOpen)));
+    assert_eq!(answer(&sessions, flow(1), SYN | ACK, 0), Some(client(1)));
+    assert_eq!(ask(&sessions, client(2), SYN, 0), None);
+    assert_eq!(answer(&sessions, flow(2), ACK, 0), None);
+}
+
+#[test]
+fn a_handshake_lengthens_and_a_fin_shortens_the_life() {
+    let sessions = Sessions::new(100, [1; 16]);
+    for n in 0..3 {
+        sessions.insert(client(n), flow(n), SYN, tick(0), life()).unwrap();
+    }
+    ask(&sessions, client(1), ACK, 2);
+    ask(&sessions, client(2), ACK, 2);
+    answer(&sessions, flow(2), FIN | ACK, 2);
+    assert_eq!(ask(&sessions, client(0), SYN, 20), None, "half open");
+    assert_eq!(ask(&sessions, client(2), ACK, 30), None, "closing");
+    assert_eq!(ask(&sessions, client(1), ACK, 90), Some((flow(1), State::Established)));
+    assert_eq!(sessions.len(), 1);
+}
+
+#[test]
+fn a_flow_met_half_way_is_established_at_once() {
+    let sessions = Sessions::new(100, [1; 16]);
+    sessions.insert(client(1), flow(1), ACK, tick(0), life()).unwrap();
+    assert_eq!(answer(&sessions, flow(1), ACK, 60), Some(client(1)));
+}
+
+#[test]
+fn replies_alone_keep_a_session_alive() {
+    let sessions = Sessions::new(100, [1; 16]);
+    sessions.insert(client(1), flow(1), SYN, tick(0), life()).unwrap();
+    ask(&sessions, client(1), ACK, 0);
+    for at in (0..500).step_by(50) {
+        assert_eq!(answer(&sessions, flow(1), ACK, at), Some(client(1)), "at {at} s");
+        assert_eq!(sessions.sweep(1 << 20, tick(at), life(), |_, _| true), 0);
+    }
+    assert_eq!(sessions.sweep(1 << 20, tick(700), life(), |_, _| true), 1);
+    assert_eq!(answer(&sessions, flow(1), ACK, 700), None);
+    assert!(sessions.is_empty());
+}
+
+#[test]
+fn a_full_table_prefers_the_established() {
+    let sessions = Sessions::new(64, [1; 16]);
+    for n in 0..64 {
+        sessions.insert(client(n), flow(n), SYN, tick(0), life()).unwrap();
+        if n < 32 {
+            ask(&sessions, client(n), ACK, 0);
+        }
+    }
+    let flood = (1000..3000).filter(|n| sessions.insert(client(*n), flow(*n), SYN, tick(1), life()).is_ok()).count();
+    assert!(flood > 100 && sessions.evicted() > 100, "half-open ones made way {flood} times");
+    assert_eq!(sessions.len(), 64);
+    for n in 0..32 {
+        assert_eq!(ask(&sessions, client(n), ACK, 1), Some((flow(n), State::Established)), "client {n}");
+    }
+}
+
+#[test]
+fn a_million_sessions_find_room_at_half_load() {
+    let sessions = Sessions::new(1 << 17, [3; 16]);
+    for n in 0..1 << 17 {
+        assert_eq!(sessions.insert(client(n), flow(n), SYN, tick(0), life()), Ok(()), "session {n}");
+    }
+    assert_eq!(sessions.iter().count(), 1 << 17);
+}
+
+#[test]
+fn a_session_ends_with_its_backend() {
+    let sessions = Sessions::new(100, [1; 16]);
+    sessions.insert(client(1), flow(1), SYN, tick(0), life()).unwrap();
+    sessions.insert(client(2), Flow { backend: 9, ..flow(2) }, SYN, tick(0), life()).unwrap();
+    assert_eq!(sessions.sweep(1 << 20, tick(0), life(), |_, backend| backend == 9), 1);
+    assert_eq!(ask(&sessions, client(1), ACK, 0), None);
+    assert!(ask(&sessions, client(2), ACK, 0).is_some());
+}
+
+/// The slow, obvious model: what was last heard from either side, and the state.
+#[derive(Clone, Copy, Debug)]
+struct Model {
+    flow: u32,
+    state: State,
+    asked: u64,
+    answered: u64,
+}
+
+impl Model {
+    fn lives(&self, now: u64) -> bool {
+        let life = i64::from(life().of(self.state));
+        let ticks = |t: u64| (t / 2) as i64;
+        ticks(now) - ticks(self.asked.max(self.answered)) <= life
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Ask(u32, u8),
+    Answer(u32, u8),
+    Wait(u64),
+    Sweep,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let flags = prop::sample::select(vec![SYN, ACK, FIN | ACK, RST]);
+    prop_oneof![
+        4 => (0u32..12, flags.clone()).prop_map(|(n, f)| Step::Ask(n, f)),
+        4 => (0u32..12, flags).prop_map(|(n, f)| Step::Answer(n, f)),
+        2 => (0u64..60).prop_map(Step::Wait),
+        1 => Just(Step::Sweep),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn they_do_what_a_slow_model_does(steps in prop::collection::vec(step(), 1..200), key: [u8; 16]) {
+        let sessions = Sessions::new(1000, key);
+        let mut model: BTreeMap<u32, Model> = BTreeMap::new();
+        let mut now = 0;
+        let mut next_flow = 0;
+        for step in steps {
+            match step {
+                Step::Wait(seconds) => now += seconds,
+                Step::Sweep => {
+                    sessions.sweep(usize::MAX, tick(now), life(), |_, _| true);
+                    model.retain(|_, m| m.lives(now));
+                    prop_assert_eq!(sessions.len(), model.len());
+                }
+                Step::Ask(n, flags) => {
+                    let found = ask(&sessions, client(n), flags, now);
+                    let expected = model.get(&n).filter(|m| m.lives(now)).copied();
+                    prop_assert_eq!(found, expected.map(|m| (flow(m.flow), m.state)));
+                    let mut m = expected.unwrap_or_else(|| {
+                        next_flow += 1;
+                        sessions.insert(client(n), flow(next_flow), SYN, tick(now), life()).unwrap();
+                        Model { flow: next_flow, state: State::HalfOpen, asked: now, answered: now }
+                    });
+                    if expected.is_some() {
+                        m.state = m.state.after(flags, true);
+                        m.asked = now;
+                    }
+                    model.insert(n, m);
+                }
+                Step::Answer(n, flags) => {
+                    let Some(m) = model.get(&n).copied() else { continue };
+                    let found = answer(&sessions, flow(m.flow), flags, now);
+                    prop_assert_eq!(found, m.lives(now).then(|| client(n)));
+                    match m.lives(now) {
+                        true => model.insert(n, Model { state: m.state.after(flags, false), answered: now, ..m }),
+                        false => model.remove(&n),
+                    };
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Decap: VXLAN to our VTEP is stripped, its sender checked, the inner packet parsed in its place.
+//!
+//! The outer UDP checksum is not verified, whatever it is: Linux sends non-zero ones (design.md section 2).
+
+use sluice_config::model::{Mac, OwnVtep};
+
+use crate::burst::{Action, Burst, Packet};
+use crate::frame::Pool;
+use crate::stage::parse;
+use crate::tables::Tables;
+use crate::verdict::DropReason;
+use crate::wire::{ETHERNET, ip4, vxlan, word};
+
+/// Strips every packet that is VXLAN to us.
+pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables) {
+    let Some(vtep) = &tables.local.vtep else { return };
+    for packet in burst {
+        if is_vxlan(packet, vtep)
+            && let Err(reason) = strip(packet, pool, tables, vtep)
+        {
+            packet.drop(reason);
+        }
+    }
+}
+
+#[inline]
+fn is_vxlan(packet: &Packet, vtep: &OwnVtep) -> bool {
+    let tuple = &packet.tuple;
+    packet.action == Action::Parsed
+        && tuple.dport == vtep.udp_port
+        && tuple.protocol == ip4::UDP
+        && tuple.dst == vtep.underlay.to_bits()
+}
+
+#[inline]
+fn strip(packet: &mut Packet, pool: &mut Pool, tables: &Tables, vtep: &OwnVtep) -> Result<(), DropReason> {
+    if !tables.local.ports.get(usize::from(packet.ingress)).is_some_and(|p| p.underlay) {
+        return Err(DropReason::VxlanPort);
+    }
+    let agent = tables.agent_numbers.get(u64::from(packet.tuple.src)).ok_or(DropReason::VxlanUnknownVtep)?;
+    let bytes = pool.bytes(&packet.frame);
+    let l4 = usize::from(packet.l4);
+    // Parse has checked the UDP length against the packet: 8 to what there is.
+    let header = bytes.get(l4 + 8..l4 + usize::from(word(bytes, l4 + 4))).unwrap_or_default();
+    let inner = header.get(vxlan::HEADER..).ok_or(DropReason::VxlanHeader)?;
+    if vxlan::vni(header).ok_or(DropReason::VxlanHeader)? != vtep.vni {
+        return Err(DropReason::VxlanUnknownVni);
+    }
+    if inner.len() < ETHERNET || inner[..6] != vtep.mac.0 || word(inner, 12) != 0x0800 {
+        return Err(DropReason::VxlanInner);
+    }
+    let known = tables.agents.get(agent as usize).ok_or(DropReason::VxlanUnknownVtep)?;
+    if known.vtep_mac != Mac(std::array::from_fn(|i| inner[6 + i])) {
+        return Err(DropReason::OverlaySpoof);
+    }
+    let outer_ecn = bytes[usize::from(packet.l3) + ip4::field::TOS] & 3;
+    let stripped = (l4 + 8 + vxlan::HEADER) as u16;
+    if !packet.frame.trim_front(stripped) {
+        return Err(DropReason::VxlanHeader);
+    }
+    packet.frame.set_len(inner.len() as u16);
+    parse::ip4(packet, pool.bytes(&packet.frame))?;
+    if !known.has(packet.tuple.src) {
+        return Err(DropReason::OverlaySpoof);
+    }
+    packet.agent = Some(agent as u16);
+    carry_ecn(packet, pool, outer_ecn)
+}
+
+/// RFC 6040 section 4.2, figure 4. Idempotent, so a packet that is handed over as received may pass here twice.
+fn carry_ecn(packet: &mut Packet, pool: &mut Pool, outer: u8) -> Result<(), DropReason> {
+    const NOT_ECT: u8 = 0;
+    const ECT1: u8 = 1;
+    const ECT0: u8 = 2;
+    if outer != ip4::CE && outer != ECT1 {
+        return Ok(());
+    }
+    let l3 = usize::from(packet.l3);
+    let ip = &mut pool.bytes_mut(&mut packet.frame)[l3..];
+    match (ip[ip4::field::TOS] & 3, outer) {
+        (NOT_ECT, ip4::CE) => return Err(DropReason::EcnLost),
+        (_, ip4::CE) | (ECT0, ECT1) => ip4::set_ecn(ip, outer),
+        _ => {}
+    }
+    Ok(())
+}

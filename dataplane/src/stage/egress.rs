@@ -1,0 +1,112 @@
+//! Egress: next hop, MACs, MTU. Every packet leaves here as Transmit, Host or Drop.
+
+use std::net::Ipv4Addr;
+
+use crate::burst::{Burst, Out, Packet};
+use crate::counters::Counters;
+use crate::event::{Event, Events};
+use crate::frame::Pool;
+use crate::tables::fib::Target;
+use crate::tables::{Hop, PortEntry, Tables, link_key};
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::put;
+
+/// Gives every packet that still has a way to go its verdict.
+pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables, events: &Events, counters: &Counters) {
+    for packet in burst {
+        if !packet.pending() {
+            continue;
+        }
+        let verdict = match packet.out {
+            Out::Back => back(packet, pool, tables),
+            Out::Host => host(packet, pool, tables),
+            Out::Hop(hop) => {
+                tables.hops.get(hop as usize).ok_or(Stop::NoRoute).and_then(|h| leave(packet, pool, tables, h))
+            }
+            Out::Route => on_link(packet, tables).and_then(|h| leave(packet, pool, tables, h)),
+            Out::Agent(_) | Out::Nowhere => Err(Stop::NoRoute),
+        };
+        match verdict {
+            Ok(verdict) => packet.end(verdict),
+            Err(stop) => {
+                if let Stop::Unresolved { ip, port } = stop
+                    && events.push(Event::NextHopUnresolved { ip, port }).is_err()
+                {
+                    counters.events_lost.add(1);
+                }
+                packet.drop(stop.reason());
+            }
+        }
+    }
+}
+
+/// Why a packet cannot leave.
+#[derive(Clone, Copy)]
+enum Stop {
+    NoRoute,
+    Unresolved { ip: Ipv4Addr, port: u8 },
+    TooBig,
+    NoHost,
+}
+
+impl Stop {
+    fn reason(self) -> DropReason {
+        match self {
+            Self::NoRoute => DropReason::NoRoute,
+            Self::Unresolved { .. } => DropReason::NextHopUnresolved,
+            Self::TooBig => DropReason::TooBig,
+            Self::NoHost => DropReason::NoHost,
+        }
+    }
+}
+
+/// The hop for a destination that no tunnel and no precomputed hop leads to.
+fn on_link<'a>(packet: &Packet, tables: &'a Tables) -> Result<&'a Hop, Stop> {
+    let ip = packet.tuple.dst;
+    let hop = |number: u32| tables.hops.get(number as usize).ok_or(Stop::NoRoute);
+    match tables.fib.lookup(ip).ok_or(Stop::NoRoute)? {
+        Target::Hop(number) => hop(number),
+        Target::Link(port) => match tables.links.get(link_key(ip, port)) {
+            Some(number) => hop(number),
+            None => Err(Stop::Unresolved { ip: ip.into(), port }),
+        },
+        Target::Agent(_) | Target::NoAgent | Target::Host => Err(Stop::NoRoute),
+    }
+}
+
+#[inline]
+fn leave(packet: &mut Packet, pool: &mut Pool, tables: &Tables, hop: &Hop) -> Result<Verdict, Stop> {
+    let mac = hop.mac.ok_or(Stop::Unresolved { ip: hop.ip, port: hop.port })?;
+    let port = tables.local.ports.get(usize::from(hop.port)).ok_or(Stop::NoRoute)?;
+    fits(packet, port)?;
+    let bytes = pool.bytes_mut(&mut packet.frame);
+    put(bytes, 0, mac.0);
+    put(bytes, 6, port.mac.0);
+    put(bytes, 12, [8, 0]);
+    Ok(Verdict::Transmit(hop.port))
+}
+
+#[inline]
+fn fits(packet: &Packet, port: &PortEntry) -> Result<(), Stop> {
+    if packet.ip_len <= port.mtu { Ok(()) } else { Err(Stop::TooBig) }
+}
+
+/// Back to the station that it came from.
+fn back(packet: &mut Packet, pool: &mut Pool, tables: &Tables) -> Result<Verdict, Stop> {
+    let port = tables.local.ports.get(usize::from(packet.ingress)).ok_or(Stop::NoRoute)?;
+    fits(packet, port)?;
+    let bytes = pool.bytes_mut(&mut packet.frame);
+    bytes.copy_within(6..12, 0);
+    put(bytes, 6, port.mac.0);
+    Ok(Verdict::Transmit(packet.ingress))
+}
+
+fn host(packet: &mut Packet, pool: &mut Pool, tables: &Tables) -> Result<Verdict, Stop> {
+    let (index, mac) = tables.local.host.ok_or(Stop::NoHost)?;
+    let port = tables.local.ports.get(usize::from(index)).ok_or(Stop::NoHost)?;
+    fits(packet, port)?;
+    let bytes = pool.bytes_mut(&mut packet.frame);
+    put(bytes, 0, mac.0);
+    put(bytes, 6, port.mac.0);
+    Ok(Verdict::Host)
+}

@@ -1,0 +1,40 @@
+//! Isolate: may this source talk to this destination? Asked before any state is made. Replies are judged in balance,
+//! where their session tells the original client.
+
+use crate::burst::{Action, Burst, Packet};
+use crate::tables::Tables;
+use crate::verdict::DropReason;
+
+/// Drops what policy forbids.
+pub fn run(burst: &mut Burst, tables: &Tables) {
+    if tables.policy.is_empty() {
+        return;
+    }
+    for packet in burst {
+        if let Err(reason) = admitted(packet, tables) {
+            packet.drop(reason);
+        }
+    }
+}
+
+fn admitted(packet: &Packet, tables: &Tables) -> Result<(), DropReason> {
+    let tuple = &packet.tuple;
+    match packet.action {
+        Action::Balance(service) => tables.policy.admits_service(tuple.src, service, || near(tables, service)),
+        Action::Forward => tables.policy.admits(tuple.src, tuple.dst),
+        // DNS answers everybody; replies and the rest are judged elsewhere or touch no container.
+        Action::Done
+        | Action::Parsed
+        | Action::Arp
+        | Action::Dns
+        | Action::Echo
+        | Action::Return { .. }
+        | Action::Host => Ok(()),
+    }
+}
+
+/// Any backend of the service: all lie in the network whose groups it has.
+fn near(tables: &Tables, service: u16) -> u32 {
+    let first = tables.service(service).and_then(|s| s.maglev.first());
+    first.and_then(|number| tables.backend(*number)).map_or(0, |b| b.ip.to_bits())
+}

@@ -1,0 +1,94 @@
+//! The forwarding table: longest prefix match by binary search over disjoint ranges.
+//!
+//! Load-balancer nodes have few routes; a sorted array of ranges answers in log2(n) steps from one or two lines.
+
+use ipnet::Ipv4Net;
+
+/// What a prefix leads to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Target {
+    /// A gateway: index of a resolved or unresolved next hop.
+    Hop(u32),
+    /// On link on this port; the destination itself is the next hop.
+    Link(u8),
+    /// An agent's containers: index of the agent.
+    Agent(u16),
+    /// In the overlay, but nobody's that we know: never sent bare.
+    NoAgent,
+    /// The node's own kernel.
+    Host,
+}
+
+/// Ranges of addresses and their targets.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Fib {
+    /// First address of each range, ascending; the first is 0.
+    starts: Box<[u32]>,
+    targets: Box<[Option<Target>]>,
+}
+
+impl Fib {
+    /// Of these prefixes; of equal prefixes the first wins.
+    #[must_use]
+    pub fn new(prefixes: impl IntoIterator<Item = (Ipv4Net, Target)>) -> Self {
+        let mut prefixes: Vec<_> = prefixes.into_iter().collect();
+        // Shortest first, so that longer ones are painted over them; stable, so reversing keeps the first of equals.
+        prefixes.reverse();
+        prefixes.sort_by_key(|(net, _)| net.prefix_len());
+        let mut starts: Vec<u32> = vec![0];
+        for (net, _) in &prefixes {
+            starts.push(net.network().to_bits());
+            starts.extend(net.broadcast().to_bits().checked_add(1));
+        }
+        starts.sort_unstable();
+        starts.dedup();
+        let mut targets = vec![None; starts.len()];
+        for (net, target) in &prefixes {
+            let first = starts.partition_point(|s| *s < net.network().to_bits());
+            let last = starts.partition_point(|s| *s <= net.broadcast().to_bits());
+            targets[first..last].fill(Some(*target));
+        }
+        Self { starts: starts.into(), targets: targets.into() }
+    }
+
+    /// Where `address` leads.
+    #[must_use]
+    #[inline]
+    pub fn lookup(&self, address: u32) -> Option<Target> {
+        let range = self.starts.partition_point(|s| *s <= address);
+        *self.targets.get(range.checked_sub(1)?)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_agrees_with_a_scan_for_the_longest_prefix(
+            routes in prop::collection::vec((any::<u32>(), 0u8..=32, 0u8..4), 0..12),
+            near in prop::collection::vec((any::<prop::sample::Index>(), -2i64..3), 20),
+            anywhere: Vec<u32>,
+        ) {
+            let routes: Vec<_> = routes
+                .into_iter()
+                .map(|(a, l, p)| (Ipv4Net::new(Ipv4Addr::from_bits(a), l).unwrap().trunc(), Target::Link(p)))
+                .collect();
+            let fib = Fib::new(routes.iter().copied());
+            let edges = near.iter().filter(|_| !routes.is_empty()).map(|(i, d)| {
+                (i64::from(i.get(&routes).0.network().to_bits()) + d).clamp(0, i64::from(u32::MAX)) as u32
+            });
+            for address in anywhere.iter().copied().chain(edges) {
+                let ip = Ipv4Addr::from_bits(address);
+                let longest = routes.iter().filter(|(n, _)| n.contains(&ip)).map(|(n, _)| n.prefix_len()).max();
+                let expected = routes.iter().find(|(n, _)| n.contains(&ip) && Some(n.prefix_len()) == longest);
+                prop_assert_eq!(fib.lookup(address), expected.map(|(_, t)| *t));
+            }
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! A read-only map from 64-bit keys to 32-bit values: what control compiles and packets look up.
+//!
+//! Open addressing with linear probing at no more than half load; one multiplication to find the slot. The multiplier
+//! is keyed, because tenants choose addresses and names.
+
+/// A compiled map. Equal contents and seeds give equal bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlatMap {
+    slots: Box<[Slot]>,
+    multiplier: u64,
+    shift: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Slot {
+    key: u64,
+    value: u32,
+}
+
+/// No entry; never a value.
+const EMPTY: u32 = u32::MAX;
+
+impl FlatMap {
+    /// Of these entries; a key given twice keeps its last value. No value may be `u32::MAX`.
+    #[must_use]
+    pub fn new(seed: u64, entries: impl IntoIterator<Item = (u64, u32)>) -> Self {
+        let entries: Vec<_> = entries.into_iter().collect();
+        let capacity = (entries.len() * 2).next_power_of_two().max(8);
+        let slots = vec![Slot { key: 0, value: EMPTY }; capacity].into_boxed_slice();
+        // Odd, so that the multiplication is a permutation.
+        let mut map = Self { slots, multiplier: seed | 1, shift: 64 - capacity.trailing_zeros() };
+        for (key, value) in entries {
+            map.insert(key, value);
+        }
+        map
+    }
+
+    fn insert(&mut self, key: u64, value: u32) {
+        debug_assert_ne!(value, EMPTY);
+        let mask = self.slots.len() - 1;
+        let mut at = self.home(key);
+        while self.slots[at].value != EMPTY && self.slots[at].key != key {
+            at = (at + 1) & mask;
+        }
+        self.slots[at] = Slot { key, value };
+    }
+
+    #[inline]
+    fn home(&self, key: u64) -> usize {
+        // The high half carries what the low bits of the key did to the product, and the other way round.
+        let folded = key ^ (key >> 32);
+        (folded.wrapping_mul(self.multiplier) >> self.shift) as usize
+    }
+
+    /// The value of `key`.
+    #[must_use]
+    #[inline]
+    pub fn get(&self, key: u64) -> Option<u32> {
+        let mask = self.slots.len() - 1;
+        let mut at = self.home(key) & mask;
+        loop {
+            let slot = &self.slots[at];
+            if slot.value == EMPTY {
+                return None;
+            }
+            if slot.key == key {
+                return Some(slot.value);
+            }
+            at = (at + 1) & mask;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_finds_what_a_btree_map_finds(entries: BTreeMap<u64, u16>, seed: u64, others: Vec<u64>) {
+            let map = FlatMap::new(seed, entries.iter().map(|(k, v)| (*k, u32::from(*v))));
+            for key in entries.keys().chain(&others) {
+                prop_assert_eq!(map.get(*key), entries.get(key).map(|v| u32::from(*v)));
+            }
+        }
+    }
+}

@@ -1,0 +1,581 @@
+//! Tables: everything that the packet path looks up, compiled from [`Desired`] into one immutable snapshot.
+//!
+//! A pure function of its inputs: equal `Desired` and numbers give equal tables. Unchanged services share their Maglev
+//! tables with the snapshot before ([`Tables::compile`] takes it), so a change costs what it changes.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use sluice_config::model::{Desired, Local, Mac, OverlayAgent, OwnVtep, Protocol, Service, Shared, Timeouts};
+
+use crate::time::Nanos;
+use fib::{Fib, Target};
+use flat::FlatMap;
+use hash::HashKey;
+use ids::{BackendKey, Ids};
+use policy::Policy;
+use snat::{Side, Snat};
+use zone::Zones;
+
+pub mod fib;
+pub mod flat;
+pub mod hash;
+pub mod ids;
+pub mod maglev;
+pub mod policy;
+pub mod snat;
+pub mod zone;
+
+/// One immutable snapshot.
+#[derive(Clone, Debug)]
+pub struct Tables {
+    /// Counts snapshots up from 1.
+    pub generation: u64,
+    /// Key of every hash whose result nodes must agree on.
+    pub key: HashKey,
+    /// What each address of ours is.
+    pub addresses: FlatMap,
+    /// Service numbers by protocol, address and port ([`service_key`]).
+    pub service_numbers: FlatMap,
+    /// By service number; index 0 is never used.
+    pub services: Box<[Option<Arc<ServiceEntry>>]>,
+    /// Backend numbers by protocol, address and port ([`service_key`]).
+    pub backend_numbers: FlatMap,
+    /// By backend number; index 0 is never used.
+    pub backends: Box<[Option<BackendEntry>]>,
+    /// SNAT addresses, and who owns which of their ports.
+    pub snat: Snat,
+    /// Routes, the overlay's included.
+    pub fib: Fib,
+    /// Next hops by number.
+    pub hops: Box<[Hop]>,
+    /// Hop numbers of neighbours on link ([`link_key`]).
+    pub links: FlatMap,
+    /// First and last address of every overlay network and of the VTEPs: who speaks from there comes out of a tunnel.
+    pub overlay: Box<[(u32, u32)]>,
+    /// Agents by number.
+    pub agents: Box<[Agent]>,
+    /// Agent numbers by underlay address.
+    pub agent_numbers: FlatMap,
+    /// Who may talk to whom.
+    pub policy: Policy,
+    /// Names.
+    pub zones: Arc<Zones>,
+    /// This node's own.
+    pub local: LocalTables,
+    /// Services and backends that there was no number for: they wait until numbers have rested, the others are served.
+    pub left_out: Box<[String]>,
+    /// What was compiled, for `show`.
+    pub desired: Arc<Desired>,
+}
+
+/// What an address of ours is, as [`Tables::addresses`] holds it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Address {
+    /// A VIP.
+    Vip,
+    /// A SNAT address: its index.
+    Snat(u8),
+    /// Where DNS is answered.
+    Dns,
+    /// Our VTEP's underlay address.
+    Vtep,
+    /// The kernel's: on a port, or in the overlay.
+    Host,
+}
+
+impl Address {
+    fn encode(self) -> u32 {
+        match self {
+            Self::Vip => 0,
+            Self::Dns => 1,
+            Self::Vtep => 2,
+            Self::Host => 3,
+            Self::Snat(index) => 0x100 | u32::from(index),
+        }
+    }
+
+    fn decode(value: u32) -> Self {
+        match value {
+            0 => Self::Vip,
+            1 => Self::Dns,
+            2 => Self::Vtep,
+            3 => Self::Host,
+            snat => Self::Snat(snat as u8),
+        }
+    }
+}
+
+/// A service, ready for packets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServiceEntry {
+    /// Virtual address.
+    pub ip: Ipv4Addr,
+    /// Virtual port.
+    pub port: u16,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Backend numbers by Maglev slot; empty without eligible backends.
+    pub maglev: Box<[u32]>,
+    /// Backends with their weights, by which an unchanged table is known.
+    members: Box<[(u32, u16)]>,
+}
+
+/// A backend, ready for packets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BackendEntry {
+    /// Address.
+    pub ip: Ipv4Addr,
+    /// Port.
+    pub port: u16,
+    /// The agent to tunnel to; `None` for the underlay.
+    pub agent: Option<u16>,
+    /// The next hop towards it, where one was known when the tables were compiled.
+    pub hop: Option<u32>,
+    /// Which side it is on; an overlay backend without agent cannot be reached.
+    pub side: Side,
+}
+
+/// A next hop, ready for packets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hop {
+    /// Who it is.
+    pub ip: Ipv4Addr,
+    /// Its MAC; `None` while unresolved.
+    pub mac: Option<Mac>,
+    /// Port index.
+    pub port: u8,
+}
+
+/// An agent of the overlay, ready for packets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Agent {
+    /// Outer destination.
+    pub underlay: Ipv4Addr,
+    /// VTEP address.
+    pub vtep_ip: Ipv4Addr,
+    /// Inner destination MAC.
+    pub vtep_mac: Mac,
+    /// First and last address of each of its subnets.
+    pub subnets: Box<[(u32, u32)]>,
+    /// The next hop towards `underlay`, where one was known when the tables were compiled.
+    pub hop: Option<u32>,
+}
+
+impl Agent {
+    /// Whether an inner source may come from this agent: its containers, or its VTEP itself.
+    #[must_use]
+    #[inline]
+    pub fn has(&self, source: u32) -> bool {
+        source == self.vtep_ip.to_bits() || self.subnets.iter().any(|(first, last)| (*first..=*last).contains(&source))
+    }
+}
+
+/// This node's own, ready for packets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LocalTables {
+    /// Packet ports, the host port last.
+    pub ports: Box<[PortEntry]>,
+    /// The host port: its index and the kernel's MAC behind it.
+    pub host: Option<(u8, Mac)>,
+    /// Our VTEP.
+    pub vtep: Option<OwnVtep>,
+    /// Session time-outs.
+    pub timeouts: Timeouts,
+    /// Largest UDP answer offered by EDNS, octets.
+    pub edns_max: u16,
+    /// Whether TC is set on answers that were cut.
+    pub truncate_bit: bool,
+    /// Whether RA is set in answers.
+    pub recursion_available: bool,
+}
+
+/// A port, ready for packets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PortEntry {
+    /// Our MAC.
+    pub mac: Mac,
+    /// Largest IP packet.
+    pub mtu: u16,
+    /// Whether VXLAN may arrive.
+    pub underlay: bool,
+    /// Whether ARP is answered.
+    pub arp: bool,
+}
+
+/// Why a `Desired` does not compile.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CompileError {
+    /// More SNAT addresses than an index holds.
+    #[error("{0} SNAT addresses: 255 are the most")]
+    TooManySnat(usize),
+    /// More agents than an index holds.
+    #[error("{0} overlay agents: 65535 are the most")]
+    TooManyAgents(usize),
+}
+
+/// Key of a service or backend in its map.
+#[must_use]
+#[inline]
+pub fn service_key(ip: u32, port: u16, protocol: u8) -> u64 {
+    u64::from(ip) << 32 | u64::from(port) << 16 | u64::from(protocol)
+}
+
+/// Key of a neighbour on link.
+#[must_use]
+#[inline]
+pub fn link_key(ip: u32, port: u8) -> u64 {
+    u64::from(ip) << 8 | u64::from(port)
+}
+
+impl Tables {
+    /// Compiles `desired`, giving numbers from `ids`; what has not changed since `previous` is shared with it.
+    ///
+    /// # Errors
+    /// More SNAT addresses or agents than an index holds; `previous` then stays what packets use. Services and backends
+    /// beyond their limits are left out by themselves ([`Tables::left_out`]).
+    pub fn compile(
+        desired: &Arc<Desired>,
+        ids: &mut Ids,
+        now: Nanos,
+        previous: Option<&Self>,
+    ) -> Result<Self, CompileError> {
+        let Desired { shared, local } = &**desired;
+        let key = HashKey::new(shared.hash_key);
+        let seed = key.one(0x5eed);
+        if shared.agents.len() > usize::from(u16::MAX) {
+            return Err(CompileError::TooManyAgents(shared.agents.len()));
+        }
+        let hops = Hops::new(local);
+        let ways = Ways { fib: Fib::new(prefixes(shared, local, &hops)), hops };
+        let agents: Box<[Agent]> = shared.agents.iter().map(|a| agent(a, &ways)).collect();
+        let Numbered { services, backends, protocols, left_out } = services(shared, &ways, key, ids, now, previous);
+        let Ways { fib, hops } = ways;
+        let live = |(number, b): (usize, &Option<BackendEntry>)| b.map(|b| (b, number as u32));
+        Ok(Self {
+            generation: previous.map_or(0, |p| p.generation) + 1,
+            key,
+            addresses: FlatMap::new(seed, addresses(shared, local)?),
+            service_numbers: FlatMap::new(
+                seed,
+                services.iter().enumerate().filter_map(|(number, s)| {
+                    let s = s.as_ref()?;
+                    Some((service_key(s.ip.to_bits(), s.port, s.protocol.number()), number as u32))
+                }),
+            ),
+            services: services.into(),
+            left_out: left_out.into(),
+            backend_numbers: FlatMap::new(
+                seed,
+                backends
+                    .iter()
+                    .enumerate()
+                    .filter_map(live)
+                    .map(|(b, number)| (service_key(b.ip.to_bits(), b.port, protocols[number as usize]), number)),
+            ),
+            backends: backends.into(),
+            snat: Snat::new(local),
+            fib,
+            links: FlatMap::new(seed, hops.links()),
+            hops: hops.table.into(),
+            agent_numbers: FlatMap::new(
+                seed,
+                agents.iter().enumerate().map(|(i, a)| (u64::from(a.underlay.to_bits()), i as u32)),
+            ),
+            agents,
+            overlay: overlay_nets(shared, local).map(|n| (n.network().to_bits(), n.broadcast().to_bits())).collect(),
+            policy: Policy::new(desired, ids, seed, now),
+            zones: zones(desired, key, previous),
+            local: local_tables(local),
+            desired: Arc::clone(desired),
+        })
+    }
+
+    /// What `address` is to us, if anything.
+    #[must_use]
+    #[inline]
+    pub fn address(&self, address: u32) -> Option<Address> {
+        self.addresses.get(u64::from(address)).map(Address::decode)
+    }
+
+    /// Whether an address lies in the overlay.
+    #[must_use]
+    #[inline]
+    pub fn is_overlay(&self, address: u32) -> bool {
+        self.overlay.iter().any(|(first, last)| (*first..=*last).contains(&address))
+    }
+
+    /// The service with this number.
+    #[must_use]
+    #[inline]
+    pub fn service(&self, number: u16) -> Option<&ServiceEntry> {
+        self.services.get(usize::from(number))?.as_deref()
+    }
+
+    /// The backend with this number.
+    #[must_use]
+    #[inline]
+    pub fn backend(&self, number: u32) -> Option<&BackendEntry> {
+        self.backends.get(number as usize)?.as_ref()
+    }
+
+    /// What the kernel program must take for us.
+    #[must_use]
+    pub fn steering(&self) -> Steering {
+        let local = &self.desired.local;
+        let mut addresses: Vec<Ipv4Addr> = self.services.iter().flatten().map(|s| s.ip).collect();
+        addresses.extend(local.snat_underlay.iter().chain(&local.snat_overlay));
+        addresses.sort_unstable();
+        addresses.dedup();
+        Steering {
+            addresses,
+            dns: local.dns_addresses.clone(),
+            vtep: local.vtep.as_ref().map(|v| (v.underlay, v.udp_port)),
+        }
+    }
+}
+
+/// What the kernel program takes: the rest passes to the kernel.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Steering {
+    /// Everything to these (VIPs and SNAT addresses), and ARP requests for them. Sorted.
+    pub addresses: Vec<Ipv4Addr>,
+    /// UDP port 53 of these, and ARP requests for them where the kernel does not own them.
+    pub dns: Vec<Ipv4Addr>,
+    /// UDP to this address and port.
+    pub vtep: Option<(Ipv4Addr, u16)>,
+}
+
+/// An IPv4 address; IPv6 services are refused before they get here.
+fn v4(ip: IpAddr) -> Option<Ipv4Addr> {
+    match ip {
+        IpAddr::V4(ip) => Some(ip),
+        IpAddr::V6(_) => None,
+    }
+}
+
+fn agent(agent: &OverlayAgent, ways: &Ways) -> Agent {
+    Agent {
+        hop: ways.hop(agent.ip),
+        underlay: agent.ip,
+        vtep_ip: agent.vtep_ip,
+        vtep_mac: agent.vtep_mac,
+        subnets: agent.subnets.values().map(|n| (n.network().to_bits(), n.broadcast().to_bits())).collect(),
+    }
+}
+
+/// Next hops as they are numbered: neighbours first, then gateways that no neighbour resolves.
+struct Hops {
+    table: Vec<Hop>,
+    numbers: BTreeMap<(Ipv4Addr, usize), u32>,
+}
+
+impl Hops {
+    fn new(local: &Local) -> Self {
+        let mut hops = Self { table: Vec::new(), numbers: BTreeMap::new() };
+        for neighbour in &local.neighbours {
+            if let Some(ip) = v4(neighbour.ip) {
+                hops.add(ip, neighbour.port, Some(neighbour.mac));
+            }
+        }
+        for route in &local.routes {
+            if let Some(ip) = route.via.and_then(v4) {
+                hops.add(ip, route.port, None);
+            }
+        }
+        hops
+    }
+
+    fn add(&mut self, ip: Ipv4Addr, port: usize, mac: Option<Mac>) {
+        let table = &mut self.table;
+        self.numbers.entry((ip, port)).or_insert_with(|| {
+            table.push(Hop { ip, mac, port: port as u8 });
+            table.len() as u32 - 1
+        });
+    }
+
+    fn links(&self) -> impl Iterator<Item = (u64, u32)> + '_ {
+        self.numbers.iter().map(|((ip, port), number)| (link_key(ip.to_bits(), *port as u8), *number))
+    }
+}
+
+/// Routes and next hops together: where an address is reached.
+struct Ways {
+    fib: Fib,
+    hops: Hops,
+}
+
+impl Ways {
+    fn hop(&self, ip: Ipv4Addr) -> Option<u32> {
+        match self.fib.lookup(ip.to_bits())? {
+            Target::Hop(hop) => Some(hop),
+            Target::Link(port) => self.hops.numbers.get(&(ip, usize::from(port))).copied(),
+            Target::Agent(_) | Target::NoAgent | Target::Host => None,
+        }
+    }
+
+    /// A backend and its way; one in an overlay network is never reached bare.
+    fn backend(&self, ip: Ipv4Addr, port: u16, in_network: bool) -> BackendEntry {
+        let agent = match self.fib.lookup(ip.to_bits()) {
+            Some(Target::Agent(agent)) => Some(agent),
+            Some(Target::Hop(_) | Target::Link(_) | Target::NoAgent | Target::Host) | None => None,
+        };
+        let side = if in_network || agent.is_some() { Side::Overlay } else { Side::Underlay };
+        BackendEntry { ip, port, agent, hop: self.hop(ip), side }
+    }
+}
+
+/// The overlay's networks and the VTEPs' subnet.
+fn overlay_nets<'a>(shared: &'a Shared, local: &'a Local) -> impl Iterator<Item = ipnet::Ipv4Net> + 'a {
+    shared.networks.iter().map(|n| n.subnet).chain(local.vtep.iter().map(|v| v.vtep.trunc()))
+}
+
+/// Every prefix that packets are routed by: the node's, then the overlay's; of equal ones the first wins.
+fn prefixes(shared: &Shared, local: &Local, hops: &Hops) -> Vec<(ipnet::Ipv4Net, Target)> {
+    let host = local.vtep.iter().flat_map(|v| &v.host_addresses).map(|ip| ((*ip).into(), Target::Host));
+    let agents = shared.agents.iter().enumerate().flat_map(|(number, agent)| {
+        let vtep = std::iter::once(agent.vtep_ip.into());
+        agent.subnets.values().copied().chain(vtep).map(move |net| (net, Target::Agent(number as u16)))
+    });
+    let routes = local.routes.iter().filter_map(|route| {
+        let ipnet::IpNet::V4(prefix) = route.prefix else { return None };
+        let target = match route.via.and_then(v4) {
+            Some(via) => Target::Hop(*hops.numbers.get(&(via, route.port))?),
+            None => Target::Link(route.port as u8),
+        };
+        Some((prefix, target))
+    });
+    let overlay = overlay_nets(shared, local).map(|net| (net, Target::NoAgent));
+    host.chain(agents).chain(overlay).chain(routes).collect()
+}
+
+/// Compiled zones; the ones before where no name, serial or key has changed: a million names cost seconds.
+fn zones(desired: &Desired, key: HashKey, previous: Option<&Tables>) -> Arc<Zones> {
+    let serial = desired.local.soa_serial;
+    let same = |p: &&Tables| {
+        p.key == key && p.desired.local.soa_serial == serial && p.desired.shared.zones == desired.shared.zones
+    };
+    match previous.filter(same) {
+        Some(previous) => Arc::clone(&previous.zones),
+        None => Arc::new(Zones::compile(&desired.shared.zones, serial, key)),
+    }
+}
+
+fn addresses(shared: &Shared, local: &Local) -> Result<Vec<(u64, u32)>, CompileError> {
+    let snat = local.snat_underlay.iter().chain(&local.snat_overlay);
+    let count = snat.clone().count();
+    if count > usize::from(u8::MAX) {
+        return Err(CompileError::TooManySnat(count));
+    }
+    let key = |ip: &Ipv4Addr| u64::from(ip.to_bits());
+    let vips = shared.services.iter().filter_map(|s| v4(s.key.ip)).map(|ip| (key(&ip), Address::Vip.encode()));
+    let snat = snat.enumerate().map(|(i, ip)| (key(ip), Address::Snat(i as u8).encode()));
+    let dns = local.dns_addresses.iter().map(|ip| (key(ip), Address::Dns.encode()));
+    let ports = local.ports.iter().flat_map(|p| &p.addresses).map(|net| (key(&net.addr()), Address::Host.encode()));
+    let host = local.vtep.iter().flat_map(|v| &v.host_addresses).map(|ip| (key(ip), Address::Host.encode()));
+    let vtep = local.vtep.iter().map(|v| (key(&v.underlay), Address::Vtep.encode()));
+    // The last of equal ones counts: DNS takes one port only and leaves the rest to the kernel.
+    Ok(ports.chain(host).chain(vtep).chain(vips).chain(snat).chain(dns).collect())
+}
+
+/// Services and backends by their numbers.
+#[derive(Default)]
+struct Numbered {
+    services: Vec<Option<Arc<ServiceEntry>>>,
+    backends: Vec<Option<BackendEntry>>,
+    /// IP protocol numbers, by backend number.
+    protocols: Vec<u8>,
+    left_out: Vec<String>,
+}
+
+fn services(
+    shared: &Shared,
+    ways: &Ways,
+    key: HashKey,
+    ids: &mut Ids,
+    now: Nanos,
+    previous: Option<&Tables>,
+) -> Numbered {
+    let mut all = Numbered::default();
+    for service in &shared.services {
+        let Some(ip) = v4(service.key.ip) else { continue };
+        let number = match ids.service(service.key, now) {
+            Ok(number) => number,
+            Err(error) => {
+                all.left_out.push(format!("{}: {error}", service.key));
+                continue;
+            }
+        };
+        let members = members(service, ways, ids, now, &mut all);
+        let before = previous.filter(|p| p.key == key).and_then(|p| p.services.get(usize::from(number))?.as_ref());
+        let entry = match before {
+            Some(same) if same.members == members && same.ip == ip && same.port == service.key.port => Arc::clone(same),
+            _ => Arc::new(ServiceEntry {
+                ip,
+                port: service.key.port,
+                protocol: service.key.protocol,
+                maglev: maglev_table(&all.backends, &members, key),
+                members,
+            }),
+        };
+        put(&mut all.services, usize::from(number), Some(entry));
+    }
+    all
+}
+
+/// The service's backends as (number, weight), in the order of `service.backends`.
+fn members(service: &Service, ways: &Ways, ids: &mut Ids, now: Nanos, all: &mut Numbered) -> Box<[(u32, u16)]> {
+    let mut members = Vec::new();
+    let protocol = service.key.protocol;
+    for backend in &service.backends {
+        let SocketAddr::V4(address) = backend.address else { continue };
+        match ids.backend(BackendKey { address: backend.address, protocol }, now) {
+            Ok(number) => {
+                let entry = ways.backend(*address.ip(), address.port(), backend.network.is_some());
+                put(&mut all.backends, number as usize, Some(entry));
+                put(&mut all.protocols, number as usize, protocol.number());
+                members.push((number, backend.weight));
+            }
+            Err(error) => all.left_out.push(format!("{address} of {}: {error}", service.key)),
+        }
+    }
+    members.into()
+}
+
+fn maglev_table(backends: &[Option<BackendEntry>], members: &[(u32, u16)], key: HashKey) -> Box<[u32]> {
+    let named = members.iter().filter_map(|(number, weight)| {
+        let backend = backends.get(*number as usize)?.as_ref()?;
+        Some((format!("{}:{}", backend.ip, backend.port), *number, *weight))
+    });
+    let named: Vec<_> = named.collect();
+    let candidates: Vec<_> = named
+        .iter()
+        .map(|(name, number, weight)| maglev::Candidate { name, weight: *weight, number: *number })
+        .collect();
+    let eligible = candidates.iter().filter(|c| c.weight > 0).count();
+    maglev::fill(key, &candidates, maglev::size_for(eligible))
+}
+
+fn put<T: Default + Clone>(table: &mut Vec<T>, index: usize, value: T) {
+    if table.len() <= index {
+        table.resize(index + 1, T::default());
+    }
+    table[index] = value;
+}
+
+fn local_tables(local: &Local) -> LocalTables {
+    LocalTables {
+        ports: local
+            .ports
+            .iter()
+            .map(|p| PortEntry { mac: p.mac, mtu: p.mtu, underlay: p.role.is_underlay(), arp: p.arp })
+            .collect(),
+        host: local.host_port.map(|port| port as u8).zip(local.host_mac),
+        vtep: local.vtep.clone(),
+        timeouts: local.timeouts,
+        edns_max: local.edns_max,
+        truncate_bit: local.truncate_bit,
+        recursion_available: local.recursion_available,
+    }
+}

@@ -1,0 +1,146 @@
+//! SNAT addresses, and which worker owns which of their ports.
+//!
+//! Ports are owned in blocks of 64, dealt to the workers in turn, so that a reply tells its owner by its destination
+//! port alone. A worker picks ports from its own blocks; whether one is free is asked of its sessions.
+
+use std::net::Ipv4Addr;
+
+use sluice_config::model::{self, Local};
+
+/// Ports of a block.
+pub const BLOCK: usize = model::Snat::BLOCK as usize;
+
+/// SNAT addresses by index: those towards the underlay first, then those towards the overlay.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Snat {
+    addresses: Box<[Ipv4Addr]>,
+    underlay: u8,
+    ports: (u16, u16),
+    workers: u16,
+}
+
+/// Which side a backend is on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// Reached as it is.
+    Underlay,
+    /// Reached through VXLAN.
+    Overlay,
+}
+
+impl Snat {
+    pub(super) fn new(local: &Local) -> Self {
+        Self {
+            addresses: local.snat_underlay.iter().chain(&local.snat_overlay).copied().collect(),
+            underlay: local.snat_underlay.len() as u8,
+            ports: local.snat_ports,
+            workers: local.workers.max(1) as u16,
+        }
+    }
+
+    /// The address with this index.
+    #[must_use]
+    #[inline]
+    pub fn address(&self, index: u8) -> Option<u32> {
+        self.addresses.get(usize::from(index)).map(|a| a.to_bits())
+    }
+
+    /// The side that this address serves.
+    #[must_use]
+    #[inline]
+    pub fn side(&self, index: u8) -> Side {
+        if index < self.underlay { Side::Underlay } else { Side::Overlay }
+    }
+
+    /// The address for a new flow: one of the side's, by hash.
+    #[must_use]
+    #[inline]
+    pub fn pick(&self, side: Side, hash: u64) -> Option<u8> {
+        let range = match side {
+            Side::Underlay => 0..self.underlay,
+            Side::Overlay => self.underlay..self.addresses.len() as u8,
+        };
+        (!range.is_empty()).then(|| range.start + (hash % u64::from(range.end - range.start)) as u8)
+    }
+
+    /// The worker that owns this port.
+    #[must_use]
+    #[inline]
+    pub fn owner(&self, port: u16) -> u8 {
+        (port / BLOCK as u16 % self.workers) as u8
+    }
+
+    /// The `n`th candidate port of `worker` for a flow, walking all of the worker's ports from a place that the hash
+    /// chooses; `None` for candidates outside the configured ports, at most 63 at either end.
+    #[must_use]
+    #[inline]
+    pub fn candidate(&self, worker: u8, hash: u64, n: u32) -> Option<u16> {
+        let (first, slots) = self.owned(worker);
+        if n >= slots {
+            return None;
+        }
+        let slot = (hash % u64::from(slots)) as u32 + n;
+        let slot = if slot >= slots { slot - slots } else { slot };
+        let block = first + slot / BLOCK as u32 * u32::from(self.workers);
+        let port = u16::try_from(block * BLOCK as u32 + slot % BLOCK as u32).ok()?;
+        (self.ports.0..=self.ports.1).contains(&port).then_some(port)
+    }
+
+    /// Candidates that the worker has per address.
+    #[must_use]
+    #[inline]
+    pub fn slots(&self, worker: u8) -> u32 {
+        self.owned(worker).1
+    }
+
+    /// The worker's first block that holds configured ports, and the slots of all of them.
+    #[inline]
+    fn owned(&self, worker: u8) -> (u32, u32) {
+        let (lowest, highest) = (u32::from(self.ports.0) / BLOCK as u32, u32::from(self.ports.1) / BLOCK as u32);
+        let workers = u32::from(self.workers);
+        let first = lowest + (u32::from(worker) + workers - lowest % workers) % workers;
+        let blocks = if first > highest { 0 } else { (highest - first) / workers + 1 };
+        (first, blocks * BLOCK as u32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn snat(workers: usize) -> Snat {
+        Snat::new(&Local {
+            workers,
+            snat_underlay: vec!["10.0.0.100".parse().unwrap()],
+            snat_overlay: vec!["9.0.9.2".parse().unwrap(), "9.0.9.3".parse().unwrap()],
+            snat_ports: (1024, 65535),
+            ..Local::default()
+        })
+    }
+
+    #[test]
+    fn every_port_is_a_candidate_of_its_owner_and_of_nobody_else() {
+        for workers in [1, 2, 3, 5] {
+            let snat = snat(workers);
+            let mut seen = BTreeSet::new();
+            for worker in 0..workers as u8 {
+                let ports = (0..snat.slots(worker)).filter_map(|n| snat.candidate(worker, 0xdead_beef, n));
+                for port in ports {
+                    assert_eq!(snat.owner(port), worker);
+                    assert!(seen.insert(port), "{port} twice");
+                }
+            }
+            assert_eq!(seen, (1024..=65535).collect(), "{workers} workers");
+        }
+    }
+
+    #[test]
+    fn each_side_has_its_own_addresses() {
+        let snat = snat(2);
+        assert_eq!(snat.pick(Side::Underlay, 7), Some(0));
+        assert!((0..100).all(|h| matches!(snat.pick(Side::Overlay, h), Some(1 | 2))));
+        assert_eq!((snat.side(0), snat.side(1)), (Side::Underlay, Side::Overlay));
+    }
+}

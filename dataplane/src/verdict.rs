@@ -1,0 +1,127 @@
+//! Every way in which a packet ends, each with a sentence that says what it means and what to do.
+
+/// Makes the enum, its list, its names and its sentences from one table, so that none can be forgotten.
+macro_rules! drop_reasons {
+    ($($variant:ident, $name:literal, $sentence:literal;)*) => {
+        /// Why a packet was dropped.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        #[repr(u8)]
+        pub enum DropReason {
+            $(#[doc = $sentence] $variant,)*
+        }
+
+        impl DropReason {
+            /// All of them, in counter order.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// Name in counters, metrics and `sluice show drops`.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// What it means and what to do.
+            #[must_use]
+            pub fn sentence(self) -> &'static str {
+                match self { $(Self::$variant => $sentence,)* }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    // parse
+    Truncated, "truncated", "the frame ends inside a header that it announces; look for a cutting link or capture";
+    NotOurMac, "not_our_mac", "the Ethernet destination is another station's or a group; look for flooding on the segment";
+    SourceMac, "source_mac", "the Ethernet source is a group address or our own, which no sender has";
+    EtherType, "ether_type", "neither IPv4 nor ARP: nothing here serves it";
+    Ip4Header, "ip4_bad_header", "the IPv4 version, header length or total length cannot be; look for a broken sender";
+    Ip4Checksum, "ip4_bad_checksum", "the IPv4 header checksum is wrong; look for a broken sender or link";
+    Ip4SourceRoute, "ip4_source_route", "the packet asks for source routing, which is never honoured";
+    Martian, "martian", "the source address can not be a sender: loopback, multicast, broadcast, 0/8, our own or equal to the destination";
+    Fragment, "fragment", "a fragment: this release forwards whole packets only; lower the sender's MTU";
+    PortZero, "port_zero", "the source port is 0, to which nothing can be answered";
+    L4Header, "l4_bad_header", "the TCP data offset or the UDP length does not fit the packet";
+    Protocol, "protocol", "an IP protocol that no VIP or SNAT address of ours takes";
+    // decap
+    VxlanPort, "vxlan_client_port", "VXLAN on a port whose role is client; agents belong on an underlay port";
+    VxlanHeader, "vxlan_bad_header", "the VXLAN flags are not exactly I (RFC 7348 section 5)";
+    VxlanUnknownVtep, "vxlan_unknown_vtep", "VXLAN from an address that is no known agent; is the agent in the overlay's state?";
+    VxlanUnknownVni, "vxlan_unknown_vni", "VXLAN with a VNI that we do not have";
+    VxlanInner, "vxlan_inner", "the inner frame is not IPv4 to our VTEP's MAC";
+    OverlaySpoof, "overlay_src_spoof", "an overlay source that does not belong to the sending agent's subnet, or that came outside a tunnel";
+    EcnLost, "ecn_lost", "congestion marked on the tunnel of a packet that cannot carry the mark (RFC 6040 section 4.2)";
+    // classify
+    ArpNotOurs, "arp_not_ours", "ARP for an address that is not ours, or ARP is off on this port";
+    NoService, "no_service", "a VIP's address, but no service on this protocol and port";
+    NoBackend, "no_backend", "the service has no eligible backend";
+    NotForUs, "not_for_us", "the destination is neither ours nor reachable by a route of the packet path";
+    IcmpUnhandled, "icmp_unhandled", "ICMP other than echo to a VIP; errors are not translated in this release";
+    SnatUnknown, "snat_unknown", "to a SNAT address, but from no backend that we know";
+    SnatNoSession, "snat_no_session", "a reply whose session is unknown or expired";
+    // isolate
+    GroupDenied, "group_denied", "source and destination share no isolation group on one network";
+    GroupUnderlay, "group_underlay", "the underlay may not reach a grouped container or VIP; see underlay_allow";
+    // balance
+    SessionsFull, "sessions_full", "no room for a new session; raise limits.sessions";
+    SnatExhausted, "snat_exhausted", "no free SNAT port towards the backend; add a SNAT address";
+    NoSnat, "no_snat", "no SNAT address towards this backend's side; set snat.underlay or snat.overlay";
+    // dns
+    DnsMalformed, "dns_malformed", "a DNS message that deserves no answer: too short, or a response";
+    DnsChecksum, "dns_bad_checksum", "the UDP checksum of a DNS question is wrong; look for a broken sender, or for transmit checksum offload on its end of a veth";
+    DnsSourcePort, "dns_source_port", "a DNS question from echo, daytime or chargen (ports 7, 13, 19), whose answer would bounce for ever";
+    // egress
+    TtlExpired, "ttl_expired", "TTL 0 or 1 would leave as 0; look for a routing loop";
+    NoAgent, "no_agent", "the destination lies in the overlay, but no agent that we know has it";
+    NoRoute, "no_route", "no route of the packet path leads to the destination";
+    NextHopUnresolved, "next_hop_unresolved", "the next hop's MAC is not known yet; is the neighbour alive?";
+    TooBig, "too_big", "larger than the MTU of the way out; lower the sender's MTU";
+    NoHeadroom, "no_headroom", "no room in the frame for the outer headers";
+    NoHost, "no_host", "for the node's kernel, but there is no host port";
+    // settle
+    PortFull, "port_full", "the transmit ring was full";
+    HandoverFull, "handover_full", "another worker's hand-over ring was full; raise limits.handover";
+    HandoverTwice, "handover_twice", "handed over once already, and owned by neither worker: tables changed under way";
+    Undecided, "undecided", "no stage decided what becomes of it: a defect of Sluice, please report it";
+}
+
+impl DropReason {
+    /// How many there are.
+    pub const COUNT: usize = Self::ALL.len();
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Not yet decided; never seen after egress.
+    Pending,
+    /// Leaves on this port.
+    Transmit(u8),
+    /// Goes to the node's kernel by the host port.
+    Host,
+    /// Belongs to another worker.
+    Give(u8),
+    /// Ends here.
+    Drop(DropReason),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_every_sentence_says_something() {
+        let mut names: Vec<_> = DropReason::ALL.iter().map(|r| r.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), DropReason::COUNT);
+        assert!(DropReason::ALL.iter().all(|r| r.sentence().len() > 20));
+    }
+
+    #[test]
+    fn counter_order_is_the_discriminant() {
+        for (index, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index);
+        }
+    }
+}

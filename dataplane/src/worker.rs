@@ -1,0 +1,300 @@
+//! The worker: one burst from ring to ring.
+//!
+//! A worker owns one queue of every port, its frames and its sessions; it shares nothing that it writes but counters.
+//! [`Worker::turn`] is the whole machine: what happens to a packet, in the order in which it happens.
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+
+use crate::burst::{Burst, Packet};
+use crate::counters::Counters;
+use crate::event::Events;
+use crate::frame::Pool;
+use crate::io::{BURST, Frames, Port};
+use crate::mailbox::Mailbox;
+use crate::ring::{Giver, Label, Taker, ring};
+use crate::sessions::Sessions;
+use crate::stage::balance::{self, Balance};
+use crate::stage::{classify, decap, dns, egress, encap, isolate, parse, reply};
+use crate::tables::Tables;
+use crate::time::Nanos;
+use crate::verdict::{DropReason, Verdict};
+use crate::wake::Waker;
+
+/// Handed packets that one turn takes at most, so that they leave room for the ports' own.
+const TAKE: usize = BURST / 2;
+
+/// What a worker is made of.
+pub struct Setup<P> {
+    /// Its number, from 0.
+    pub id: u8,
+    /// Its queue of every port, in port order, the host port last.
+    pub ports: Vec<P>,
+    /// Its frames.
+    pub pool: Pool,
+    /// Where its tables come from.
+    pub mailbox: Mailbox,
+    /// What it counts.
+    pub counters: Arc<Counters>,
+    /// Where it reports.
+    pub events: Events,
+    /// Its sessions, which others may read.
+    pub sessions: Arc<Sessions>,
+    /// Packets from the other workers.
+    pub inboxes: Vec<Taker>,
+    /// Packets to the other workers, by worker number; `None` at its own.
+    pub outboxes: Vec<Option<Outbox>>,
+}
+
+/// The way to another worker.
+pub struct Outbox {
+    /// Its ring.
+    pub ring: Giver,
+    /// Its alarm clock.
+    pub waker: Arc<Waker>,
+}
+
+/// One worker's ends of the hand-over rings, as [`Setup`] takes them: inboxes and outboxes.
+pub type Ends = (Vec<Taker>, Vec<Option<Outbox>>);
+
+/// A ring of `slots` packets of at most `packet_bytes` octets for every ordered pair of workers; the ends of each
+/// worker, in the order of `wakers`.
+#[must_use]
+pub fn mesh(wakers: &[Arc<Waker>], slots: usize, packet_bytes: usize) -> Vec<Ends> {
+    let mut ends: Vec<Ends> = wakers.iter().map(|_| Ends::default()).collect();
+    for from in 0..wakers.len() {
+        for (to, waker) in wakers.iter().enumerate() {
+            let outbox = (from != to).then(|| {
+                let (giver, taker) = ring(slots, packet_bytes);
+                ends[to].0.push(taker);
+                Outbox { ring: giver, waker: Arc::clone(waker) }
+            });
+            ends[from].1.push(outbox);
+        }
+    }
+    ends
+}
+
+/// A worker.
+pub struct Worker<P> {
+    setup: Setup<P>,
+    tables: Option<Arc<Tables>>,
+    burst: Box<Burst>,
+    leaving: Vec<Frames>,
+    first_port: usize,
+    first_inbox: usize,
+}
+
+impl<P: Port> Worker<P> {
+    /// A worker that has not turned yet.
+    #[must_use]
+    pub fn new(setup: Setup<P>) -> Self {
+        let leaving = setup.ports.iter().map(|_| Frames::new()).collect();
+        Self { setup, tables: None, burst: Box::default(), leaving, first_port: 0, first_inbox: 0 }
+    }
+
+    /// One burst; returns the packets that it took from ports and rings. Without tables it takes none.
+    pub fn turn(&mut self, now: Nanos) -> usize {
+        if let Some(newer) = self.setup.mailbox.latest() {
+            self.tables = Some(newer);
+        }
+        // Taken out rather than cloned: the count of references is a line that all workers would write.
+        let Some(tables) = self.tables.take() else { return 0 };
+        let received = self.receive(now);
+        if received > 0 {
+            let Setup { pool, counters, events, sessions, id, .. } = &mut self.setup;
+            let burst = &mut *self.burst;
+            parse::run(burst, pool, &tables);
+            decap::run(burst, pool, &tables);
+            classify::run(burst, pool, &tables);
+            isolate::run(burst, &tables);
+            dns::run(burst, pool, &tables, counters);
+            reply::run(burst, pool, &tables, events, counters);
+            // Replies of other workers' sessions are given away here, and judged by policy where their client is known.
+            balance::run(burst, pool, &Balance::new(&tables, sessions, counters, *id, now));
+            encap::run(burst, pool, &tables);
+            egress::run(burst, pool, &tables, events, counters);
+        }
+        self.settle(&tables, received);
+        self.expire(&tables, now);
+        self.tables = Some(tables);
+        received
+    }
+
+    /// Fills the burst: handed packets first, then the ports in turn.
+    fn receive(&mut self, now: Nanos) -> usize {
+        let Setup { ports, pool, counters, inboxes, .. } = &mut self.setup;
+        let mut frames = Frames::new();
+        let mut labels: ArrayVec<u8, BURST> = ArrayVec::new();
+        let count = inboxes.len();
+        // Another inbox is first each turn, so that a full one does not starve the rest.
+        let (later, first) = inboxes.split_at_mut(self.first_inbox % count.max(1));
+        for inbox in first.iter_mut().chain(later) {
+            while frames.len() < TAKE && pool.free() > 0 {
+                let Some((label, frame)) = inbox.take(|label, bytes| (label, pool.take_copy(bytes))) else { break };
+                counters.taken.add(1);
+                match frame {
+                    Some(frame) => {
+                        labels.push(label.ingress);
+                        frames.push(frame);
+                    }
+                    // Rings are made for this pool's packets, so it fits.
+                    None => counters.drops(DropReason::NoHeadroom).add(1),
+                }
+            }
+        }
+        self.first_inbox = self.first_inbox.wrapping_add(1);
+        let handed = frames.len();
+        let count = ports.len();
+        for turn in 0..count {
+            let index = (self.first_port + turn) % count;
+            let before = frames.len();
+            ports[index].receive(pool, now, &mut frames);
+            let fresh = &frames[before..];
+            labels.extend(fresh.iter().map(|_| index as u8));
+            counters.ports[index].rx.add(fresh.len() as u64);
+            counters.ports[index].rx_bytes.add(fresh.iter().map(|f| f.len() as u64).sum());
+        }
+        self.first_port = (self.first_port + 1) % count.max(1);
+        counters.rx.add((frames.len() - handed) as u64);
+        for (number, (frame, ingress)) in frames.into_iter().zip(labels).enumerate() {
+            self.burst.push(Packet::received(frame, ingress, number < handed));
+        }
+        self.burst.len()
+    }
+
+    /// Sends every packet where its verdict says, counts it, and gives back what ends here.
+    fn settle(&mut self, tables: &Tables, received: usize) {
+        let Setup { ports, pool, counters, outboxes, .. } = &mut self.setup;
+        let host = tables.local.host.map(|(port, _)| usize::from(port));
+        for mut packet in self.burst.drain(..) {
+            match packet.verdict {
+                Verdict::Transmit(port) => match self.leaving.get_mut(usize::from(port)) {
+                    Some(frames) => frames.push(packet.frame),
+                    None => {
+                        counters.drops(DropReason::NoRoute).add(1);
+                        pool.recycle(packet.frame);
+                    }
+                },
+                Verdict::Host => match host.and_then(|h| self.leaving.get_mut(h)) {
+                    Some(frames) => frames.push(packet.frame),
+                    None => {
+                        counters.drops(DropReason::NoHost).add(1);
+                        pool.recycle(packet.frame);
+                    }
+                },
+                Verdict::Give(worker) => {
+                    packet.frame.restore(packet.received);
+                    let outbox = outboxes.get_mut(usize::from(worker)).and_then(Option::as_mut);
+                    let label = Label { ingress: packet.ingress };
+                    match outbox.is_some_and(|o| o.ring.give(label, pool.bytes(&packet.frame))) {
+                        true => counters.given.add(1),
+                        false => counters.drops(DropReason::HandoverFull).add(1),
+                    }
+                    pool.recycle(packet.frame);
+                }
+                Verdict::Drop(reason) => {
+                    counters.drops(reason).add(1);
+                    pool.recycle(packet.frame);
+                }
+                Verdict::Pending => {
+                    counters.drops(DropReason::Undecided).add(1);
+                    pool.recycle(packet.frame);
+                }
+            }
+        }
+        for (index, (port, frames)) in ports.iter_mut().zip(&mut self.leaving).enumerate() {
+            send(port, pool, frames, counters, index, host == Some(index));
+            port.flush(pool);
+        }
+        for outbox in outboxes.iter_mut().flatten() {
+            if outbox.ring.commit() {
+                outbox.waker.wake();
+            }
+        }
+        counters.turns.add(1);
+        counters.idle_turns.add(u64::from(received == 0));
+    }
+
+    /// Sweeps a few sessions.
+    fn expire(&mut self, tables: &Tables, now: Nanos) {
+        let Setup { sessions, counters, .. } = &mut self.setup;
+        let alive = |service, backend| tables.service(service).is_some() && tables.backend(backend).is_some();
+        let ended = sessions.sweep(sessions.sweep_step(), now.tick(), tables.local.timeouts.into(), alive);
+        counters.sessions_expired.add(u64::from(ended));
+        counters.sessions.set(sessions.len() as u64);
+        counters.sessions_evicted.set(sessions.evicted());
+    }
+
+    /// Ends every session that has expired by `now`, at once: for captures, whose clock jumps.
+    pub fn expire_all(&mut self, now: Nanos) {
+        if let Some(tables) = &self.tables {
+            let ended = self.setup.sessions.sweep(usize::MAX, now.tick(), tables.local.timeouts.into(), |_, _| true);
+            self.setup.counters.sessions_expired.add(u64::from(ended));
+        }
+    }
+
+    /// Whether work waits that no descriptor tells of: new tables or handed packets.
+    #[must_use]
+    pub fn waiting(&self) -> bool {
+        !self.setup.mailbox.is_empty() || self.setup.inboxes.iter().any(|i| !i.is_empty())
+    }
+
+    /// Whether a port still transmits.
+    #[must_use]
+    pub fn unfinished(&self) -> bool {
+        self.setup.ports.iter().any(Port::unfinished)
+    }
+
+    /// What a sleeping worker waits on.
+    pub fn descriptors(&self) -> impl Iterator<Item = RawFd> + '_ {
+        self.setup.ports.iter().filter_map(Port::descriptor)
+    }
+
+    /// Tells every port that the turn is over without receiving (before sleeping, at shutdown).
+    pub fn flush(&mut self) {
+        for port in &mut self.setup.ports {
+            port.flush(&mut self.setup.pool);
+        }
+    }
+
+    /// The port with this index, for tests and tools whose ports are theirs.
+    pub fn port(&mut self, index: usize) -> Option<(&mut P, &mut Pool)> {
+        self.setup.ports.get_mut(index).map(|port| (port, &mut self.setup.pool))
+    }
+
+    /// Its sessions.
+    #[must_use]
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.setup.sessions
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.setup.counters
+    }
+}
+
+/// Offers the frames to a port; what it does not take is dropped.
+fn send<P: Port>(port: &mut P, pool: &mut Pool, frames: &mut Frames, counters: &Counters, index: usize, host: bool) {
+    if frames.is_empty() {
+        return;
+    }
+    let offered = (frames.len(), octets(frames));
+    port.transmit(pool, frames);
+    let sent = (offered.0 - frames.len()) as u64;
+    counters.ports[index].tx.add(sent);
+    counters.ports[index].tx_bytes.add(offered.1 - octets(frames));
+    if host { &counters.host } else { &counters.tx }.add(sent);
+    counters.drops(DropReason::PortFull).add(frames.len() as u64);
+    for frame in frames.drain(..) {
+        pool.recycle(frame);
+    }
+}
+
+fn octets(frames: &Frames) -> u64 {
+    frames.iter().map(|f| f.len() as u64).sum()
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+// Steering: frames that are ours go to the socket on their receive queue, everything else goes to the kernel.
+//
+// One instance per interface, loaded by src/io/steer.rs, which fills ADDRESSES. Ours are
+//   - IPv4 to an address with TAKE_ALL (VIPs, SNAT addresses), fragments included;
+//   - UDP to an address with TAKE_DNS and port 53 (DNS), or to its own port (VTEP);
+//   - ARP requests whose target has TAKE_ARP;
+//   - on Sluice's end of the host port (HOST_PORT), all IPv4 and all ARP requests: the peer is private.
+// Non-first fragments of UDP to a DNS or VTEP address carry no port: they pass and are counted. 802.1Q passes.
+// What is ours and has no socket on its queue is dropped and counted: the kernel must not answer for a VIP.
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/udp.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+// A value of ADDRESSES: the low 16 bits are a UDP port (host byte order, 0 is none), the rest flags (steer.rs).
+#define TAKE_PORT 0x0000ffffu
+#define TAKE_ALL  0x00010000u
+#define TAKE_DNS  0x00020000u
+#define TAKE_ARP  0x00040000u
+
+#define DNS_PORT 53
+#define FRAGMENT_OFFSET 0x1fff // RFC 791 section 3.1
+
+// Indexes of STATISTICS, in the order of steer.rs.
+enum statistic { TAKEN, PASSED, NO_SOCKET, FRAGMENT_PASSED, ARP_TAKEN, STATISTIC_COUNT };
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __be32);
+	__type(value, __u32);
+} ADDRESSES SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_XSKMAP);
+	__uint(max_entries, 256);
+	__type(key, __u32);
+	__type(value, __u32);
+} SOCKETS SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, STATISTIC_COUNT);
+	__type(key, __u32);
+	__type(value, __u64);
+} STATISTICS SEC(".maps");
+
+volatile const __u32 HOST_PORT = 0;
+
+// RFC 826 for Ethernet and IPv4; if_arp.h leaves the variable part out.
+struct arp_ipv4 {
+	__be16 hardware, protocol;
+	__u8 hardware_len, protocol_len;
+	__be16 operation;
+	__u8 sender_mac[6];
+	__be32 sender;
+	__u8 target_mac[6];
+	__be32 target;
+} __attribute__((packed));
+
+static __always_inline void count(__u32 statistic)
+{
+	__u64 *value = bpf_map_lookup_elem(&STATISTICS, &statistic);
+	if (value)
+		(*value)++;
+}
+
+static __always_inline __u32 flags_of(__be32 address)
+{
+	__u32 *flags = bpf_map_lookup_elem(&ADDRESSES, &address);
+	return flags ? *flags : 0;
+}
+
+static __always_inline int pass(void)
+{
+	count(PASSED);
+	return XDP_PASS;
+}
+
+// A redirect to a queue without a socket vanishes with every socket statistic at 0, so look before.
+static __always_inline int take(struct xdp_md *ctx, __u32 statistic)
+{
+	__u32 queue = ctx->rx_queue_index;
+	if (!bpf_map_lookup_elem(&SOCKETS, &queue)) {
+		count(NO_SOCKET);
+		return XDP_DROP;
+	}
+	count(statistic);
+	return bpf_redirect_map(&SOCKETS, queue, XDP_DROP);
+}
+
+static __always_inline int arp(struct xdp_md *ctx, struct arp_ipv4 *arp, void *end)
+{
+	if ((void *)(arp + 1) > end)
+		return pass();
+	if (arp->hardware != bpf_htons(1) || arp->protocol != bpf_htons(ETH_P_IP) || arp->hardware_len != 6 ||
+	    arp->protocol_len != 4 || arp->operation != bpf_htons(1))
+		return pass();
+	if (HOST_PORT || flags_of(arp->target) & TAKE_ARP)
+		return take(ctx, ARP_TAKEN);
+	return pass();
+}
+
+// The UDP destination port, 0 when it is cut off. Behind options it is copied out: to add a variable to a packet
+// pointer takes CAP_PERFMON.
+static __always_inline __u16 udp_port(struct xdp_md *ctx, struct iphdr *ip, void *end)
+{
+	struct udphdr *udp = (void *)(ip + 1), copy;
+	if (ip->ihl == 5)
+		return (void *)(udp + 1) > end ? 0 : bpf_ntohs(udp->dest);
+	if (ip->ihl < 5 || bpf_xdp_load_bytes(ctx, sizeof(struct ethhdr) + ip->ihl * 4, &copy, sizeof(copy)))
+		return 0;
+	return bpf_ntohs(copy.dest);
+}
+
+static __always_inline int udp(struct xdp_md *ctx, struct iphdr *ip, __u32 flags, void *end)
+{
+	if (ip->frag_off & bpf_htons(FRAGMENT_OFFSET)) {
+		count(FRAGMENT_PASSED);
+		return pass();
+	}
+	__u16 port = udp_port(ctx, ip, end);
+	if ((flags & TAKE_DNS && port == DNS_PORT) || (port && port == (flags & TAKE_PORT)))
+		return take(ctx, TAKEN);
+	return pass();
+}
+
+static __always_inline int ipv4(struct xdp_md *ctx, struct iphdr *ip, void *end)
+{
+	if ((void *)(ip + 1) > end)
+		return pass();
+	if (HOST_PORT)
+		return take(ctx, TAKEN);
+	__u32 flags = flags_of(ip->daddr);
+	if (flags & TAKE_ALL)
+		return take(ctx, TAKEN);
+	if (flags & (TAKE_DNS | TAKE_PORT) && ip->protocol == IPPROTO_UDP)
+		return udp(ctx, ip, flags, end);
+	return pass();
+}
+
+static __always_inline int steering(struct xdp_md *ctx)
+{
+	void *end = (void *)(long)ctx->data_end;
+	struct ethhdr *ethernet = (void *)(long)ctx->data;
+	if ((void *)(ethernet + 1) > end)
+		return pass();
+	if (ethernet->h_proto == bpf_htons(ETH_P_IP))
+		return ipv4(ctx, (void *)(ethernet + 1), end);
+	if (ethernet->h_proto == bpf_htons(ETH_P_ARP))
+		return arp(ctx, (void *)(ethernet + 1), end);
+	return pass();
+}
+
+SEC("xdp")
+int steer(struct xdp_md *ctx)
+{
+	return steering(ctx);
+}
+
+// The same for interfaces whose MTU is beyond one buffer of the driver.
+SEC("xdp.frags")
+int steer_frags(struct xdp_md *ctx)
+{
+	return steering(ctx);
+}
+
+// For the kernel's end of the host port: a veth transmits to a peer with a program twice as fast.
+SEC("xdp")
+int pass_all(struct xdp_md *ctx)
+{
+	return XDP_PASS;
+}
+
+char LICENSE[] SEC("license") = "Apache-2.0";
