@@ -1,0 +1,249 @@
+//! `/metrics`: names and labels are listed in docs by [`text`] itself; label values never come from a packet, and series
+//! per VIP are bounded by [`MOST_VIPS`].
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use sluice_dataplane::counters::{Counter, Counters, PortCounters};
+use sluice_dataplane::verdict::DropReason;
+
+use super::observed::{Observed, Published};
+use super::prometheus::{Family, Kind, Text};
+use super::show::{RCODES, Vip, vips};
+
+/// VIPs with series of their own; the others are summed under `vip="other"`.
+pub const MOST_VIPS: usize = 500;
+
+/// The whole text.
+#[must_use]
+pub fn text(observed: &Observed) -> String {
+    let published = observed.published();
+    let mut text = Text::default();
+    process(&mut text, observed, published.as_ref());
+    packets(&mut text, observed);
+    ports(&mut text, observed);
+    sessions_and_names(&mut text, observed);
+    services(&mut text, observed, published.as_ref());
+    sockets(&mut text, observed);
+    marathons(&mut text, observed);
+    text.finish()
+}
+
+fn process(text: &mut Text, observed: &Observed, published: Option<&Published>) {
+    text.family(Kind::Gauge, "build_info", "Always 1; the version of this program.", |f| {
+        f.sample(&[("version", &env!("CARGO_PKG_VERSION"))], 1);
+    });
+    text.family(Kind::Gauge, "up", "1 while every worker turns.", |f| {
+        f.sample(&[], u8::from(observed.unhealthy().is_empty()));
+    });
+    text.family(Kind::Gauge, "ready", "1 once tables are published and every Marathon was listed.", |f| {
+        f.sample(&[], u8::from(observed.unready().is_empty()));
+    });
+    text.family(Kind::Gauge, "table_generation", "Counts published tables up from 1.", |f| {
+        f.sample(&[], published.map_or(0, |p| p.tables.generation));
+    });
+    text.family(Kind::Gauge, "table_entries", "Entries of the published tables.", |f| {
+        let Some(Published { tables, .. }) = published else { return };
+        let shared = &tables.desired.shared;
+        let backends: usize = shared.services.iter().map(|s| s.backends.len()).sum();
+        let records: usize = shared.zones.iter().map(|z| z.records.len()).sum();
+        let counts: [(&str, usize); 6] = [
+            ("services", shared.services.len()),
+            ("backends", backends),
+            ("agents", shared.agents.len()),
+            ("records", records),
+            ("routes", tables.desired.local.routes.len()),
+            ("neighbours", tables.desired.local.neighbours.len()),
+        ];
+        for (table, count) in counts {
+            f.sample(&[("table", &table)], count);
+        }
+    });
+    text.family(
+        Kind::Gauge,
+        "left_out",
+        "Services and backends that have no number (`limits`), and are not served.",
+        |f| {
+            f.sample(&[], published.map_or(0, |p| p.tables.left_out.len()));
+        },
+    );
+    text.family(Kind::Counter, "publish_errors_total", "Tables that could not be made; the old ones stay.", |f| {
+        f.sample(&[], observed.publish_errors.load(Relaxed));
+    });
+    text.histogram("table_publish_seconds", "From a known change to published tables.", &observed.publish.read());
+}
+
+fn each(family: &mut Family<'_>, workers: &[Arc<Counters>], value: impl Fn(&Counters) -> &Counter) {
+    for (worker, counters) in workers.iter().enumerate() {
+        family.sample(&[("worker", &worker)], value(counters).get());
+    }
+}
+
+fn packets(text: &mut Text, observed: &Observed) {
+    type Read = fn(&Counters) -> &Counter;
+    let workers = &observed.workers;
+    let counters: [(&str, &str, Read); 11] = [
+        ("worker_rx_packets_total", "Packets received from ports.", |c| &c.rx),
+        ("worker_tx_packets_total", "Packets transmitted, those to the node's kernel excepted.", |c| &c.tx),
+        ("pass_packets_total", "Packets given to the node's kernel.", |c| &c.host),
+        ("worker_made_packets_total", "Packets made here.", |c| &c.made),
+        ("handover_given_packets_total", "Packets given to another worker.", |c| &c.given),
+        ("handover_taken_packets_total", "Packets taken from another worker.", |c| &c.taken),
+        ("worker_loops_total", "Turns.", |c| &c.turns),
+        ("worker_idle_loops_total", "Turns that received nothing.", |c| &c.idle_turns),
+        ("worker_sleeps_total", "Times that a worker slept.", |c| &c.sleeps),
+        ("events_lost_total", "Events that control did not read in time.", |c| &c.events_lost),
+        ("flow_table_expired_total", "Sessions ended by expiry.", |c| &c.sessions_expired),
+    ];
+    for (name, help, read) in counters {
+        text.family(Kind::Counter, name, help, |f| each(f, workers, read));
+    }
+    text.family(Kind::Gauge, "held_packets", "Packets held back.", |f| each(f, workers, |c| &c.held));
+    text.family(
+        Kind::Counter,
+        "drop_packets_total",
+        "Packets dropped; `sluice show drops` explains each reason.",
+        |f| {
+            for (worker, counters) in workers.iter().enumerate() {
+                for reason in DropReason::ALL {
+                    f.sample(&[("worker", &worker), ("reason", &reason.name())], counters.drops(*reason).get());
+                }
+            }
+        },
+    );
+}
+
+fn ports(text: &mut Text, observed: &Observed) {
+    type Read = fn(&PortCounters) -> &Counter;
+    let counters: [(&str, &str, Read); 4] = [
+        ("rx_packets_total", "Packets received.", |p| &p.rx),
+        ("rx_bytes_total", "Octets received.", |p| &p.rx_bytes),
+        ("tx_packets_total", "Packets that the transmit ring took.", |p| &p.tx),
+        ("tx_bytes_total", "Octets that the transmit ring took.", |p| &p.tx_bytes),
+    ];
+    for (name, help, read) in counters {
+        text.family(Kind::Counter, name, help, |f| {
+            for (worker, counters) in observed.workers.iter().enumerate() {
+                for (port, values) in observed.ports.iter().zip(&counters.ports) {
+                    f.sample(&[("worker", &worker), ("port", port)], read(values).get());
+                }
+            }
+        });
+    }
+}
+
+fn sessions_and_names(text: &mut Text, observed: &Observed) {
+    let workers = &observed.workers;
+    text.family(Kind::Gauge, "flow_table_entries", "Sessions now.", |f| each(f, workers, |c| &c.sessions));
+    text.family(Kind::Gauge, "flow_table_capacity", "Sessions that there is room for, per worker.", |f| {
+        f.sample(&[], observed.config.limits.sessions);
+    });
+    text.family(Kind::Counter, "flows_total", "Sessions begun.", |f| each(f, workers, |c| &c.sessions_made));
+    text.family(Kind::Counter, "flow_table_evictions_total", "Half-open sessions that gave way to newer ones.", |f| {
+        each(f, workers, |c| &c.sessions_evicted);
+    });
+    text.family(Kind::Counter, "dns_responses_total", "DNS answers by response code.", |f| {
+        for (code, name) in RCODES.iter().enumerate() {
+            let answers: u64 = workers.iter().filter_map(|c| c.dns.get(code)).map(Counter::get).sum();
+            f.sample(&[("rcode", name)], answers);
+        }
+    });
+}
+
+fn services(text: &mut Text, observed: &Observed, published: Option<&Published>) {
+    let vips = vips(observed, published);
+    let (own, others) = vips.split_at(vips.len().min(MOST_VIPS));
+    let label = |v: &Vip| format!("{}/{}", std::net::SocketAddr::new(v.ip, v.port), v.protocol);
+    let name = |v: &Vip| v.name.clone().unwrap_or_default();
+    text.family(Kind::Counter, "vip_packets_total", "Packets towards the backends of a VIP.", |f| {
+        for vip in own {
+            f.sample(&[("vip", &label(vip)), ("name", &name(vip))], vip.packets);
+        }
+        if !others.is_empty() {
+            f.sample(&[("vip", &"other"), ("name", &"")], others.iter().map(|v| v.packets).sum::<u64>());
+        }
+    });
+    text.family(Kind::Gauge, "vip_backends", "Backends of a VIP by whether they take new flows.", |f| {
+        for vip in own {
+            let draining = vip.backends.iter().filter(|b| b.weight == 0).count();
+            let states: [(&str, usize); 2] = [("active", vip.backends.len() - draining), ("draining", draining)];
+            for (state, count) in states {
+                f.sample(&[("vip", &label(vip)), ("state", &state)], count);
+            }
+        }
+    });
+    text.family(Kind::Counter, "backend_flows_total", "Flows begun towards a backend.", |f| {
+        let mut seen = std::collections::BTreeSet::new();
+        for vip in own {
+            for b in &vip.backends {
+                let backend = format!("{}/{}", std::net::SocketAddr::new(b.ip, b.port), vip.protocol);
+                // A backend of two VIPs has one number and one counter; 10 series per VIP on average bound the text.
+                if seen.len() < 10 * MOST_VIPS && seen.insert(backend.clone()) {
+                    f.sample(&[("backend", &backend)], b.flows);
+                }
+            }
+        }
+    });
+    text.family(
+        Kind::Gauge,
+        "rejected_labels",
+        "Labels, apps and tasks that are not honoured; see `show labels`.",
+        |f| {
+            f.sample(&[], published.map_or(0, |p| p.report.rejected.len()));
+        },
+    );
+}
+
+fn sockets(text: &mut Text, observed: &Observed) {
+    text.family(Kind::Counter, "xsk_total", "What the AF_XDP sockets count, by the kernel's name of it.", |f| {
+        for socket in (observed.sockets)() {
+            for (counter, value) in &socket.counters {
+                f.sample(&[("port", &socket.port), ("worker", &socket.worker), ("counter", counter)], value);
+            }
+        }
+    });
+    text.family(Kind::Counter, "steering_packets_total", "What the kernel program did with packets.", |f| {
+        for port in (observed.steering)() {
+            for (counter, value) in &port.counters {
+                f.sample(&[("port", &port.port), ("counter", counter)], value);
+            }
+        }
+    });
+}
+
+fn marathons(text: &mut Text, observed: &Observed) {
+    let all = (observed.marathons)();
+    type Read = fn(&super::observed::MarathonState) -> Box<dyn Display>;
+    let families: [(Kind, &str, &str, Read); 4] = [
+        (Kind::Gauge, "marathon_connected", "1 while the event stream is open.", |m| Box::new(u8::from(m.connected))),
+        (Kind::Gauge, "marathon_listed", "1 once everything was listed.", |m| Box::new(u8::from(m.listed))),
+        (Kind::Gauge, "marathon_last_event_seconds", "Seconds since the last listing; NaN before the first.", |m| {
+            Box::new(m.listed_ago.unwrap_or(f64::NAN))
+        }),
+        (Kind::Counter, "marathon_events_total", "Events that meant a change.", |m| Box::new(m.events)),
+    ];
+    for (kind, name, help, read) in families {
+        text.family(kind, name, help, |f| {
+            for marathon in &all {
+                f.sample(&[("marathon", &marathon.name)], read(marathon));
+            }
+        });
+    }
+    text.family(
+        Kind::Counter,
+        "marathon_errors_total",
+        "Failures by kind; nothing is lost from the tables by them.",
+        |f| {
+            for marathon in &all {
+                f.sample(&[("marathon", &marathon.name), ("kind", &"stream")], marathon.stream_errors);
+                f.sample(&[("marathon", &marathon.name), ("kind", &"listing")], marathon.list_errors);
+            }
+        },
+    );
+    text.histogram(
+        "marathon_to_dataplane_seconds",
+        "From a whole Marathon listing to its tables in the workers' mailboxes.",
+        &observed.marathon_to_dataplane.read(),
+    );
+}

@@ -1,0 +1,72 @@
+//! What Sluice tells of itself: health and metrics on TCP and on the unix socket, `show` on the unix socket alone.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/healthz` | 200 while every worker turned within the last second, else 503 |
+//! | `/readyz` | 200 once tables are published and every Marathon of the configuration was listed, else 503 |
+//! | `/metrics` | Prometheus text, version 0.0.4 |
+//! | `/v1/show/{vips,backends,sessions,drops,workers,zone,labels}` | JSON; the schema is the types of [`show`] |
+//!
+//! Reading never disturbs a worker: counters are read as they stand.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+pub mod books;
+pub mod histogram;
+pub mod metrics;
+pub mod observed;
+pub mod prometheus;
+pub mod pulse;
+pub mod serve;
+pub mod show;
+pub mod zone;
+
+use observed::Observed;
+
+/// Health and metrics, which anybody may ask for.
+pub fn public(observed: Arc<Observed>) -> Router {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(observed)
+}
+
+/// All of it, for the unix socket.
+pub fn private(observed: Arc<Observed>) -> Router {
+    let show = Router::new().route("/v1/show/{what}", get(show)).with_state(Arc::clone(&observed));
+    public(observed).merge(show)
+}
+
+async fn healthz(State(observed): State<Arc<Observed>>) -> Response {
+    answer(observed.unhealthy())
+}
+
+async fn readyz(State(observed): State<Arc<Observed>>) -> Response {
+    answer(observed.unready())
+}
+
+/// 200 when there is nothing to complain of, else 503 with the complaints.
+fn answer(complaints: Vec<String>) -> Response {
+    match complaints.is_empty() {
+        true => (StatusCode::OK, "ok\n").into_response(),
+        false => (StatusCode::SERVICE_UNAVAILABLE, complaints.join("\n") + "\n").into_response(),
+    }
+}
+
+async fn metrics(State(observed): State<Arc<Observed>>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics::text(&observed)).into_response()
+}
+
+async fn show(State(observed): State<Arc<Observed>>, Path(what): Path<String>) -> Response {
+    match show::document(&observed, &what).await {
+        Some(document) => axum::Json(document).into_response(),
+        None => (StatusCode::NOT_FOUND, format!("{what}: show one of {}\n", show::SUBJECTS.join(", "))).into_response(),
+    }
+}

@@ -1,0 +1,174 @@
+//! Everything that the API looks at: plain shared state, so that a test can make it without a running dataplane.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use sluice_config::model::Config;
+use sluice_dataplane::counters::Counters;
+use sluice_dataplane::tables::Tables;
+
+use super::histogram::Histogram;
+use super::pulse::Pulse;
+use crate::desire::Report;
+
+/// What was published last.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// The tables, `desired` in them.
+    pub tables: Arc<Tables>,
+    /// What people should know about them.
+    pub report: Arc<Report>,
+}
+
+/// One Marathon, as the API tells of it.
+#[derive(Clone, Debug, Default)]
+pub struct MarathonState {
+    /// First URL of the configuration.
+    pub name: String,
+    /// Whether its event stream is open.
+    pub connected: bool,
+    /// Whether it was ever listed.
+    pub listed: bool,
+    /// Seconds since the last listing was published.
+    pub listed_ago: Option<f64>,
+    /// Events that meant a change.
+    pub events: u64,
+    /// Streams that failed or ended.
+    pub stream_errors: u64,
+    /// Listings that failed.
+    pub list_errors: u64,
+    /// What went wrong last.
+    pub error: Option<String>,
+}
+
+/// What one queue's AF_XDP socket says.
+#[derive(Clone, Debug, Default)]
+pub struct SocketState {
+    /// Port name.
+    pub port: String,
+    /// Worker number.
+    pub worker: usize,
+    /// Named counters.
+    pub counters: Vec<(&'static str, u64)>,
+}
+
+/// A list that is made when it is asked for.
+pub type Lazy<T> = Box<dyn Fn() -> Vec<T> + Send + Sync>;
+
+/// One session, as `show sessions` lists it.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct SessionRow {
+    /// Owning worker.
+    pub worker: usize,
+    /// Transport protocol.
+    pub protocol: String,
+    /// Client address and port.
+    pub client: String,
+    /// VIP and port.
+    pub vip: String,
+    /// Backend and port.
+    pub backend: String,
+    /// Source address and port towards the backend.
+    pub snat: String,
+    /// TCP state, or `udp`.
+    pub state: String,
+    /// Seconds since the last packet.
+    pub idle_seconds: u64,
+}
+
+/// The state behind the API.
+pub struct Observed {
+    /// The configuration.
+    pub config: Config,
+    /// What was published last; `None` before the first.
+    published: Mutex<Option<Published>>,
+    /// One block per worker.
+    pub workers: Vec<Arc<Counters>>,
+    /// Port names, the host port last.
+    pub ports: Vec<String>,
+    /// When each worker last turned.
+    pub pulse: Pulse,
+    /// The Marathons of the configuration.
+    pub marathons: Lazy<MarathonState>,
+    /// The AF_XDP sockets.
+    pub sockets: Lazy<SocketState>,
+    /// The kernel programs' counters, by port.
+    pub steering: Lazy<SocketState>,
+    /// The sessions of all workers, at most [`super::show::MOST_SESSIONS`].
+    pub sessions: Lazy<SessionRow>,
+    /// From the arrival of a Marathon listing to the publication of its tables.
+    pub marathon_to_dataplane: Histogram,
+    /// From `desire` to the mailbox.
+    pub publish: Histogram,
+    /// Tables that could not be made.
+    pub publish_errors: AtomicU64,
+}
+
+impl Observed {
+    /// Of a node that has published nothing yet.
+    #[must_use]
+    pub fn new(config: Config, workers: Vec<Arc<Counters>>, ports: Vec<String>) -> Self {
+        Self {
+            pulse: Pulse::new(workers.len()),
+            config,
+            published: Mutex::new(None),
+            workers,
+            ports,
+            marathons: Box::new(Vec::new),
+            sockets: Box::new(Vec::new),
+            steering: Box::new(Vec::new),
+            sessions: Box::new(Vec::new),
+            marathon_to_dataplane: Histogram::latency(),
+            publish: Histogram::latency(),
+            publish_errors: AtomicU64::new(0),
+        }
+    }
+
+    /// What was published last.
+    pub fn published(&self) -> Option<Published> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers what was published, and how long it took to make.
+    pub fn note(&self, published: Published, took: Duration) {
+        self.publish.observe(took);
+        let before = self.published.lock().unwrap_or_else(PoisonError::into_inner).replace(published);
+        // Freed outside the lock: the old tables may be the last of their kind.
+        drop(before);
+    }
+
+    /// Remembers another report on the tables that were published last.
+    pub fn note_report(&self, report: Arc<Report>) {
+        if let Some(published) = self.published.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            published.report = report;
+        }
+    }
+
+    /// Counts tables that could not be made.
+    pub fn note_error(&self) {
+        self.publish_errors.fetch_add(1, Relaxed);
+    }
+
+    /// Workers that did not turn lately.
+    pub fn unhealthy(&self) -> Vec<String> {
+        let stuck = self.pulse.stuck(&self.workers);
+        stuck.into_iter().map(|worker| format!("worker {worker} has not turned for more than a second")).collect()
+    }
+
+    /// What is still missing before this node can serve.
+    pub fn unready(&self) -> Vec<String> {
+        let mut missing = self.unhealthy();
+        if self.published().is_none() {
+            missing.push("no tables are published yet".into());
+        }
+        let unlisted = (self.marathons)().into_iter().filter(|m| !m.listed);
+        missing.extend(unlisted.map(|m| match m.error {
+            Some(error) => format!("Marathon {} was not listed yet: {error}", m.name),
+            None => format!("Marathon {} was not listed yet", m.name),
+        }));
+        missing
+    }
+}

@@ -1,0 +1,125 @@
+//! `sluice check`: exactly what loading does, and what the configuration can carry.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+use sluice_config::model::Config;
+use sluice_config::{ConfigErrors, Diagnostic, Linux, Loaded};
+
+use super::{ConfigFile, answer, answer_json, complain, with_causes};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Check {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Do not compare with this machine's interfaces, queues, cores and addresses.
+    #[arg(long)]
+    offline: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Check {
+    pub(super) fn run(&self) -> ExitCode {
+        let loaded = sluice_config::load_file(&self.config.config);
+        let checked = loaded.and_then(|loaded| match self.offline {
+            true => Ok(loaded),
+            false => loaded.check_machine(&Linux).map(|()| loaded),
+        });
+        let said = match (self.json, &checked) {
+            (true, Ok(loaded)) => answer_json(&valid(loaded)),
+            (true, Err(errors)) => answer_json(&refused(errors)),
+            (false, Ok(loaded)) => answer(&self.sentences(loaded)),
+            (false, Err(errors)) => {
+                complain(&format!("the configuration is refused\n\n{errors}"));
+                Ok(())
+            }
+        };
+        match (said, checked) {
+            (Ok(()), Ok(_)) => ExitCode::SUCCESS,
+            (Ok(()), Err(_)) => ExitCode::from(1),
+            (Err(error), _) => {
+                complain(&with_causes(&error));
+                ExitCode::from(1)
+            }
+        }
+    }
+
+    fn sentences(&self, loaded: &Loaded) -> String {
+        let config = &loaded.config;
+        let mut text = String::new();
+        for warning in &loaded.warnings {
+            let _ = writeln!(text, "{warning}\n");
+        }
+        let workers = config.ports.first().map_or(0, |p| p.queues.len());
+        let _ = writeln!(
+            text,
+            "{}: right: {} port(s), {workers} worker(s), {} static service(s), {} Marathon(s){}",
+            self.config.config.display(),
+            config.ports.len(),
+            config.services.len(),
+            config.marathons.len(),
+            if self.offline { ", not compared with this machine" } else { "" },
+        );
+        for ceiling in ceilings(config) {
+            let Ceiling { address, side, flows, per_worker } = ceiling;
+            let share = if workers > 1 { format!(", {per_worker} on each worker") } else { String::new() };
+            let _ = writeln!(text, "SNAT {address} ({side}): one address serves {flows} flows per backend{share}");
+        }
+        text
+    }
+}
+
+struct Ceiling {
+    address: String,
+    side: &'static str,
+    flows: usize,
+    /// Of them on the worker that has the fewest.
+    per_worker: usize,
+}
+
+/// A SNAT port is unique per SNAT address, port, backend and protocol (design.md section 4).
+fn ceilings(config: &Config) -> Vec<Ceiling> {
+    let flows = config.snat.ports.len();
+    let per_worker = config.snat.ports_per_worker(config.ports.first().map_or(1, |p| p.queues.len()));
+    let underlay = config.snat.underlay.iter().map(|a| (a, "underlay"));
+    let overlay = config.snat.overlay.iter().map(|a| (a, "overlay"));
+    underlay.chain(overlay).map(|(a, side)| Ceiling { address: a.to_string(), side, flows, per_worker }).collect()
+}
+
+fn valid(loaded: &Loaded) -> Value {
+    let ceiling = |c: Ceiling| {
+        json!({
+            "address": c.address, "side": c.side, "flows_per_backend": c.flows,
+            "flows_per_backend_and_worker": c.per_worker,
+        })
+    };
+    json!({
+        "valid": true,
+        "errors": [],
+        "warnings": loaded.warnings.iter().map(diagnostic).collect::<Vec<_>>(),
+        "snat": ceilings(&loaded.config).into_iter().map(ceiling).collect::<Vec<_>>(),
+    })
+}
+
+fn refused(errors: &ConfigErrors) -> Value {
+    json!({
+        "valid": false,
+        "errors": errors.errors.iter().map(diagnostic).collect::<Vec<_>>(),
+        "more_errors": errors.more,
+        "warnings": [],
+    })
+}
+
+fn diagnostic(found: &Diagnostic) -> Value {
+    json!({
+        "file": found.origin,
+        "line": found.place.as_ref().map(|p| p.line),
+        "column": found.place.as_ref().map(|p| p.column),
+        "text": found.place.as_ref().map(|p| &p.text),
+        "sentence": found.sentence,
+        "remedy": found.remedy,
+    })
+}

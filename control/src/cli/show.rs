@@ -1,0 +1,241 @@
+//! `sluice show`: the API's documents, as tables for people or as they are.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use serde_json::Value;
+
+use super::ask::ask;
+use super::table::Table;
+use super::{answer, answer_json};
+use crate::rejected::shown;
+
+/// `api.socket` of a configuration that names none; a test holds the two together.
+const DEFAULT_SOCKET: &str = "/run/sluice.sock";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Show {
+    /// What to show.
+    #[arg(value_enum)]
+    what: Subject,
+    /// Print JSON; the schema is stable.
+    #[arg(long)]
+    json: bool,
+    /// The running Sluice's unix socket. Without this and --config: $SLUICE_SOCKET, else /run/sluice.sock.
+    #[arg(long, value_name = "PATH", conflicts_with = "config")]
+    socket: Option<PathBuf>,
+    /// Take the socket from this configuration file (`api.socket`).
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Subject {
+    /// VIPs with their backends and packets.
+    Vips,
+    /// Backends of every VIP, with flows and weights.
+    Backends,
+    /// Sessions: how many each worker has, and the first thousand.
+    Sessions,
+    /// The books, and every drop reason with what it means.
+    Drops,
+    /// Workers: turns, packets, ports.
+    Workers,
+    /// The names that are answered.
+    Zone,
+    /// Labels that are not honoured, and why.
+    Labels,
+}
+
+impl Show {
+    pub(super) fn run(&self) -> anyhow::Result<()> {
+        let (path, table): (&str, fn(&Value) -> String) = match self.what {
+            Subject::Vips => ("vips", vips),
+            Subject::Backends => ("backends", backends),
+            Subject::Sessions => ("sessions", sessions),
+            Subject::Drops => ("drops", drops),
+            Subject::Workers => ("workers", workers),
+            Subject::Zone => ("zone", zone),
+            Subject::Labels => ("labels", labels),
+        };
+        let document = ask(&self.socket()?, &format!("/v1/show/{path}"))?;
+        let document: Value = serde_json::from_slice(&document)?;
+        if self.json { answer_json(&document) } else { answer(&table(&document)) }
+    }
+
+    fn socket(&self) -> anyhow::Result<PathBuf> {
+        Ok(match (&self.socket, &self.config) {
+            (Some(socket), _) => socket.clone(),
+            (None, Some(file)) => sluice_config::load(file)?.api.socket,
+            (None, None) => {
+                std::env::var_os("SLUICE_SOCKET").map_or_else(|| PathBuf::from(DEFAULT_SOCKET), PathBuf::from)
+            }
+        })
+    }
+}
+
+/// A member as text, escaped: task ids and names come from outside.
+fn text(value: &Value, key: &str) -> String {
+    match value.get(key) {
+        None | Some(Value::Null) => "-".into(),
+        Some(Value::String(text)) => shown(text),
+        Some(other) => other.to_string(),
+    }
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn all(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn joined(value: &Value, key: &str) -> String {
+    let texts: Vec<String> = list(value, key).iter().filter_map(Value::as_str).map(shown).collect();
+    if texts.is_empty() { "-".into() } else { texts.join(",") }
+}
+
+fn vips(document: &Value) -> String {
+    let mut table = Table::new(&["VIP", "PROTOCOL", "NAME", "FRAMEWORK", "BACKENDS", "PACKETS"]);
+    for vip in all(document) {
+        table.row([
+            format!("{}:{}", text(vip, "ip"), text(vip, "port")),
+            text(vip, "protocol"),
+            text(vip, "name"),
+            text(vip, "framework"),
+            list(vip, "backends").len().to_string(),
+            text(vip, "packets"),
+        ]);
+    }
+    table.finish("no VIPs")
+}
+
+/// VIPs as `compile` has them: no packets yet, but every backend.
+pub(super) fn compiled(document: &Value) -> String {
+    let mut table = Table::new(&["VIP", "PROTOCOL", "NAME", "FRAMEWORK", "BACKEND", "WEIGHT", "NETWORK"]);
+    for vip in all(document) {
+        let address = format!("{}:{}", text(vip, "ip"), text(vip, "port"));
+        let [protocol, name, framework] = ["protocol", "name", "framework"].map(|key| text(vip, key));
+        let none = [Value::Null];
+        let backends = list(vip, "backends");
+        for backend in if backends.is_empty() { &none } else { backends } {
+            table.row([
+                address.clone(),
+                protocol.clone(),
+                name.clone(),
+                framework.clone(),
+                format!("{}:{}", text(backend, "ip"), text(backend, "port")),
+                text(backend, "weight"),
+                text(backend, "network"),
+            ]);
+        }
+    }
+    table.finish("no VIPs")
+}
+
+fn backends(document: &Value) -> String {
+    let mut table = Table::new(&["VIP", "BACKEND", "WEIGHT", "FLOWS", "AGENT", "NETWORK", "GROUPS", "TASK"]);
+    for backend in all(document) {
+        table.row([
+            text(backend, "vip"),
+            format!("{}:{}", text(backend, "ip"), text(backend, "port")),
+            text(backend, "weight"),
+            text(backend, "flows"),
+            text(backend, "agent_ip"),
+            text(backend, "network"),
+            joined(backend, "groups"),
+            text(backend, "task"),
+        ]);
+    }
+    table.finish("no backends")
+}
+
+fn sessions(document: &Value) -> String {
+    let mut counts = Table::new(&["WORKER", "SESSIONS", "CAPACITY", "MADE", "EXPIRED", "EVICTED"]);
+    for worker in list(document, "workers") {
+        counts.row(["worker", "sessions", "capacity", "made", "expired", "evicted"].map(|key| text(worker, key)));
+    }
+    let mut table = Table::new(&["WORKER", "PROTOCOL", "CLIENT", "VIP", "BACKEND", "SNAT", "STATE", "IDLE"]);
+    for session in list(document, "sessions") {
+        let keys = ["worker", "protocol", "client", "vip", "backend", "snat", "state"];
+        let [worker, protocol, client, vip, backend, snat, state] = keys.map(|key| text(session, key));
+        let idle = format!("{} s", text(session, "idle_seconds"));
+        table.row([worker, protocol, client, vip, backend, snat, state, idle]);
+    }
+    format!("{}\n{}", counts.finish("no workers"), table.finish("no sessions"))
+}
+
+fn drops(document: &Value) -> String {
+    let mut out = String::new();
+    if let Some(books) = document.get("books") {
+        let [rx, taken, made, tx, host, drops, given, held] =
+            ["rx", "taken", "made", "tx", "host", "drops", "given", "held"].map(|key| text(books, key));
+        let balanced = books.get("balanced").and_then(Value::as_bool).unwrap_or(false);
+        let verdict = if balanced { "the books balance" } else { "packets are on their way: ask again" };
+        out = format!(
+            "rx {rx} + taken {taken} + made {made} = tx {tx} + host {host} + drops {drops} + given {given} + held {held}: {verdict}\n\n"
+        );
+    }
+    let mut table = Table::new(&["REASON", "PACKETS", "MEANING"]);
+    for reason in list(document, "reasons").iter().filter(|r| r.get("count").and_then(Value::as_u64) > Some(0)) {
+        table.row(["name", "count", "sentence"].map(|key| text(reason, key)));
+    }
+    out + &table.finish("no packet was dropped")
+}
+
+fn workers(document: &Value) -> String {
+    let mut table =
+        Table::new(&["WORKER", "TURNS", "IDLE", "SLEEPS", "RX", "TAKEN", "TX", "HOST", "DROPS", "GIVEN", "SESSIONS"]);
+    let mut ports = Table::new(&["WORKER", "PORT", "RX", "RX BYTES", "TX", "TX BYTES"]);
+    for worker in all(document) {
+        let books = worker.get("books").unwrap_or(&Value::Null);
+        let [number, turns, idle, sleeps, sessions] =
+            ["worker", "turns", "idle_turns", "sleeps", "sessions"].map(|key| text(worker, key));
+        let [rx, taken, tx, host, drops, given] =
+            ["rx", "taken", "tx", "host", "drops", "given"].map(|key| text(books, key));
+        table.row([number.clone(), turns, idle, sleeps, rx, taken, tx, host, drops, given, sessions]);
+        for port in list(worker, "ports") {
+            let [name, rx, rx_bytes, tx, tx_bytes] =
+                ["port", "rx", "rx_bytes", "tx", "tx_bytes"].map(|key| text(port, key));
+            ports.row([number.clone(), name, rx, rx_bytes, tx, tx_bytes]);
+        }
+    }
+    format!("{}\n{}", table.finish("no workers"), ports.finish("no ports"))
+}
+
+pub(super) fn zone(document: &Value) -> String {
+    let mut table = Table::new(&["NAME", "TTL", "TYPE", "VALUES"]);
+    for row in all(document) {
+        table.row([text(row, "name"), text(row, "ttl"), text(row, "type"), joined(row, "values")]);
+    }
+    table.finish("no names")
+}
+
+pub(super) fn labels(document: &Value) -> String {
+    let mut table = Table::new(&["TASK", "LABEL", "VALUE", "REASON"]);
+    for rejected in list(document, "rejected") {
+        table.row(["task", "label", "value", "reason"].map(|key| text(rejected, key)));
+    }
+    let mut out = table.finish("every label is honoured");
+    for (key, sentence) in [
+        ("fail_open", "all backends are unhealthy, so all are used"),
+        ("mixed_groups", "the backends differ in their groups: only sources allowed to all are admitted"),
+    ] {
+        for vip in list(document, key).iter().filter_map(Value::as_str) {
+            out.push_str(&format!("{}: {sentence}\n", shown(vip)));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_socket_is_the_configurations() {
+        let config = sluice_config::parse("[[port]]\ninterface = \"eth0\"\n", "test").unwrap();
+        assert_eq!(config.api.socket, PathBuf::from(DEFAULT_SOCKET));
+    }
+}

@@ -1,0 +1,99 @@
+//! A service while claims are joined: which of two equal backends counts, what `[limits]` leaves, and the weights.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use sluice_config::model::{Backend, Mode, Service, VipKey};
+
+use super::backends::Candidate;
+use super::reserved::Reserved;
+use super::{BACKEND, Cluster, Report};
+use crate::rejected::Rejected;
+
+/// A service while it grows.
+#[derive(Default)]
+pub(super) struct Draft {
+    pub(super) name: Option<String>,
+    pub(super) framework: Option<String>,
+    pub(super) mode: Option<Mode>,
+    /// The app that has it, where VIPs are not shared; empty is the configuration.
+    pub(super) owner: Option<String>,
+    pub(super) candidates: BTreeMap<SocketAddr, Candidate>,
+}
+
+impl Draft {
+    /// One address twice (two labels of one DNS name, a stale task beside its replacement): the better one counts.
+    pub(super) fn add(&mut self, candidate: Candidate) {
+        let rank = |c: &Candidate| (c.running, c.healthy, c.backend.weight, std::cmp::Reverse(c.backend.task.clone()));
+        match self.candidates.get(&candidate.backend.address) {
+            Some(there) if rank(there) >= rank(&candidate) => {}
+            Some(_) | None => {
+                self.candidates.insert(candidate.backend.address, candidate);
+            }
+        }
+    }
+}
+
+/// Takes out backends that would lead packets back to us.
+pub(super) fn drop_loops(
+    key: &VipKey,
+    draft: &mut Draft,
+    reserved: &Reserved,
+    vips: &BTreeSet<Ipv4Addr>,
+    report: &mut Report,
+) {
+    draft.candidates.retain(|address, candidate| {
+        let refused = match address.ip() {
+            IpAddr::V4(ip) => reserved.refuses_backend(ip, vips),
+            IpAddr::V6(_) => Some("IPv6 is not in this release yet".to_owned()),
+        };
+        if let Some(reason) = &refused {
+            let task = candidate.backend.task.as_deref().unwrap_or_default();
+            report.reject(Rejected::new(task, BACKEND, &format!("{address} of {key}"), reason.clone()));
+        }
+        refused.is_none()
+    });
+}
+
+/// Holds `[limits]`: what is beyond goes, the last keys first.
+pub(super) fn bound(cluster: &Cluster<'_>, drafts: &mut BTreeMap<VipKey, Draft>, report: &mut Report) {
+    let limits = &cluster.config.limits;
+    let (mut services, mut backends) = (0, 0);
+    drafts.retain(|key, draft| {
+        let fits = services < limits.services && backends + draft.candidates.len() <= limits.backends;
+        if fits {
+            services += 1;
+            backends += draft.candidates.len();
+        } else {
+            let reason =
+                format!("limits.services = {} or limits.backends = {} is reached", limits.services, limits.backends);
+            report.reject(Rejected::new("", "service", &key.to_string(), reason));
+        }
+        fits
+    });
+}
+
+/// Settles weights. Where every running backend is unhealthy all of them serve: checks that all fail at once say more
+/// about the checks than about the tasks (facts/balancing.md).
+pub(super) fn settle(cluster: &Cluster<'_>, key: VipKey, draft: Draft, report: &mut Report) -> Service {
+    let mut running = draft.candidates.values().filter(|c| c.running).peekable();
+    let open = running.peek().is_some() && running.all(|c| !c.healthy);
+    let groups: BTreeSet<&[String]> = draft.candidates.values().map(|c| c.backend.groups.as_slice()).collect();
+    if groups.len() > 1 {
+        report.mixed_groups.push(key);
+    }
+    if open {
+        report.fail_open.push(key);
+    }
+    let backend = |c: Candidate| {
+        let takes = c.running && (c.healthy || open);
+        Backend { weight: if takes { c.backend.weight } else { 0 }, ..c.backend }
+    };
+    Service {
+        key,
+        name: draft.name,
+        framework: draft.framework,
+        mode: draft.mode.unwrap_or(cluster.config.vip.mode),
+        backends: draft.candidates.into_values().map(backend).collect(),
+    }
+}

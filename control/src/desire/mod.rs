@@ -1,0 +1,181 @@
+//! From what the sources say to what the packet path should do: [`desire`], a pure function.
+//!
+//! No clock, file or socket. Inputs are sorted maps and lists, so any order of apps and tasks gives an equal result. What
+//! a label asks for and does not get is in [`Report::rejected`] with its reason; nothing is refused in silence.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use sluice_config::model::{Config, Container, Desired, Local, OverlayAgent, OverlayNetwork, Shared, VipKey};
+
+use crate::rejected::Rejected;
+use crate::view::ClusterView;
+
+pub mod claims;
+pub mod named_vip;
+pub mod vip_label;
+
+mod backends;
+mod draft;
+mod reserved;
+mod services;
+mod zones;
+
+pub use claims::Claims;
+
+/// Framework name when neither Marathon nor the configuration says one.
+const FRAMEWORK: &str = "marathon";
+
+/// What people should know about a [`Desired`].
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Report {
+    /// Everything that was asked for and is not done, sorted.
+    pub rejected: Vec<Rejected>,
+    /// Named VIPs in use and their addresses: [`Claims::settle`] takes them.
+    pub named: BTreeMap<String, Ipv4Addr>,
+    /// VIPs whose running backends are all unhealthy, and therefore all used.
+    pub fail_open: Vec<VipKey>,
+    /// VIPs whose backends differ in their groups: only sources that all of them allow are admitted.
+    pub mixed_groups: Vec<VipKey>,
+    /// The network that an app names for a container address which lies in no configured overlay.
+    pub other_networks: BTreeMap<IpAddr, String>,
+}
+
+/// [`Rejected::label`] of a service of the configuration, and of a backend.
+const SERVICE: &str = "[[service]]";
+const BACKEND: &str = "backend";
+
+/// Most rejected things in a [`Report`]; the ones beyond are counted by [`Report::cut`].
+const REJECTED_MAX: usize = 20_000;
+
+impl Report {
+    fn reject(&mut self, rejected: Rejected) {
+        // Twice the bound is room for sorting before the cut, so that the cut does not depend on the order of inputs
+        // in any cluster that stays under it.
+        if self.rejected.len() < 2 * REJECTED_MAX {
+            self.rejected.push(rejected);
+        }
+    }
+
+    fn settle(&mut self) {
+        self.rejected.sort();
+        self.rejected.dedup();
+        self.rejected.truncate(REJECTED_MAX);
+    }
+
+    /// What the configuration itself asks for and does not get: a service, or a backend of one. `sluice check` finds
+    /// what the file alone can tell; the rest is the kernel's and the sources' word.
+    pub fn of_configuration(&self) -> impl Iterator<Item = &Rejected> {
+        self.rejected.iter().filter(|r| r.task.is_empty() && matches!(r.label.as_str(), SERVICE | BACKEND))
+    }
+
+    /// Whether the list of rejected things is full, and may lack some.
+    #[must_use]
+    pub fn cut(&self) -> bool {
+        self.rejected.len() == REJECTED_MAX
+    }
+}
+
+/// The whole state that the packet path should have.
+///
+/// `claims` are the named addresses given out before; `local` is what is known of this node; `hash_key` is the key that
+/// all nodes share.
+#[must_use]
+pub fn desire(
+    config: &Config,
+    view: &ClusterView,
+    claims: &Claims,
+    local: &Local,
+    hash_key: [u8; 16],
+) -> (Desired, Report) {
+    let mut report = Report::default();
+    for listing in view.marathons.values() {
+        listing.rejected.iter().cloned().for_each(|r| report.reject(r));
+    }
+    view.overlay.rejected.iter().cloned().for_each(|r| report.reject(r));
+    let cluster = Cluster::new(config, view);
+    let services = services::services(&cluster, claims, local, &mut report);
+    let zones = zones::zones(&cluster, &services, &mut report);
+    let shared = Shared {
+        hash_key,
+        services,
+        zones,
+        containers: containers(&cluster),
+        agents: agents(config, view, local),
+        networks: cluster.networks,
+    };
+    report.settle();
+    (Desired { shared, local: local.clone() }, report)
+}
+
+/// Configuration and view together, as the parts of `desire` need them.
+struct Cluster<'a> {
+    config: &'a Config,
+    view: &'a ClusterView,
+    /// Configured networks first, then those of the overlay's master that the configuration does not name.
+    networks: Vec<OverlayNetwork>,
+}
+
+impl<'a> Cluster<'a> {
+    fn new(config: &'a Config, view: &'a ClusterView) -> Self {
+        let mut networks = config.overlay.as_ref().map_or_else(Vec::new, |o| o.networks.clone());
+        for network in &view.overlay.networks {
+            let known = networks.iter().any(|n| n.name == network.name || overlap(n, network));
+            if !known {
+                networks.push(network.clone());
+            }
+        }
+        Self { config, view, networks }
+    }
+
+    /// The framework name of a Marathon: its own word, the configuration's, or the default.
+    fn framework(&self, source: usize) -> &str {
+        let said = self.view.marathons.get(&source).and_then(|l| l.framework.as_deref());
+        let configured = self.config.marathons.get(source).map(|m| m.framework.as_str()).filter(|f| !f.is_empty());
+        said.or(configured).unwrap_or(FRAMEWORK)
+    }
+
+    /// The network that holds an address.
+    fn network_of(&self, ip: IpAddr) -> Option<&OverlayNetwork> {
+        let IpAddr::V4(ip) = ip else { return None };
+        self.networks.iter().find(|n| n.subnet.contains(&ip))
+    }
+}
+
+fn overlap(a: &OverlayNetwork, b: &OverlayNetwork) -> bool {
+    a.subnet.contains(&b.subnet.network()) || b.subnet.contains(&a.subnet.network())
+}
+
+/// Containers with groups. Two tasks of one address (a pod's) unite their groups.
+fn containers(cluster: &Cluster<'_>) -> Vec<Container> {
+    let mut by_ip: BTreeMap<Ipv4Addr, (String, BTreeSet<String>)> = BTreeMap::new();
+    let tasks = cluster.view.marathons.values().flat_map(|l| &l.tasks);
+    for task in tasks.filter(|t| t.state.is_eligible() && !t.groups.is_empty()) {
+        for ip in &task.ips {
+            if let (IpAddr::V4(ip), Some(network)) = (*ip, cluster.network_of(*ip)) {
+                let entry = by_ip.entry(ip).or_insert_with(|| (network.name.clone(), BTreeSet::new()));
+                entry.1.extend(task.groups.iter().cloned());
+            }
+        }
+    }
+    let container = |(ip, (network, groups)): (Ipv4Addr, (String, BTreeSet<String>))| Container {
+        ip,
+        network,
+        groups: groups.into_iter().collect(),
+    };
+    by_ip.into_iter().map(container).collect()
+}
+
+/// Remote VTEPs: the file's word about an agent goes before the master's.
+fn agents(config: &Config, view: &ClusterView, local: &Local) -> Vec<OverlayAgent> {
+    let own = local.vtep.as_ref().map(|v| v.vtep.addr());
+    let mut by_ip = BTreeMap::new();
+    let of_file = config.overlay.iter().flat_map(|o| &o.agents);
+    for agent in view.overlay.agents.iter().chain(of_file).filter(|a| Some(a.vtep_ip) != own) {
+        by_ip.insert(agent.ip, agent.clone());
+    }
+    by_ip.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,22 @@
+//! Sluice's thinking half: what the sources say becomes what the packet path should do.
+//!
+//! The way of a fact is `bytes -> view::Event -> ClusterView::apply -> desire -> Desired`. Everything on it is a pure
+//! function of its inputs: equal inputs give equal outputs, in any order of arrival. Threads, sockets and clocks live in
+//! thin shells beside it: `marathon::shell`, `netlink`, `api`, and [`run`], which holds them together.
+
+pub mod api;
+pub mod cli;
+pub mod compile;
+pub mod desire;
+pub mod marathon;
+pub mod names;
+pub mod netlink;
+pub mod offline;
+pub mod overlay_state;
+pub mod rejected;
+pub mod replay;
+pub mod run;
+pub mod view;
+
+#[cfg(test)]
+mod fixture;

@@ -1,0 +1,179 @@
+//! One pod of `/v2/pods::status`: each container of each instance is a task; endpoints are found by name in the spec.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+use sluice_config::model::Protocol;
+
+use super::payload::{groups, id_alone, labels, port_number, try_labels};
+use super::ports::protocols;
+use crate::desire::vip_label;
+use crate::names;
+use crate::rejected::Rejected;
+use crate::view::{Health, Labels, Listing, PortAt, Task, TaskPort, TaskState};
+
+/// An endpoint as the spec defines it.
+struct Endpoint {
+    name: String,
+    protocols: Vec<Protocol>,
+    container_port: Option<u16>,
+    has_host_port: bool,
+    labels: Arc<Labels>,
+}
+
+/// What all instances of a pod share.
+struct Shape {
+    id: String,
+    name: String,
+    on_host: bool,
+    networks: Vec<String>,
+    groups: Arc<[String]>,
+    labels: Arc<Labels>,
+    /// Endpoints and whether there is a health check, by container name.
+    containers: BTreeMap<String, (Vec<Endpoint>, bool)>,
+}
+
+/// Reads one pod and its instances into `out`.
+pub(super) fn read(raw: &RawValue, out: &mut Listing) {
+    let pod: Value = match serde_json::from_str(raw.get()) {
+        Ok(pod) => pod,
+        Err(error) => {
+            let id = id_alone(raw);
+            out.unreadable.app(Some(id.as_str()).filter(|id| !id.is_empty()));
+            out.rejected.push(Rejected::new(&id, "pod", raw.get(), format!("the pod cannot be read: {error}")));
+            return;
+        }
+    };
+    let Some(id) = pod["id"].as_str() else {
+        out.unreadable.app(None);
+        out.rejected.push(Rejected::new("", "pod", raw.get(), "the pod has no id"));
+        return;
+    };
+    let shape = Shape::of(id, &pod["spec"], &mut out.rejected);
+    let instances = list(&pod["instances"]);
+    let whole = |instance: &Value| instance["containers"].is_array() || is_absent(instance, "containers");
+    if !(pod["instances"].is_array() || is_absent(&pod, "instances")) || !instances.iter().all(whole) {
+        out.unreadable.app(Some(id));
+        out.rejected.push(Rejected::new(id, "instances", &pod["instances"].to_string(), "not a list of instances"));
+    }
+    for instance in instances {
+        for container in list(&instance["containers"]) {
+            shape.read_container(instance, container, out);
+        }
+    }
+    if instances.is_empty() {
+        for endpoint in shape.containers.values().flat_map(|(endpoints, _)| endpoints) {
+            try_labels(id, &endpoint.labels, &mut out.rejected);
+        }
+    }
+}
+
+impl Shape {
+    fn of(id: &str, spec: &Value, rejected: &mut Vec<Rejected>) -> Self {
+        let networks = list(&spec["networks"]);
+        let own = label_map(id, &spec["labels"], rejected);
+        let near: Vec<&str> = networks.iter().filter_map(|n| n["labels"]["SLUICE_GROUPS"].as_str()).collect();
+        let label = if near.is_empty() { own.get("SLUICE_GROUPS").cloned() } else { Some(near.join(",")) };
+        let mut containers = BTreeMap::new();
+        for container in list(&spec["containers"]) {
+            let endpoints = list(&container["endpoints"]).iter().map(|e| endpoint(id, e, rejected)).collect();
+            let name = container["name"].as_str().unwrap_or_default().to_owned();
+            containers.insert(name, (endpoints, !container["healthCheck"].is_null()));
+        }
+        Self {
+            id: id.to_owned(),
+            name: names::reversed_path(id),
+            on_host: networks.iter().any(|n| n["mode"].as_str() == Some("host")) || networks.is_empty(),
+            networks: networks.iter().filter_map(|n| n["name"].as_str()).map(str::to_owned).collect(),
+            groups: groups(id, std::iter::empty(), label.as_deref(), rejected),
+            labels: own,
+            containers,
+        }
+    }
+
+    fn read_container(&self, instance: &Value, container: &Value, out: &mut Listing) {
+        let name = container["name"].as_str().unwrap_or_default();
+        let instance_id = instance["id"].as_str().unwrap_or_default();
+        let id = container["containerId"].as_str().map_or_else(|| format!("{instance_id}.{name}"), str::to_owned);
+        let said = list(&container["endpoints"]);
+        let (endpoints, checked) = self.containers.get(name).map_or((&[][..], false), |(e, c)| (e.as_slice(), *c));
+        let ips = list(&instance["networks"]).iter().flat_map(|n| list(&n["addresses"]));
+        out.tasks.push(Task {
+            id,
+            app: self.id.clone(),
+            name: self.name.clone(),
+            slave: instance["agentId"].as_str().map(str::to_owned),
+            host: instance["agentHostname"].as_str().unwrap_or_default().to_owned(),
+            state: TaskState::read(container["status"].as_str().unwrap_or_default()),
+            health: health(checked, said),
+            ips: ips.filter_map(|ip| ip.as_str()?.parse::<IpAddr>().ok()).collect(),
+            ports: endpoints.iter().flat_map(|e| self.ports(e, said)).collect(),
+            networks: self.networks.clone(),
+            groups: self.groups.clone(),
+            labels: self.labels.clone(),
+        });
+    }
+
+    fn ports(&self, endpoint: &Endpoint, said: &[Value]) -> Vec<TaskPort> {
+        let status = said.iter().find(|e| e["name"].as_str() == Some(endpoint.name.as_str()));
+        let host_port = status.and_then(|e| port_number(&e["allocatedHostPort"])).filter(|p| *p != 0);
+        let at = match (self.on_host, host_port, endpoint.container_port) {
+            (true, Some(port), _) => PortAt::Host(port),
+            (false, Some(port), _) => PortAt::Agent(port),
+            (false, None, Some(port)) if !endpoint.has_host_port => PortAt::Container(port),
+            (_, None, _) => PortAt::Unallocated,
+        };
+        let port = |protocol: &Protocol| TaskPort {
+            name: Some(endpoint.name.clone()),
+            protocol: *protocol,
+            at,
+            networks: Vec::new(),
+            labels: endpoint.labels.clone(),
+        };
+        endpoint.protocols.iter().map(port).collect()
+    }
+}
+
+fn endpoint(id: &str, endpoint: &Value, rejected: &mut Vec<Rejected>) -> Endpoint {
+    let labels = label_map(id, &endpoint["labels"], rejected);
+    let said: Vec<&str> = list(&endpoint["protocol"]).iter().filter_map(Value::as_str).collect();
+    let protocols = if said.is_empty() { vec![Protocol::Tcp] } else { protocols(&said.join(",")) };
+    if protocols.is_empty() {
+        for (key, value) in labels.iter().filter(|(key, _)| vip_label::is_vip_key(key)) {
+            rejected.push(Rejected::new(id, key, value, "the endpoint's protocol must be tcp or udp"));
+        }
+    }
+    Endpoint {
+        name: endpoint["name"].as_str().unwrap_or_default().to_owned(),
+        protocols,
+        container_port: port_number(&endpoint["containerPort"]).filter(|p| *p != 0),
+        has_host_port: !endpoint["hostPort"].is_null(),
+        labels,
+    }
+}
+
+fn label_map(id: &str, value: &Value, rejected: &mut Vec<Rejected>) -> Arc<Labels> {
+    let map: Option<BTreeMap<String, Value>> = value.as_object().map(|o| o.clone().into_iter().collect());
+    labels(id, map.as_ref(), rejected)
+}
+
+fn health(checked: bool, endpoints: &[Value]) -> Health {
+    match endpoints.iter().filter_map(|e| e["healthy"].as_bool()).reduce(|a, b| a && b) {
+        Some(true) => Health::Healthy,
+        Some(false) => Health::Unhealthy,
+        None if checked => Health::Unknown,
+        None => Health::Unchecked,
+    }
+}
+
+/// Whether an object lacks a field, or has null there.
+fn is_absent(of: &Value, field: &str) -> bool {
+    of.is_object() && of[field].is_null()
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}

@@ -1,0 +1,131 @@
+//! The ports of an app, old forms and new, and where each will be reached (facts/dcos.md B.1, D).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+use sluice_config::model::Protocol;
+
+use super::payload::{labels, port_number};
+use crate::desire::vip_label;
+use crate::rejected::Rejected;
+use crate::view::Labels;
+
+/// How an app is connected.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    Host,
+    Bridge,
+    Container,
+}
+
+/// A port as the app defines it, before a task gives it a host port.
+pub(super) struct AppPort {
+    pub(super) name: Option<String>,
+    pub(super) protocols: Vec<Protocol>,
+    pub(super) place: Place,
+    pub(super) networks: Vec<String>,
+    pub(super) labels: Arc<Labels>,
+}
+
+/// Where a port will be reached.
+pub(super) enum Place {
+    /// The nth host port of a task on the agent's own stack.
+    Host(usize),
+    /// The nth host port of a task, mapped.
+    Agent(usize),
+    /// The container's addresses.
+    Container(u16),
+}
+
+/// Reads the ports of one app, counting host ports as it goes.
+pub(super) struct PortReader<'a> {
+    pub(super) id: &'a str,
+    pub(super) mode: Mode,
+    /// Host ports given out so far.
+    pub(super) next: usize,
+    pub(super) ports: Vec<AppPort>,
+    pub(super) rejected: &'a mut Vec<Rejected>,
+}
+
+impl PortReader<'_> {
+    pub(super) fn definition(&mut self, port: &Value) {
+        let place = Place::Host(self.host_port());
+        self.add(port, place);
+    }
+
+    /// On a bridge every mapping has a host port; elsewhere only one that names it, be it 0.
+    pub(super) fn mapping(&mut self, port: &Value) {
+        if self.mode == Mode::Bridge || !port["hostPort"].is_null() {
+            let place = Place::Agent(self.host_port());
+            self.add(port, place);
+        } else {
+            self.contained(port, "containerPort");
+        }
+    }
+
+    pub(super) fn discovered(&mut self, port: &Value) {
+        self.contained(port, "number");
+    }
+
+    fn contained(&mut self, port: &Value, key: &str) {
+        match port_number(&port[key]).filter(|n| *n != 0) {
+            Some(number) => self.add(port, Place::Container(number)),
+            None => {
+                let labels = self.labels(port);
+                let reason = format!("{key} must be a number from 1 to 65535 where there is no host port");
+                self.reject(&labels, &reason);
+            }
+        }
+    }
+
+    fn host_port(&mut self) -> usize {
+        self.next += 1;
+        self.next - 1
+    }
+
+    fn add(&mut self, port: &Value, place: Place) {
+        let labels = self.labels(port);
+        let protocols = protocols(port["protocol"].as_str().unwrap_or("tcp"));
+        if protocols.is_empty() {
+            self.reject(&labels, "the port's protocol must be tcp, udp or udp,tcp");
+        }
+        let networks = port["networkNames"].as_array().into_iter().flatten();
+        self.ports.push(AppPort {
+            name: port["name"].as_str().map(str::to_owned),
+            protocols,
+            place,
+            networks: networks.filter_map(Value::as_str).map(str::to_owned).collect(),
+            labels,
+        });
+    }
+
+    pub(super) fn misplaced(&mut self, port: &Value, reason: &str) {
+        let labels = self.labels(port);
+        self.reject(&labels, reason);
+    }
+
+    fn labels(&mut self, port: &Value) -> Arc<Labels> {
+        let map: Option<BTreeMap<String, Value>> = port["labels"].as_object().map(|o| o.clone().into_iter().collect());
+        labels(self.id, map.as_ref(), self.rejected)
+    }
+
+    fn reject(&mut self, labels: &Labels, reason: &str) {
+        for (key, value) in labels.iter().filter(|(key, _)| vip_label::is_vip_key(key)) {
+            self.rejected.push(Rejected::new(self.id, key, value, reason));
+        }
+    }
+}
+
+/// `tcp`, `udp` in any case, or both with a comma; anything else makes the port unusable, as in DC/OS.
+pub(super) fn protocols(text: &str) -> Vec<Protocol> {
+    let one = |p: &str| match p.trim().to_ascii_lowercase().as_str() {
+        "tcp" => Some(Protocol::Tcp),
+        "udp" => Some(Protocol::Udp),
+        _ => None,
+    };
+    let mut all: Vec<Protocol> = text.split(',').map(one).collect::<Option<_>>().unwrap_or_default();
+    all.sort_unstable();
+    all.dedup();
+    all
+}

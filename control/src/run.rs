@@ -1,0 +1,343 @@
+//! `sluice run`: everything held together, from the first check to the last route taken away.
+//!
+//! Start: check -> be the only one -> look at the kernel -> API socket -> host port -> first tables -> packet path ->
+//! sources. Then one loop waits for whatever changes what packets should do, publishes at most [`PER_SECOND`] times a
+//! second, and tries again what failed. A start that fails and a signal both end in the same taking away; after SIGKILL
+//! the next start finds what is left, replaces it, and takes the blackholes over.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use sluice_config::model::Config;
+use sluice_dataplane::idle::clock;
+use sluice_dataplane::launch::{Dataplane, launch};
+use sluice_dataplane::tables::Tables;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinSet, block_in_place};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::api::observed::Observed;
+use crate::api::serve::{Socket, serve_tcp};
+use crate::desire::claims::{FileStore, Store as _};
+use crate::marathon::fetch_error::StartError;
+use crate::marathon::follow::Status;
+use crate::marathon::shell;
+use crate::netlink::inventory::Inventory;
+use crate::netlink::{self, NetlinkError};
+use crate::view::Event;
+
+pub mod alone;
+mod error;
+pub mod hash_key;
+pub mod node;
+pub mod observe;
+pub mod privileges;
+pub mod publication;
+pub mod said;
+
+pub use error::RunError;
+use node::Node;
+use observe::{Listed, Shared};
+use publication::{Made, Moment, Publication};
+use said::Said;
+
+/// Publications a second at most; what changes meanwhile goes into the next one.
+pub const PER_SECOND: u32 = 50;
+
+/// How often workers' events are read and their pulse is felt.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// What failed is tried again after this.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Changes of the view that wait; a source waits when there are more.
+const CHANGES: usize = 16;
+
+/// What `run` is told beside the configuration.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Folder of what outlives the process.
+    pub state: PathBuf,
+}
+
+/// Serves until SIGTERM or SIGINT, then takes everything away.
+///
+/// # Errors
+/// Whatever stands in the way; everything that was made is taken away then too.
+pub async fn run(config: Config, options: Options) -> Result<(), RunError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    let asked_to_end = async move {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    };
+    privileges::check()?;
+    privileges::raise_open_files();
+    let key = hash_key::read_or_random(&config)?;
+    let store = store(&options);
+    let claims = store.as_ref().map(FileStore::load).transpose()?.unwrap_or_default();
+    // Before anything is made or taken over: what a second sluice would take for left behind is the first one's.
+    let _alone = alone::alone()?;
+    let kernel = netlink::follow::follow().await?;
+    let socket = Socket::open(&config.api.socket).await?;
+    let first = kernel.borrow().clone();
+    let node = Node::begin(netlink::connect()?, &config, &first).await?;
+    let publication = Publication::new(config.clone(), key, claims);
+    let mut machine = Machine {
+        config,
+        node,
+        kernel,
+        publication,
+        store,
+        dataplane: Shared::default(),
+        half_told: false,
+        said: Said::default(),
+    };
+    let ended = machine.live(socket, asked_to_end).await;
+    machine.end(ended.is_ok()).await;
+    ended
+}
+
+/// Where claims are kept, if the folder can be had.
+fn store(options: &Options) -> Option<FileStore> {
+    let folder = &options.state;
+    if let Err(error) = std::fs::create_dir_all(folder) {
+        tracing::warn!(folder = %folder.display(), %error, "addresses of named VIPs will not outlive this process");
+        return None;
+    }
+    Some(FileStore { path: folder.join("claims.json") })
+}
+
+/// Listings that came since the last publication.
+#[derive(Debug, Default)]
+struct Heard {
+    /// When the first of them came.
+    first: Option<Instant>,
+    /// Whose they are.
+    sources: Vec<usize>,
+}
+
+/// A Sluice that runs.
+struct Machine {
+    config: Config,
+    node: Node,
+    kernel: watch::Receiver<Inventory>,
+    publication: Publication,
+    store: Option<FileStore>,
+    dataplane: Shared,
+    /// Whether a kernel program may lack addresses of the tables that were made last.
+    half_told: bool,
+    said: Said,
+}
+
+impl Machine {
+    async fn live(&mut self, socket: Socket, asked_to_end: impl Future<Output = &'static str>) -> Result<(), RunError> {
+        // The host port's addresses and neighbours are in the kernel's listing only now.
+        self.kernel = netlink::follow::follow().await?;
+        let started = Instant::now();
+        let made = self.make()?;
+        if let Some(tables) = &made.tables? {
+            let launched = block_in_place(|| launch(&self.config, tables))?;
+            launched.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+            *self.dataplane.lock().unwrap_or_else(PoisonError::into_inner) = Some(launched);
+            self.settle(tables).await?;
+        }
+        let (mut changes, mut sources, statuses, listed) = self.follow_sources();
+        let observed = observe::observed(&self.config, &self.dataplane, statuses, Arc::clone(&listed));
+        self.said.unserved(&made.report);
+        if let Some(tables) = self.publication.tables() {
+            self.said.published(tables, made.report, &observed, started);
+        }
+        self.save();
+        let _socket = socket.serve(Arc::clone(&observed));
+        if let Some(listen) = self.config.api.listen {
+            serve_tcp(listen, Arc::clone(&observed)).await?;
+        }
+        tracing::info!(workers = observed.workers.len(), ports = observed.ports.len(), "sluice serves");
+        self.follow(&mut changes, &mut sources, &listed, &observed, asked_to_end).await
+    }
+
+    /// The loop: what changed is gathered, and published a moment after the first of it.
+    async fn follow(
+        &mut self,
+        changes: &mut mpsc::Receiver<Event>,
+        sources: &mut JoinSet<Result<(), StartError>>,
+        listed: &Listed,
+        observed: &Observed,
+        asked_to_end: impl Future<Output = &'static str>,
+    ) -> Result<(), RunError> {
+        let pause = Duration::from_secs(1) / PER_SECOND;
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut not_before = Instant::now();
+        let mut publish_at = None;
+        let mut heard = Heard::default();
+        tokio::pin!(asked_to_end);
+        loop {
+            let due = publish_at.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            tokio::select! {
+                name = &mut asked_to_end => {
+                    tracing::info!(signal = name, "ending");
+                    return Ok(());
+                }
+                Some(change) = changes.recv() => {
+                    if let Event::Marathon { source, .. } = &change {
+                        heard.sources.push(*source);
+                        heard.first.get_or_insert_with(Instant::now);
+                    }
+                    self.publication.view.apply(change);
+                    sooner(&mut publish_at, not_before.max(Instant::now()));
+                }
+                changed = self.kernel.changed() => {
+                    changed.map_err(|_| RunError::NetlinkEnded)?;
+                    if let Some(name) = self.node.gone(&self.kernel.borrow_and_update()) {
+                        return Err(RunError::InterfaceGone(name));
+                    }
+                    sooner(&mut publish_at, not_before.max(Instant::now()));
+                }
+                Some(ended) = sources.join_next() => {
+                    ended.map_err(RunError::SourceDied)??;
+                }
+                _ = look.tick() => {
+                    self.look(observed)?;
+                    if self.node.asked() {
+                        sooner(&mut publish_at, not_before.max(Instant::now()));
+                    }
+                }
+                () = sleep_until(due), if publish_at.is_some() => {
+                    publish_at = None;
+                    if !self.publish(observed, std::mem::take(&mut heard), listed).await {
+                        publish_at = Some(Instant::now() + AGAIN);
+                    }
+                    not_before = Instant::now() + pause;
+                }
+            }
+        }
+    }
+
+    /// Reads what workers say, and whether they live.
+    fn look(&mut self, observed: &Observed) -> Result<(), RunError> {
+        observed.pulse.look(&observed.workers);
+        let dataplane = self.dataplane.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(running) = dataplane.as_ref() else { return Ok(()) };
+        let now = std::time::Instant::now();
+        for (_, event) in running.drain_events() {
+            self.node.heard(event, now);
+        }
+        if running.alive() { Ok(()) } else { Err(RunError::WorkerDied) }
+    }
+
+    /// Publishes what is known; `false` when something of it is to be tried again.
+    async fn publish(&mut self, observed: &Observed, heard: Heard, listed: &Listed) -> bool {
+        let done = match self.try_publish(observed, heard, listed).await {
+            Ok(()) if self.half_told => false,
+            Ok(()) => {
+                self.said.content();
+                true
+            }
+            Err(error) => {
+                observed.note_error();
+                self.said.complain(error.to_string());
+                false
+            }
+        };
+        self.save() && done
+    }
+
+    async fn try_publish(&mut self, observed: &Observed, heard: Heard, listed: &Listed) -> Result<(), RunError> {
+        let started = Instant::now();
+        let made = self.make()?;
+        self.said.unserved(&made.report);
+        observed.note_report(Arc::clone(&made.report));
+        let is_new = made.tables?.is_some();
+        let Some(tables) = self.publication.tables().map(Arc::clone) else { return Ok(()) };
+        if is_new || self.half_told {
+            self.hand_over(&tables);
+            self.said.published(&tables, made.report, observed, started);
+        }
+        if let Some(first) = heard.first {
+            observed.marathon_to_dataplane.observe(first.elapsed());
+            let now = heard.sources.into_iter().map(|source| (source, std::time::Instant::now()));
+            listed.lock().unwrap_or_else(PoisonError::into_inner).extend(now);
+        }
+        Ok(self.settle(&tables).await?)
+    }
+
+    /// Gives tables to the workers and the kernel programs.
+    fn hand_over(&mut self, tables: &Arc<Tables>) {
+        let mut dataplane = self.dataplane.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = dataplane.as_mut().map(|running: &mut Dataplane| block_in_place(|| running.publish(tables)));
+        drop(dataplane);
+        self.half_told = matches!(told, Some(Err(_)));
+        if let Some(Err(error)) = told {
+            tracing::warn!(%error, "the kernel program was not told of all addresses; it is tried again");
+        }
+    }
+
+    async fn settle(&mut self, tables: &Tables) -> Result<(), NetlinkError> {
+        if self.publication.is_complete() {
+            self.node.complete();
+        }
+        let kernel = self.kernel.borrow().clone();
+        self.node.settle(tables, &kernel).await
+    }
+
+    fn make(&mut self) -> Result<Made, RunError> {
+        let local = self.node.local(&self.kernel.borrow_and_update())?;
+        let unix_seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let moment = Moment { monotonic: clock(), unix_seconds };
+        Ok(block_in_place(|| self.publication.make(local, moment)))
+    }
+
+    /// Saves the claims if they changed; `false` when that failed.
+    fn save(&mut self) -> bool {
+        let (Some(store), Some(claims)) = (&self.store, self.publication.unsaved()) else { return true };
+        match block_in_place(|| store.save(claims)) {
+            Ok(()) => self.publication.saved(),
+            Err(error) => tracing::warn!(%error, "addresses of named VIPs were not saved; it is tried again"),
+        }
+        self.publication.unsaved().is_none()
+    }
+
+    #[expect(clippy::type_complexity, reason = "the ends of three channels, named where they are taken apart")]
+    fn follow_sources(
+        &self,
+    ) -> (mpsc::Receiver<Event>, JoinSet<Result<(), StartError>>, Vec<watch::Receiver<Status>>, Listed) {
+        let (sender, changes) = mpsc::channel(CHANGES);
+        let mut sources = JoinSet::new();
+        let mut statuses = Vec::new();
+        for (source, marathon) in self.config.marathons.iter().cloned().enumerate() {
+            let (status, seen) = watch::channel(Status::default());
+            statuses.push(seen);
+            let sender = sender.clone();
+            let seed = clock().0.wrapping_add(source as u64);
+            let settings = shell::Settings { seed, ..shell::Settings::default() };
+            sources.spawn(async move { shell::follow(source, &marathon, settings, sender, status).await });
+        }
+        (changes, sources, statuses, Listed::new(BTreeMap::new().into()))
+    }
+
+    /// Takes everything away: the programs first, so that nothing is taken from the wire that nobody serves.
+    async fn end(mut self, as_asked: bool) {
+        self.save();
+        let running = self.dataplane.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(running) = running {
+            block_in_place(|| running.stop());
+        }
+        match self.node.end().await {
+            Ok(()) if as_asked => tracing::info!("ended; the node is as it was"),
+            Ok(()) => tracing::warn!("failed; what was made on this node is taken away again"),
+            Err(error) => tracing::warn!(%error, "something of ours is left in the kernel; the next start replaces it"),
+        }
+    }
+}
+
+/// Moves `at` forward to `then`, never back.
+fn sooner(at: &mut Option<Instant>, then: Instant) {
+    *at = Some(at.map_or(then, |at| at.min(then)));
+}

@@ -1,0 +1,144 @@
+//! What the API sees of a running packet path.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use sluice_config::model::{Config, Marathon};
+use sluice_dataplane::idle::clock;
+use sluice_dataplane::launch::{Dataplane, PortStatistics};
+use sluice_dataplane::sessions::{Sessions, Shown, State};
+use sluice_dataplane::tables::Tables;
+use sluice_dataplane::time::{Nanos, Tick};
+use tokio::sync::watch;
+
+use crate::api::observed::{MarathonState, Observed, SessionRow, SocketState};
+use crate::api::show::MOST_SESSIONS;
+use crate::marathon::follow::Status;
+
+/// The packet path, shared between the loop that publishes and the API that reads statistics; `None` once stopped.
+pub type Shared = Arc<Mutex<Option<Dataplane>>>;
+
+/// When each Marathon was listed last, by its index in the configuration.
+pub type Listed = Arc<Mutex<BTreeMap<usize, Instant>>>;
+
+/// The state behind the API, and the sessions that it lists.
+pub fn observed(
+    config: &Config,
+    dataplane: &Shared,
+    statuses: Vec<watch::Receiver<Status>>,
+    listed: Listed,
+) -> Arc<Observed> {
+    let (workers, sessions) = match &*dataplane.lock().unwrap_or_else(PoisonError::into_inner) {
+        Some(running) => (running.counters().to_vec(), running.sessions().to_vec()),
+        None => (Vec::new(), Vec::new()),
+    };
+    let mut ports: Vec<String> = config.ports.iter().map(|p| p.name.clone()).collect();
+    ports.extend(config.host.as_ref().map(|_| "host".to_owned()));
+    let names = ports.clone();
+    let mut observed = Observed::new(config.clone(), workers, ports);
+    let marathons = config.marathons.clone();
+    observed.marathons = Box::new(move || marathon_states(&marathons, &statuses, &listed));
+    let (shared, of) = (Arc::clone(dataplane), names.clone());
+    observed.sockets = Box::new(move || statistics(&shared, &of, sockets));
+    let shared = Arc::clone(dataplane);
+    observed.steering = Box::new(move || statistics(&shared, &names, steering));
+    Arc::new_cyclic(|weak: &std::sync::Weak<Observed>| {
+        let weak = weak.clone();
+        observed.sessions = Box::new(move || {
+            let published = weak.upgrade().and_then(|observed| observed.published());
+            published.map_or_else(Vec::new, |p| rows(&sessions, &p.tables, clock()))
+        });
+        observed
+    })
+}
+
+fn marathon_states(
+    marathons: &[Marathon],
+    statuses: &[watch::Receiver<Status>],
+    listed: &Listed,
+) -> Vec<MarathonState> {
+    let listed = listed.lock().unwrap_or_else(PoisonError::into_inner);
+    let state = |(source, (marathon, status)): (usize, (&Marathon, &watch::Receiver<Status>))| {
+        let status = status.borrow().clone();
+        MarathonState {
+            name: marathon.urls.first().cloned().unwrap_or_default(),
+            connected: status.streaming,
+            listed: listed.contains_key(&source),
+            listed_ago: listed.get(&source).map(|at| at.elapsed().as_secs_f64()),
+            events: status.hints,
+            stream_errors: status.stream_errors,
+            list_errors: status.list_errors,
+            error: status.error.map(|(_, sentence)| sentence),
+        }
+    };
+    marathons.iter().zip(statuses).enumerate().map(state).collect()
+}
+
+fn statistics(
+    dataplane: &Shared,
+    names: &[String],
+    of: fn(&str, &PortStatistics) -> Vec<SocketState>,
+) -> Vec<SocketState> {
+    let dataplane = dataplane.lock().unwrap_or_else(PoisonError::into_inner);
+    let all = dataplane.as_ref().map(Dataplane::statistics).unwrap_or_default();
+    names.iter().zip(&all).flat_map(|(name, port)| of(name, port)).collect()
+}
+
+fn sockets(name: &str, port: &PortStatistics) -> Vec<SocketState> {
+    let socket = |(worker, s): (usize, &sluice_dataplane::io::xsk::XskStatistics)| SocketState {
+        port: name.to_owned(),
+        worker,
+        counters: vec![
+            ("rx_dropped", s.rx_dropped),
+            ("rx_ring_full", s.rx_ring_full),
+            ("fill_ring_empty", s.fill_ring_empty),
+            ("rx_invalid", s.rx_invalid),
+            ("tx_invalid", s.tx_invalid),
+            ("tx_refused", s.refused),
+        ],
+    };
+    port.sockets.iter().enumerate().map(socket).collect()
+}
+
+fn steering(name: &str, port: &PortStatistics) -> Vec<SocketState> {
+    let Some(s) = &port.steer else { return Vec::new() };
+    let counters = vec![
+        ("taken", s.taken),
+        ("passed", s.passed),
+        ("no_socket", s.no_socket),
+        ("fragment_passed", s.fragment_passed),
+        ("arp_taken", s.arp_taken),
+    ];
+    vec![SocketState { port: name.to_owned(), worker: 0, counters }]
+}
+
+/// The first sessions of all workers, as these tables name them.
+fn rows(sessions: &[Arc<Sessions>], tables: &Tables, now: Nanos) -> Vec<SessionRow> {
+    let all = sessions.iter().enumerate().flat_map(|(worker, s)| s.iter().map(move |shown| (worker, shown)));
+    all.take(MOST_SESSIONS).map(|(worker, shown)| row(worker, &shown, tables, now.tick())).collect()
+}
+
+fn row(worker: usize, shown: &Shown, tables: &Tables, now: Tick) -> SessionRow {
+    let address = |ip: Ipv4Addr, port: u16| SocketAddrV4::new(ip, port).to_string();
+    // A service or backend that has gone since is no longer in the tables.
+    let gone = || "gone".to_owned();
+    let snat = tables.snat.address(shown.flow.snat).map(Ipv4Addr::from_bits);
+    SessionRow {
+        worker,
+        protocol: shown.flow.protocol.to_string(),
+        client: address(shown.client_ip(), shown.client.port),
+        vip: tables.service(shown.client.service).map_or_else(gone, |s| address(s.ip, s.port)),
+        backend: tables.backend(shown.flow.backend).map_or_else(gone, |b| address(b.ip, b.port)),
+        snat: snat.map_or_else(gone, |ip| address(ip, shown.flow.port)),
+        state: match shown.state {
+            State::HalfOpen => "half_open",
+            State::Established => "established",
+            State::Closing => "closing",
+            State::Udp => "udp",
+        }
+        .to_owned(),
+        idle_seconds: u64::from(now.since(shown.tick)) * Nanos::TICK / 1_000_000_000,
+    }
+}

@@ -1,0 +1,209 @@
+//! From what is known to tables: the state that `run` keeps between one publication and the next. No clock, socket or
+//! thread; the same steps on the same inputs give the same tables.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use sluice_config::model::{Config, Desired, Local, VipKey};
+use sluice_dataplane::tables::ids::{BackendKey, Ids};
+use sluice_dataplane::tables::{CompileError, Tables};
+use sluice_dataplane::time::Nanos;
+
+use super::hash_key::Key;
+use crate::desire::{Claims, Report, desire};
+use crate::view::ClusterView;
+
+/// How long a number rests before it is used again: twice the longest session.
+const REST_SECONDS: u64 = 2 * sluice_config::model::Timeouts::MAX_SECONDS as u64;
+
+/// What is known, and what was made of it last.
+#[derive(Debug)]
+pub struct Publication {
+    config: Config,
+    key: Key,
+    ids: Ids,
+    /// What the sources say.
+    pub view: ClusterView,
+    /// Addresses given to names.
+    pub claims: Claims,
+    tables: Option<Arc<Tables>>,
+    unsaved: bool,
+}
+
+/// When something is made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Moment {
+    /// On a monotonic clock.
+    pub monotonic: Nanos,
+    /// Seconds since 1970.
+    pub unix_seconds: u64,
+}
+
+/// New tables, and what people should know about what is known now.
+#[derive(Debug)]
+pub struct Made {
+    /// To be published; `None` when they would be those that were made last. An error when a limit is exceeded; the
+    /// tables that were made last stay then.
+    pub tables: Result<Option<Arc<Tables>>, CompileError>,
+    /// For `show labels`: it may be another one where the tables are the same.
+    pub report: Arc<Report>,
+}
+
+impl Publication {
+    /// Knows nothing yet but the claims of an earlier run.
+    #[must_use]
+    pub fn new(config: Config, key: Key, claims: Claims) -> Self {
+        let ids = Ids::new(config.limits.services, config.limits.backends, REST_SECONDS);
+        Self { config, key, ids, view: ClusterView::default(), claims, tables: None, unsaved: false }
+    }
+
+    /// Whether every Marathon of the configuration was listed.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        (0..self.config.marathons.len()).all(|source| self.view.marathons.contains_key(&source))
+    }
+
+    /// The tables that were made last.
+    #[must_use]
+    pub fn tables(&self) -> Option<&Arc<Tables>> {
+        self.tables.as_ref()
+    }
+
+    /// Makes tables of what is known.
+    pub fn make(&mut self, mut local: Local, moment: Moment) -> Made {
+        local.soa_serial = self.tables.as_ref().map_or(0, |t| t.desired.local.soa_serial);
+        let (desired, report) = desire(&self.config, &self.view, &self.claims, &local, self.key);
+        let claims = self.claims.settle(&report.named, moment.unix_seconds);
+        self.unsaved |= claims != self.claims;
+        self.claims = claims;
+        Made { tables: self.compile(desired, moment), report: Arc::new(report) }
+    }
+
+    /// The claims that are not saved yet, if any.
+    #[must_use]
+    pub fn unsaved(&self) -> Option<&Claims> {
+        self.unsaved.then_some(&self.claims)
+    }
+
+    /// Takes the word that they are saved.
+    pub fn saved(&mut self) {
+        self.unsaved = false;
+    }
+
+    fn compile(&mut self, mut desired: Desired, moment: Moment) -> Result<Option<Arc<Tables>>, CompileError> {
+        let before = self.tables.as_ref().map(|t| Arc::clone(&t.desired));
+        if before.as_ref().is_some_and(|b| b.local == desired.local && same(b, &desired)) {
+            return Ok(None);
+        }
+        if before.is_none_or(|b| b.shared.zones != desired.shared.zones) {
+            desired.local.soa_serial = next_serial(desired.local.soa_serial, moment.unix_seconds);
+        }
+        let desired = Arc::new(desired);
+        let tables = Tables::compile(&desired, &mut self.ids, moment.monotonic, self.tables.as_deref())?;
+        let tables = Arc::new(tables);
+        self.let_go(&desired, moment.monotonic);
+        self.tables = Some(Arc::clone(&tables));
+        Ok(Some(tables))
+    }
+
+    /// Numbers of services and backends that are gone begin to rest.
+    fn let_go(&mut self, desired: &Desired, now: Nanos) {
+        let services: BTreeSet<VipKey> = desired.shared.services.iter().map(|s| s.key).collect();
+        let of = |s: &sluice_config::model::Service| {
+            let protocol = s.key.protocol;
+            s.backends.iter().map(move |b| BackendKey { address: b.address, protocol }).collect::<Vec<_>>()
+        };
+        let backends: BTreeSet<BackendKey> = desired.shared.services.iter().flat_map(of).collect();
+        self.ids.retain(now, |key| services.contains(key), |key| backends.contains(key));
+    }
+}
+
+/// Whether packets would be treated alike.
+fn same(a: &Desired, b: &Desired) -> bool {
+    let (a, b) = (&a.shared, &b.shared);
+    a.services == b.services
+        && a.zones == b.zones
+        && a.networks == b.networks
+        && a.agents == b.agents
+        && a.containers == b.containers
+}
+
+/// Serials follow the clock where they can and never fall (RFC 1982: 0 is skipped).
+fn next_serial(last: u32, unix_seconds: u64) -> u32 {
+    let clock = unix_seconds as u32;
+    if clock.wrapping_sub(last) as i32 > 0 && clock != 0 { clock } else { last.wrapping_add(1).max(1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::offline::local_from_config;
+    use crate::rejected::Rejected;
+    use crate::view::{Event, Listing};
+
+    fn publication() -> (Publication, Local) {
+        let text = r#"
+            [[port]]
+            interface = "eth0"
+            mac = "02:00:00:00:00:01"
+            addresses = ["10.0.0.1/24"]
+            queues = [0]
+            [[service]]
+            vip = "172.16.0.1:80"
+            backends = [{ address = "10.0.0.11:31001" }]
+            [snat]
+            underlay = ["10.0.0.100"]
+        "#;
+        let config = sluice_config::parse(text, "test").unwrap();
+        let local = local_from_config(&config);
+        (Publication::new(config, [1; 16], Claims::default()), local)
+    }
+
+    #[test]
+    fn nothing_new_makes_nothing_and_a_new_neighbour_makes_the_next_generation() {
+        let (mut publication, mut local) = publication();
+        let mut make = |local: &Local| publication.make(local.clone(), Moment::default()).tables.unwrap();
+        let first = make(&local).unwrap();
+        assert_eq!((first.generation, first.desired.shared.services.len()), (1, 1));
+        assert!(make(&local).is_none());
+        local.neighbours.push(sluice_config::model::Neighbour {
+            ip: "10.0.0.11".parse().unwrap(),
+            mac: "02:00:00:00:00:11".parse().unwrap(),
+            port: 0,
+        });
+        let second = make(&local).unwrap();
+        assert_eq!(second.generation, 2);
+        let serial = |tables: &Tables| tables.desired.local.soa_serial;
+        assert_eq!(serial(&first), serial(&second), "the zone did not change");
+    }
+
+    #[test]
+    fn a_report_and_claims_that_change_alone_are_handed_out_and_claims_stay_unsaved_until_they_are_saved() {
+        let (mut publication, local) = publication();
+        assert!(publication.make(local.clone(), Moment::default()).tables.unwrap().is_some());
+        assert!(publication.unsaved().is_none());
+        let rejected = vec![Rejected::new("web.1", "VIP_0", "?", "no port")];
+        publication.view.apply(Event::Marathon { source: 0, listing: Listing { rejected, ..Listing::default() } });
+        let made = publication.make(local.clone(), Moment::default());
+        assert!(made.tables.unwrap().is_none());
+        assert_eq!(made.report.rejected.len(), 1);
+        // A claim that its last use leaves is idle from then on, whatever becomes of the tables.
+        publication.claims = Claims::default().settle(&[("gone.m".into(), "11.0.0.1".parse().unwrap())].into(), 1);
+        assert!(
+            publication.make(local.clone(), Moment { unix_seconds: 5, ..Moment::default() }).tables.unwrap().is_none()
+        );
+        assert!(publication.unsaved().is_some());
+        drop(publication.make(local, Moment { unix_seconds: 6, ..Moment::default() }));
+        assert!(publication.unsaved().is_some(), "not saved yet");
+        publication.saved();
+        assert!(publication.unsaved().is_none());
+    }
+
+    #[test]
+    fn serials_follow_the_clock_and_never_fall() {
+        assert_eq!(next_serial(0, 1_700_000_000), 1_700_000_000);
+        assert_eq!(next_serial(1_700_000_000, 1_700_000_000), 1_700_000_001);
+        assert_eq!(next_serial(1_700_000_005, 1_600_000_000), 1_700_000_006);
+        assert_eq!(next_serial(u32::MAX, 0), 1);
+    }
+}

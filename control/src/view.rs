@@ -1,0 +1,310 @@
+//! What the sources say, in one shape: the tasks of the cluster, as far as the packet path cares for them.
+//!
+//! A [`ClusterView`] changes by [`ClusterView::apply`] only, and is equal after equal events whatever their order across
+//! sources. A source that falls silent leaves its last listing here: nothing but a newer listing takes a task away.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use sluice_config::model::{OverlayAgent, OverlayNetwork, Protocol};
+
+use crate::rejected::Rejected;
+
+/// Labels, by key.
+pub type Labels = BTreeMap<String, String>;
+
+/// Everything known of the cluster.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ClusterView {
+    /// The last listing of each Marathon, by its index in the configuration.
+    pub marathons: BTreeMap<usize, Listing>,
+    /// Addresses of agents that are known by a host name.
+    pub hosts: BTreeMap<String, Ipv4Addr>,
+    /// What the overlay's master says.
+    pub overlay: OverlayView,
+}
+
+/// One Marathon's tasks, all of them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Listing {
+    /// Its framework name, where it says one.
+    pub framework: Option<String>,
+    /// The host that its scheduler runs on.
+    pub framework_host: Option<String>,
+    /// Sorted by id.
+    pub tasks: Vec<Task>,
+    /// What could not be read.
+    pub rejected: Vec<Rejected>,
+    /// Whose tasks may be running although they are not in `tasks`.
+    pub unreadable: Unreadable,
+}
+
+/// What an answer names and does not say: not read is not gone.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Unreadable {
+    /// Apps and pods of which not all could be read.
+    pub apps: BTreeSet<String>,
+    /// Tasks that could not.
+    pub tasks: BTreeSet<String>,
+    /// Something without so much as an id: it may have been anything.
+    pub nameless: bool,
+}
+
+/// Overlay networks and agents, from `/overlay-master/state`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct OverlayView {
+    /// Networks, by name.
+    pub networks: Vec<OverlayNetwork>,
+    /// Agents that have joined, sorted.
+    pub agents: Vec<OverlayAgent>,
+    /// What could not be read.
+    pub rejected: Vec<Rejected>,
+}
+
+/// One task: a Marathon task, or a container of a pod instance.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Task {
+    /// Mesos task id.
+    pub id: String,
+    /// App or pod id, with slashes.
+    pub app: String,
+    /// Task and discovery name: the app's path reversed, joined by dots.
+    pub name: String,
+    /// Agent id, where it is known.
+    pub slave: Option<String>,
+    /// The agent's address or host name, as the source has it.
+    pub host: String,
+    /// State.
+    pub state: TaskState,
+    /// Health.
+    pub health: Health,
+    /// The task's own addresses, in the source's order.
+    pub ips: Vec<IpAddr>,
+    /// Its ports.
+    pub ports: Vec<TaskPort>,
+    /// Networks that it is on, by name; empty on host and bridge networking.
+    pub networks: Vec<String>,
+    /// Isolation groups, sorted.
+    pub groups: Arc<[String]>,
+    /// The app's own `SLUICE_` labels.
+    pub labels: Arc<Labels>,
+}
+
+/// What of Mesos's states matters to packets.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum TaskState {
+    /// `TASK_RUNNING`: serves.
+    Running,
+    /// `TASK_KILLING`: finishes what it began.
+    Killing,
+    /// Over.
+    Terminal,
+    /// Not there yet, or out of reach.
+    Preparing,
+}
+
+impl TaskState {
+    /// Reads Mesos's name of a state; an unknown one is `Preparing`, as DC/OS has it.
+    #[must_use]
+    pub fn read(name: &str) -> Self {
+        match name {
+            "TASK_RUNNING" => Self::Running,
+            "TASK_KILLING" => Self::Killing,
+            "TASK_FINISHED"
+            | "TASK_FAILED"
+            | "TASK_KILLED"
+            | "TASK_LOST"
+            | "TASK_ERROR"
+            | "TASK_DROPPED"
+            | "TASK_GONE"
+            | "TASK_GONE_BY_OPERATOR" => Self::Terminal,
+            _ => Self::Preparing,
+        }
+    }
+
+    /// Whether the task may be a backend (B.4).
+    #[must_use]
+    pub fn is_eligible(self) -> bool {
+        matches!(self, Self::Running | Self::Killing)
+    }
+}
+
+/// What health checks say.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Health {
+    /// No check is defined.
+    Unchecked,
+    /// A check is defined and has not spoken yet.
+    Unknown,
+    /// Every check that spoke is content.
+    Healthy,
+    /// One is not.
+    Unhealthy,
+}
+
+impl Health {
+    /// Whether new flows may go there while better ones exist.
+    #[must_use]
+    pub fn takes_new_flows(self) -> bool {
+        matches!(self, Self::Unchecked | Self::Healthy)
+    }
+}
+
+/// One port of a task, in one protocol.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct TaskPort {
+    /// Name, where it has one.
+    pub name: Option<String>,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Where it is reached.
+    pub at: PortAt,
+    /// The networks that the port is meant for; empty means all that the task is on.
+    pub networks: Vec<String>,
+    /// Its VIP and `SLUICE_` labels.
+    pub labels: Arc<Labels>,
+}
+
+/// Where a port is reached (Mesos's `network-scope`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum PortAt {
+    /// On the agent's network stack, which is the task's own.
+    Host(u16),
+    /// On the agent's address, mapped into the container.
+    Agent(u16),
+    /// On the container's own addresses.
+    Container(u16),
+    /// Nowhere yet: the source has not said the number.
+    Unallocated,
+}
+
+/// A change of the view.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A Marathon was listed.
+    Marathon {
+        /// Its index in the configuration.
+        source: usize,
+        /// All of it.
+        listing: Listing,
+    },
+    /// Host names were looked up. Names that are not in the map keep what they had.
+    Hosts(BTreeMap<String, Ipv4Addr>),
+    /// The overlay's master was asked.
+    Overlay(OverlayView),
+}
+
+/// Most host names remembered.
+const HOSTS_MAX: usize = 100_000;
+
+impl ClusterView {
+    /// Takes a change in.
+    pub fn apply(&mut self, event: Event) {
+        match event {
+            Event::Marathon { source, listing } => self.apply_listing(source, listing),
+            Event::Hosts(found) => {
+                self.hosts.extend(found);
+                while self.hosts.len() > HOSTS_MAX {
+                    self.hosts.pop_last();
+                }
+            }
+            Event::Overlay(overlay) => self.overlay = overlay,
+        }
+    }
+
+    /// A new leader has no health results at first, and an odd `/v2/info` may lack the framework name: what was known
+    /// of a task or a Marathon holds until it is contradicted.
+    fn apply_listing(&mut self, source: usize, mut listing: Listing) {
+        listing.tasks.sort();
+        if let Some(before) = self.marathons.get(&source) {
+            let framework = before.framework.clone();
+            listing.framework = listing.framework.or(framework);
+            for task in listing.tasks.iter_mut().filter(|t| t.health == Health::Unknown) {
+                if let Ok(at) = before.tasks.binary_search_by(|b| b.id.as_str().cmp(&task.id)) {
+                    task.health = before.tasks[at].health;
+                }
+            }
+        }
+        self.marathons.insert(source, listing);
+    }
+
+    /// The agent's IPv4 address behind a host field: the literal, or what the name was found to be.
+    #[must_use]
+    pub fn agent_address(&self, host: &str) -> Option<Ipv4Addr> {
+        host.parse().ok().or_else(|| self.hosts.get(host).copied())
+    }
+}
+
+impl Unreadable {
+    /// An app or a pod, or something that does not say which.
+    pub(crate) fn app(&mut self, id: Option<&str>) {
+        match id {
+            Some(id) => {
+                self.apps.insert(id.to_owned());
+            }
+            None => self.nameless = true,
+        }
+    }
+
+    /// Whether that which could not be read may have been this task.
+    #[must_use]
+    pub fn covers(&self, task: &Task) -> bool {
+        self.nameless || self.apps.contains(&task.app) || self.tasks.contains(&task.id)
+    }
+}
+
+impl Listing {
+    /// Adds those of the tasks `known` before that served, are not named here, and that `also` picks.
+    pub fn keep(&mut self, known: &[Task], also: impl Fn(&Task) -> bool) {
+        let named: BTreeSet<&str> = self.tasks.iter().map(|t| t.id.as_str()).collect();
+        let missing = |t: &&Task| t.state.is_eligible() && !named.contains(t.id.as_str()) && also(t);
+        let kept: Vec<Task> = known.iter().filter(missing).cloned().collect();
+        if !kept.is_empty() {
+            self.tasks.extend(kept);
+            self.tasks.sort();
+        }
+    }
+
+    /// The host fields that are names, to be looked up.
+    #[must_use]
+    pub fn host_names(&self) -> BTreeSet<String> {
+        let hosts = self.tasks.iter().map(|t| t.host.as_str()).chain(self.framework_host.as_deref());
+        hosts.filter(|h| !h.is_empty() && h.parse::<IpAddr>().is_err()).map(str::to_owned).collect()
+    }
+
+    /// Ids of tasks that serve.
+    #[must_use]
+    pub fn running(&self) -> BTreeSet<&str> {
+        self.tasks.iter().filter(|t| t.state == TaskState::Running).map(|t| t.id.as_str()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::task;
+
+    #[test]
+    fn health_that_a_new_leader_does_not_know_yet_is_kept() {
+        let mut view = ClusterView::default();
+        let mut sick = task("web.1");
+        sick.health = Health::Unhealthy;
+        let listing = Listing { tasks: vec![sick.clone(), task("web.2")], ..Listing::default() };
+        view.apply(Event::Marathon { source: 0, listing });
+        sick.health = Health::Unknown;
+        let mut fresh = task("web.3");
+        fresh.health = Health::Unknown;
+        view.apply(Event::Marathon { source: 0, listing: Listing { tasks: vec![fresh, sick], ..Listing::default() } });
+        let healths: Vec<Health> = view.marathons[&0].tasks.iter().map(|t| t.health).collect();
+        assert_eq!(healths, [Health::Unhealthy, Health::Unknown]);
+    }
+
+    #[test]
+    fn one_marathon_never_touches_what_another_said() {
+        let mut view = ClusterView::default();
+        view.apply(Event::Marathon { source: 0, listing: Listing { tasks: vec![task("a")], ..Listing::default() } });
+        view.apply(Event::Marathon { source: 1, listing: Listing::default() });
+        assert_eq!(view.marathons[&0].tasks.len(), 1);
+    }
+}

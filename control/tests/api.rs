@@ -1,0 +1,275 @@
+//! The API over a dataplane that is only tables and counters: schemas, health, and metrics that a parser accepts.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helper fails the test")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use sluice_control::api::observed::{MarathonState, Observed, Published};
+use sluice_control::api::serve::{CONNECTIONS, HEADER, Socket, serve_tcp};
+use sluice_control::api::{metrics, show};
+use sluice_control::desire::{Claims, Report};
+use sluice_control::offline::local_from_config;
+use sluice_control::run::publication::{Moment, Publication};
+use sluice_dataplane::counters::Counters;
+use sluice_dataplane::verdict::DropReason;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
+
+const TEXT: &str = r#"
+[[port]]
+name = "lan"
+interface = "eth0"
+queues = [0, 1]
+mac = "02:00:00:00:00:01"
+addresses = ["10.0.0.1/24"]
+[[service]]
+vip = "172.16.0.1:80"
+backends = [{ address = "10.0.0.11:31001" }, { address = "10.0.0.12:31002", weight = 0 }]
+[snat]
+underlay = ["10.0.0.100"]
+[dns]
+addresses = ["10.0.0.53"]
+"#;
+
+/// Two workers; the second saw 3 packets to the VIP's first backend, dropped one and handed none over.
+fn observed() -> Observed {
+    let config = sluice_config::parse(TEXT, "test").unwrap();
+    let workers: Vec<_> = (0..2).map(|_| Arc::new(Counters::new(2, 16, 16))).collect();
+    let observed = Observed::new(config.clone(), workers, vec!["lan".into(), "host".into()]);
+    let local = local_from_config(&config);
+    let made = Publication::new(config, [0; 16], Claims::default()).make(local, Moment::default());
+    let tables = made.tables.unwrap().unwrap();
+    let busy = &observed.workers[1];
+    let entry = tables.services.iter().position(Option::is_some).unwrap();
+    busy.services[entry].add(3);
+    busy.rx.add(4);
+    busy.tx.add(3);
+    busy.drops(DropReason::NoService).add(1);
+    busy.ports[0].rx.add(4);
+    busy.dns[3].add(2);
+    observed.note(Published { tables, report: Arc::new(Report::default()) }, Duration::from_millis(2));
+    observed.marathon_to_dataplane.observe(Duration::from_millis(30));
+    observed
+}
+
+#[test]
+fn what_has_no_number_is_counted() {
+    let config = sluice_config::parse(TEXT, "test").unwrap();
+    let observed = Observed::new(config.clone(), Vec::new(), Vec::new());
+    let local = local_from_config(&config);
+    let made = Publication::new(config, [0; 16], Claims::default()).make(local, Moment::default());
+    let mut tables = made.tables.unwrap().unwrap();
+    Arc::get_mut(&mut tables).unwrap().left_out = ["172.16.0.9:80/tcp: no number left".to_owned()].into();
+    observed.note(Published { tables, report: made.report }, Duration::from_millis(2));
+    assert_eq!(parse(&metrics::text(&observed))["sluice_left_out"][0].1, 1.0);
+}
+
+/// The shape of a document: member names and kinds, one element for each list.
+fn shape(value: &Value) -> Value {
+    match value {
+        Value::Null => json!("null"),
+        Value::Bool(_) => json!("bool"),
+        Value::Number(_) => json!("number"),
+        Value::String(_) => json!("string"),
+        Value::Array(all) => Value::Array(all.iter().take(1).map(shape).collect()),
+        Value::Object(members) => members.iter().map(|(k, v)| (k.clone(), shape(v))).collect(),
+    }
+}
+
+#[tokio::test]
+async fn the_schema_of_every_document_is_as_published() {
+    let observed = observed();
+    let books = json!({"rx": "number", "taken": "number", "made": "number", "tx": "number", "host": "number",
+        "drops": "number", "given": "number", "held": "number", "balanced": "bool"});
+    let backend = json!({"ip": "string", "port": "number", "weight": "number", "agent_ip": "null", "network": "null",
+        "groups": [], "task": "null", "flows": "number"});
+    let mut with_vip = backend.clone();
+    with_vip["vip"] = json!("string");
+    with_vip["name"] = json!("null");
+    let expected = [
+        (
+            "vips",
+            json!([{"protocol": "string", "ip": "string", "port": "number", "name": "null", "framework": "null",
+            "backends": [backend], "packets": "number"}]),
+        ),
+        ("backends", json!([with_vip])),
+        (
+            "sessions",
+            json!({"workers": [{"worker": "number", "sessions": "number", "capacity": "number",
+            "made": "number", "expired": "number", "evicted": "number"}], "sessions": []}),
+        ),
+        ("drops", json!({"books": books, "reasons": [{"name": "string", "count": "number", "sentence": "string"}]})),
+        (
+            "workers",
+            json!([{"worker": "number", "books": books, "turns": "number", "idle_turns": "number",
+            "sleeps": "number", "sessions": "number", "events_lost": "number", "dns": {},
+            "ports": [{"port": "string", "rx": "number", "rx_bytes": "number", "tx": "number", "tx_bytes": "number"}]}]),
+        ),
+        ("zone", json!([{"name": "string", "type": "string", "ttl": "number", "values": ["string"]}])),
+        ("labels", json!({"rejected": [], "fail_open": [], "mixed_groups": []})),
+    ];
+    assert_eq!(expected.iter().map(|(what, _)| *what).collect::<Vec<_>>(), show::SUBJECTS);
+    for (what, expected) in expected {
+        let document = show::document(&observed, what).await.unwrap();
+        assert_eq!(shape(&document), expected, "{what}: {document}");
+    }
+    assert!(show::document(&observed, "everything").await.is_none());
+}
+
+#[tokio::test]
+async fn packets_drops_and_books_are_those_of_the_workers() {
+    let observed = observed();
+    let vips = show::document(&observed, "vips").await.unwrap();
+    assert_eq!((&vips[0]["ip"], &vips[0]["packets"]), (&json!("172.16.0.1"), &json!(3)));
+    assert_eq!(vips[0]["backends"][1]["weight"], 0);
+    let drops = show::document(&observed, "drops").await.unwrap();
+    assert_eq!((&drops["books"]["rx"], &drops["books"]["balanced"]), (&json!(4), &json!(true)));
+    assert_eq!(drops["reasons"].as_array().unwrap().len(), DropReason::COUNT, "zeros included");
+    observed.workers[0].rx.add(1);
+    let drops = show::document(&observed, "drops").await.unwrap();
+    assert_eq!(drops["books"]["balanced"], false, "a packet that went nowhere is seen");
+    let workers = show::document(&observed, "workers").await.unwrap();
+    assert_eq!(workers[1]["dns"], json!({"nxdomain": 2}));
+}
+
+#[test]
+fn a_node_is_ready_once_tables_are_published_and_every_marathon_was_listed() {
+    let mut observed = observed();
+    assert_eq!(observed.unready(), [""; 0]);
+    let marathon =
+        MarathonState { name: "http://m:8080".into(), error: Some("refused".into()), ..MarathonState::default() };
+    observed.marathons = Box::new(move || vec![marathon.clone()]);
+    assert_eq!(observed.unready(), ["Marathon http://m:8080 was not listed yet: refused"]);
+    let fresh = Observed::new(observed.config.clone(), Vec::new(), Vec::new());
+    assert_eq!(fresh.unready(), ["no tables are published yet"]);
+}
+
+/// Samples by name: labels and value.
+type Samples = BTreeMap<String, Vec<(BTreeMap<String, String>, f64)>>;
+
+/// Every sample of a text, by name; panics where the text breaks the format (version 0.0.4).
+fn parse(text: &str) -> Samples {
+    let mut kinds: BTreeMap<String, String> = BTreeMap::new();
+    let mut samples: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    let mut series = BTreeSet::new();
+    let mut helped = BTreeSet::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').unwrap();
+            assert!(!help.is_empty() && helped.insert(name.to_owned()), "HELP of {name} twice");
+            continue;
+        }
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert!(helped.contains(name) && kinds.insert(name.to_owned(), kind.to_owned()).is_none(), "{line}");
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+            continue;
+        }
+        let (head, value) = line.rsplit_once(' ').unwrap();
+        let (name, labels) = match head.split_once('{') {
+            None => (head, BTreeMap::new()),
+            Some((name, rest)) => (name, labels(rest.strip_suffix('}').unwrap())),
+        };
+        assert!(
+            name.starts_with("sluice_")
+                && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        );
+        let family =
+            ["_bucket", "_sum", "_count"].iter().find_map(|s| name.strip_suffix(s).filter(|f| kinds.contains_key(*f)));
+        assert!(kinds.contains_key(family.unwrap_or(name)), "{name} without TYPE");
+        assert!(series.insert(head.to_owned()), "{head} twice");
+        let value = value.parse().unwrap_or_else(|_| panic!("{line}"));
+        samples.entry(name.to_owned()).or_default().push((labels, value));
+    }
+    samples
+}
+
+fn labels(mut text: &str) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    while !text.is_empty() {
+        let (name, rest) = text.split_once("=\"").unwrap();
+        let (mut value, mut end, mut escaped) = (String::new(), None, false);
+        for (at, c) in rest.char_indices() {
+            match (escaped, c) {
+                (false, '\\') => escaped = true,
+                (false, '"') => {
+                    end = Some(at + 1);
+                    break;
+                }
+                (_, c) => {
+                    escaped = false;
+                    value.push(c);
+                }
+            }
+        }
+        assert!(found.insert(name.to_owned(), value).is_none());
+        text = rest[end.unwrap()..].trim_start_matches(',');
+    }
+    found
+}
+
+#[test]
+fn the_metrics_parse_and_say_what_the_counters_say() {
+    let mut observed = observed();
+    observed.marathons = Box::new(|| {
+        vec![MarathonState {
+            name: "http://\"odd\\name".into(),
+            connected: true,
+            events: 7,
+            ..MarathonState::default()
+        }]
+    });
+    let samples = parse(&metrics::text(&observed));
+    let one = |name: &str, label: &str, value: &str| {
+        let found = samples[name].iter().filter(|(labels, _)| labels.get(label).is_some_and(|v| v == value));
+        found.map(|(_, v)| *v).sum::<f64>()
+    };
+    assert_eq!(one("sluice_vip_packets_total", "vip", "172.16.0.1:80/tcp"), 3.0);
+    assert_eq!(one("sluice_drop_packets_total", "reason", "no_service"), 1.0);
+    assert_eq!(samples["sluice_drop_packets_total"].len(), 2 * DropReason::COUNT);
+    assert_eq!(one("sluice_dns_responses_total", "rcode", "nxdomain"), 2.0);
+    assert_eq!(one("sluice_rx_packets_total", "port", "lan"), 4.0);
+    assert_eq!(one("sluice_vip_backends", "state", "draining"), 1.0);
+    assert_eq!(one("sluice_marathon_connected", "marathon", "http://\"odd\\name"), 1.0);
+    assert_eq!(samples["sluice_table_generation"][0].1, 1.0);
+    assert_eq!(samples["sluice_left_out"][0].1, 0.0);
+    assert_eq!(samples["sluice_marathon_to_dataplane_seconds_count"][0].1, 1.0);
+    assert_eq!(one("sluice_marathon_to_dataplane_seconds_bucket", "le", "0.05"), 1.0);
+    assert_eq!(one("sluice_marathon_to_dataplane_seconds_bucket", "le", "0.025"), 0.0);
+}
+
+#[tokio::test]
+async fn idle_connections_are_bounded_and_time_out_and_the_unix_socket_has_room_of_its_own() {
+    let folder = std::env::temp_dir().join(format!("sluice-api-{}", std::process::id()));
+    let path = folder.join("sluice.sock");
+    let observed = Arc::new(observed());
+    let _file = Socket::open(&path).await.unwrap().serve(Arc::clone(&observed));
+    let address = serve_tcp("127.0.0.1:0".parse().unwrap(), observed).await.unwrap();
+    let mut idle = Vec::new();
+    for _ in 0..CONNECTIONS {
+        idle.push(TcpStream::connect(address).await.unwrap());
+    }
+    let opened = Instant::now();
+    let mut one_more = TcpStream::connect(address).await.unwrap();
+    let refused = tokio::time::timeout(HEADER / 2, one_more.read(&mut [0; 16])).await.expect("closed at once");
+    assert!(matches!(refused, Ok(0) | Err(_)));
+    assert!(ask(&mut UnixStream::connect(&path).await.unwrap()).await.starts_with("HTTP/1.1 200"));
+    for mut connection in idle {
+        let _ = connection.read(&mut [0; 256]).await;
+    }
+    let took = opened.elapsed();
+    assert!(took < HEADER + Duration::from_secs(3), "{took:?}");
+    assert!(ask(&mut TcpStream::connect(address).await.unwrap()).await.starts_with("HTTP/1.1 200"));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> String {
+    let mut answer = String::new();
+    let asked = stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: sluice\r\n\r\n").await;
+    if asked.is_ok() {
+        let _ = stream.read_to_string(&mut answer).await;
+    }
+    answer
+}
