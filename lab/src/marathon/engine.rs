@@ -1,0 +1,148 @@
+//! Brings every service to what its definition says: looks whenever something changed and four times a second.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::sync::Notify;
+
+use super::definition::Dialect;
+use super::plan::{Target, plan};
+use super::state::{Condition, Deployment, Service, State, Task};
+use super::{Marathon, notices, run};
+
+/// A backoff whose time came is noticed within this.
+const PERIOD: Duration = Duration::from_millis(250);
+/// Marathon's `maxLaunchDelaySeconds`.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
+
+/// Runs until the emulator is dropped.
+pub(crate) async fn run_engine(marathon: Arc<Marathon>) {
+    loop {
+        step(&marathon);
+        // Elapsed or woken: both mean "look again".
+        let _ = tokio::time::timeout(PERIOD, marathon.changed.notified()).await;
+    }
+}
+
+fn step(marathon: &Arc<Marathon>) {
+    let mut staged = Vec::new();
+    let (mut done, mut gone) = (Vec::new(), Vec::new());
+    marathon.with(|state| {
+        let ids: Vec<String> = state.services.keys().cloned().collect();
+        for id in ids {
+            let settled = step_service(marathon, state, &id, &mut staged);
+            if settled {
+                done.extend(finish_deployments(state, &id));
+                let removing = state.services.get(&id).is_some_and(|service| service.removing);
+                if removing {
+                    state.services.remove(&id);
+                    gone.push(id);
+                }
+            }
+        }
+    });
+    for instance in staged {
+        notices::task_changed(marathon, &instance, "");
+        tokio::spawn(run::run(marathon.clone(), instance));
+    }
+    gone.iter().for_each(|id| notices::app_terminated(marathon, id));
+    done.iter().for_each(|deployment| notices::deployment_done(marathon, deployment));
+}
+
+/// One service; true when it is as it should be.
+fn step_service(marathon: &Marathon, state: &mut State, id: &str, staged: &mut Vec<String>) -> bool {
+    let Some(service) = state.services.get(id) else { return false };
+    let spec = service.spec.clone();
+    let target = Target {
+        instances: if service.removing { 0 } else { spec.instances },
+        min_health: spec.min_health,
+        max_over: spec.max_over,
+    };
+    let plan = plan(target, &state.present(id, service));
+    let delayed = service.not_before.is_some_and(|at| at > Instant::now());
+    for instance in &plan.kill {
+        ask_to_end(state, instance);
+    }
+    if !delayed {
+        staged.extend((0..plan.launch).filter_map(|_| stage(marathon, state, id)));
+    }
+    plan.done
+}
+
+/// A new task in the lists, not yet started.
+fn stage(marathon: &Marathon, state: &mut State, id: &str) -> Option<String> {
+    let service = state.services.get(id)?;
+    let uuid = marathon.clock.uuid();
+    let name = id.trim_start_matches('/').replace('/', "_");
+    let (instance, task) = match (marathon.dialect, service.spec.pod) {
+        (Dialect::V1_3, _) => (format!("{name}.{uuid}"), format!("{name}.{uuid}")),
+        (Dialect::V1_9, true) => (format!("{name}.instance-{uuid}"), format!("{name}.instance-{uuid}")),
+        (Dialect::V1_9, false) => (format!("{name}.instance-{uuid}"), format!("{name}.instance-{uuid}._app.1")),
+    };
+    let agents = marathon.agents.count().max(1);
+    let agent = emptiest_agent(state, id, agents);
+    let task = Task {
+        id: task,
+        instance: instance.clone(),
+        service: id.to_owned(),
+        spec: service.spec.clone(),
+        order: state.launched,
+        agent,
+        version: service.version.clone(),
+        config_version: service.config_version.clone(),
+        condition: if marathon.dialect == Dialect::V1_3 { Condition::Staging } else { Condition::Starting },
+        host_ports: Vec::new(),
+        address: None,
+        staged_at: super::clock::now(),
+        started_at: None,
+        checks: Vec::new(),
+        kill: Arc::new(Notify::new()),
+        kill_asked: false,
+    };
+    state.launched += 1;
+    state.tasks.insert(instance.clone(), task);
+    Some(instance)
+}
+
+/// Round robin by service: the agent with the fewest tasks of it, then with the fewest at all, then the first.
+fn emptiest_agent(state: &State, id: &str, agents: usize) -> usize {
+    let load = |agent: usize| {
+        let here = state.tasks.values().filter(|task| task.agent == agent);
+        let of_service = here.clone().filter(|task| task.service == id).count();
+        (of_service, here.count())
+    };
+    (0..agents).min_by_key(|agent| load(*agent)).unwrap_or(0)
+}
+
+/// Tells a task to end, once.
+pub(crate) fn ask_to_end(state: &mut State, instance: &str) {
+    if let Some(task) = state.tasks.get_mut(instance)
+        && !task.kill_asked
+    {
+        task.kill_asked = true;
+        task.kill.notify_one();
+    }
+}
+
+fn finish_deployments(state: &mut State, id: &str) -> Vec<Deployment> {
+    let ids: Vec<String> = state.deployments_of(id).iter().map(|d| d.id.clone()).collect();
+    ids.iter().filter_map(|id| state.deployments.remove(id)).collect()
+}
+
+/// A task that ended by itself delays the next start of its app.
+pub(crate) fn note_failure(state: &mut State, task: &Task, last: Condition, message: &str) {
+    let Some(service) = state.services.get_mut(&task.service) else { return };
+    service.failures = service.failures.saturating_add(1);
+    let factor = service.spec.backoff_factor.max(1.0).powi(i32::try_from(service.failures - 1).unwrap_or(i32::MAX));
+    let delay = service.spec.backoff.mul_f64(factor.min(1e6)).min(LONGEST_BACKOFF);
+    service.not_before = Instant::now().checked_add(delay);
+    service.last_failure = Some(failure(task, service, last, message));
+}
+
+fn failure(task: &Task, service: &Service, last: Condition, message: &str) -> serde_json::Value {
+    json!({
+        "appId": task.service, "message": message, "state": last.mesos(), "taskId": task.id,
+        "timestamp": super::clock::now(), "version": service.version,
+    })
+}

@@ -1,0 +1,89 @@
+//! A Mesos agent: a node on the fabric, a VTEP, the bridge for overlay containers and the one for bridge mode.
+
+use ipnet::Ipv4Net;
+
+use super::container::{DOCKER_BRIDGE, DOCKER_SUBNET, gateway, mesos_bridge, mesos_half};
+use super::{fabric, overlay};
+use crate::shell::{ip_batch, run_with_input};
+use crate::state::{LabState, StateError};
+use crate::topology::{AgentEntry, Topology};
+
+/// Routes for containers only: by Sluice's VTEP. Not one of DC/OS's tables (those are main and 42).
+const TABLE_OF_CONTAINERS: &str = "43";
+
+pub(super) fn build(state: &LabState, topology: &Topology, agent: &AgentEntry) -> Result<(), StateError> {
+    super::namespace(state, &agent.name, true)?;
+    fabric::add_node(state, topology, &agent.name, agent.address, 1)?;
+    overlay::join(state, topology, &agent.name)?;
+    let namespace = state.namespace(&agent.name);
+    ip_batch(&namespace, &bridges(topology, agent))?;
+    ip_batch(&namespace, &ways_to_vips(topology))?;
+    translate_addresses(&namespace, topology, agent)
+}
+
+fn bridges(topology: &Topology, agent: &AgentEntry) -> Vec<String> {
+    let half = mesos_half(agent.subnet);
+    let docker: Ipv4Net = DOCKER_SUBNET;
+    let bridge = mesos_bridge(topology);
+    vec![
+        format!(
+            "link add {bridge} mtu {} type bridge mcast_snooping 0 forward_delay 0",
+            topology.overlay.container_mtu
+        ),
+        format!("addr add {}/{} dev {bridge}", gateway(half), half.prefix_len()),
+        format!("link set {bridge} up"),
+        format!("link add {DOCKER_BRIDGE} type bridge mcast_snooping 0 forward_delay 0"),
+        format!("addr add {}/{} dev {DOCKER_BRIDGE}", gateway(docker), docker.prefix_len()),
+        format!("link set {DOCKER_BRIDGE} up"),
+    ]
+}
+
+/// The agent's own processes and bridge-mode containers go by the underlay, overlay containers by Sluice's VTEP: only
+/// so does a container's own address reach Sluice, which decides by it.
+fn ways_to_vips(topology: &Topology) -> Vec<String> {
+    let mut lines = fabric::vip_routes(topology, "");
+    let (vtep, device) = (topology.sluice.vtep, overlay::device(topology));
+    let ranges = topology.sluice.vips.iter().map(ToString::to_string);
+    let dns = topology.sluice.dns.iter().map(|address| format!("{address}/32"));
+    lines.extend(
+        ranges
+            .chain(dns)
+            .map(|to| format!("route add {to} via {vtep} dev {device} onlink table {TABLE_OF_CONTAINERS}")),
+    );
+    lines.push(format!("rule add from {} lookup {TABLE_OF_CONTAINERS}", topology.overlay.subnet));
+    lines
+}
+
+/// DC/OS's masquerade of what leaves the overlay (what goes to Sluice does not leave it), Docker's of what leaves its
+/// bridge, and the maps by which host ports reach containers (filled as tasks start).
+fn translate_addresses(namespace: &str, topology: &Topology, agent: &AgentEntry) -> Result<(), StateError> {
+    let (node, overlay) = (&topology.sluice, &topology.overlay);
+    let mut kept = vec![overlay.subnet.to_string()];
+    kept.extend(node.vips.iter().map(ToString::to_string));
+    kept.extend(node.dns.iter().map(ToString::to_string));
+    let rules = format!(
+        "table ip lab {{
+  map tcp_ports {{ type inet_service : ipv4_addr . inet_service; }}
+  map udp_ports {{ type inet_service : ipv4_addr . inet_service; }}
+  chain prerouting {{ type nat hook prerouting priority dstnat; policy accept;
+    fib daddr type local dnat ip to tcp dport map @tcp_ports
+    fib daddr type local dnat ip to udp dport map @udp_ports
+  }}
+  chain output {{ type nat hook output priority -100; policy accept;
+    fib daddr type local dnat ip to tcp dport map @tcp_ports
+    fib daddr type local dnat ip to udp dport map @udp_ports
+  }}
+  chain postrouting {{ type nat hook postrouting priority srcnat; policy accept;
+    ip saddr {subnet} ip daddr != {{ {kept} }} masquerade
+    ip saddr {docker} oifname != \"{DOCKER_BRIDGE}\" masquerade
+  }}
+}}
+",
+        subnet = agent.subnet,
+        kept = kept.join(", "),
+        docker = DOCKER_SUBNET,
+    );
+    let net = format!("--net=/run/netns/{namespace}");
+    run_with_input("nsenter", &[&net, "--", "nft", "-f", "-"], &rules)?;
+    Ok(())
+}

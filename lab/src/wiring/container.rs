@@ -1,0 +1,159 @@
+//! Containers: namespaces behind an agent's bridge, on the overlay or in bridge mode.
+//!
+//! Addresses are claimed by files in the lab's folder, so that several Marathons share one agent without agreeing on
+//! anything else.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use crate::shell::ip_batch;
+use crate::state::{LabState, StateError};
+use crate::topology::{AgentEntry, Topology};
+
+/// Docker's own default bridge and subnet, the same on every agent.
+pub(super) const DOCKER_BRIDGE: &str = "docker0";
+pub(super) const DOCKER_SUBNET: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(172, 17, 0, 0), 16);
+
+/// A container's namespace and address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Container {
+    pub(crate) role: String,
+    pub(crate) address: Ipv4Addr,
+    claim: String,
+}
+
+/// A host port that leads to a container's port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Redirect {
+    pub(crate) udp: bool,
+    pub(crate) host_port: u16,
+    pub(crate) container_port: u16,
+}
+
+/// DC/OS gives the Mesos containerizer the lower half of an agent's subnet.
+pub(super) fn mesos_half(subnet: Ipv4Net) -> Ipv4Net {
+    Ipv4Net::new(subnet.network(), (subnet.prefix_len() + 1).min(32)).unwrap_or(subnet)
+}
+
+/// The first address of a bridge's subnet.
+pub(super) fn gateway(subnet: Ipv4Net) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(subnet.network()).saturating_add(1))
+}
+
+/// DC/OS's name of the bridge of an overlay network.
+pub(super) fn mesos_bridge(topology: &Topology) -> String {
+    format!("m-{}", topology.overlay.name)
+}
+
+/// A container with an overlay address of its own.
+pub(crate) fn on_overlay(
+    state: &LabState,
+    topology: &Topology,
+    agent: &AgentEntry,
+    role: &str,
+) -> Result<Container, StateError> {
+    let subnet = mesos_half(agent.subnet);
+    let mtu = topology.overlay.container_mtu;
+    attach(state, agent, role, &mesos_bridge(topology), subnet, mtu)
+}
+
+/// A container on the NAT bridge, reached by [`redirect`].
+pub(crate) fn on_docker_bridge(
+    state: &LabState,
+    topology: &Topology,
+    agent: &AgentEntry,
+    role: &str,
+) -> Result<Container, StateError> {
+    attach(state, agent, role, DOCKER_BRIDGE, DOCKER_SUBNET, topology.underlay.mtu)
+}
+
+fn attach(
+    state: &LabState,
+    agent: &AgentEntry,
+    role: &str,
+    bridge: &str,
+    subnet: Ipv4Net,
+    mtu: u16,
+) -> Result<Container, StateError> {
+    let (address, claim) = claim_address(state, &agent.name, bridge, subnet)?;
+    let namespace = super::namespace(state, role, false)?;
+    let device = format!("v-{role}");
+    let host_end = [
+        format!(
+            "link add name {device} mtu {mtu} numtxqueues 1 numrxqueues 1 type veth \
+             peer name eth0 mtu {mtu} netns {namespace} numtxqueues 1 numrxqueues 1"
+        ),
+        format!("link set dev {device} master {bridge} up"),
+    ];
+    ip_batch(&state.namespace(&agent.name), &host_end)?;
+    let own_end = [
+        format!("addr add {address}/{} dev eth0", subnet.prefix_len()),
+        "link set eth0 up".to_owned(),
+        format!("route add default via {}", gateway(subnet)),
+    ];
+    ip_batch(&namespace, &own_end)?;
+    Ok(Container { role: role.to_owned(), address, claim })
+}
+
+/// Removes a container's namespace (its interfaces go with it) and gives its address back.
+pub(crate) fn remove(state: &LabState, container: &Container) -> Result<(), StateError> {
+    let removed = state.remove_namespace(&container.role);
+    release(state, &container.claim);
+    removed
+}
+
+/// Lets a host port of the agent lead to a container's port, or no more.
+pub(crate) fn redirect(
+    state: &LabState,
+    agent: &AgentEntry,
+    address: Ipv4Addr,
+    redirect: Redirect,
+    there: bool,
+) -> Result<(), StateError> {
+    let map = if redirect.udp { "udp_ports" } else { "tcp_ports" };
+    let element = if there {
+        format!("{{ {} : {address} . {} }}", redirect.host_port, redirect.container_port)
+    } else {
+        format!("{{ {} }}", redirect.host_port)
+    };
+    let verb = if there { "add" } else { "delete" };
+    super::inside(&state.namespace(&agent.name), &["nft", verb, "element", "ip", "lab", map, &element])?;
+    Ok(())
+}
+
+/// The lowest free address above the gateway. Addresses are per agent and bridge: docker0's are the same everywhere.
+fn claim_address(
+    state: &LabState,
+    agent: &str,
+    bridge: &str,
+    subnet: Ipv4Net,
+) -> Result<(Ipv4Addr, String), StateError> {
+    let first = u32::from(subnet.network()).saturating_add(2);
+    for number in (first..u32::from(subnet.broadcast())).take(4096) {
+        let address = Ipv4Addr::from(number);
+        let name = format!("{agent}-{bridge}-{address}");
+        if claim(state, &name)? {
+            return Ok((address, name));
+        }
+    }
+    Err(StateError::Full { what: format!("subnet {subnet} of {agent}") })
+}
+
+/// Takes a name for this lab; false when somebody has it.
+pub(crate) fn claim(state: &LabState, name: &str) -> Result<bool, StateError> {
+    let path = state.file("claims").join(name);
+    match OpenOptions::new().write(true).create_new(true).open(&path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(source) => Err(StateError::File { path, source }),
+    }
+}
+
+/// Gives a name back.
+pub(crate) fn release(state: &LabState, name: &str) {
+    // A claim whose file is gone already is released.
+    let _ = std::fs::remove_file(state.file("claims").join(name));
+}
