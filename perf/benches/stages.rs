@@ -1,0 +1,200 @@
+//! Each stage by itself, on bursts of 64 that the stages before it have prepared outside the time that is taken.
+//! `cargo bench -p sluice-perf --bench stages`; times are per burst, throughput per packet.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a bench that cannot go on stops; criterion's macros")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use sluice_dataplane::burst::{Burst, Packet};
+use sluice_dataplane::counters::Counters;
+use sluice_dataplane::event::{Events, events};
+use sluice_dataplane::frame::Pool;
+use sluice_dataplane::io::BURST;
+use sluice_dataplane::sessions::{ACK, Client, SYN, Sessions};
+use sluice_dataplane::stage::balance::{self, Balance};
+use sluice_dataplane::stage::{classify, decap, dns, egress, encap, isolate, parse, reply};
+use sluice_dataplane::tables::Tables;
+use sluice_dataplane::time::Nanos;
+use sluice_perf::rig::{CHUNK, FRAMES};
+use sluice_perf::traffic::{self, client};
+use sluice_perf::world::{self, AGENT, OVERLAY_VIP, ROUTER, VIP, name};
+
+/// The stages in the order of a turn.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Parse,
+    Decap,
+    Classify,
+    Isolate,
+    Dns,
+    Reply,
+    Balance,
+    Encap,
+    Egress,
+}
+
+use Stage::{Balance as Balanced, Classify, Decap, Dns, Egress, Encap, Isolate, Parse, Reply};
+
+const ORDER: [Stage; 9] = [Parse, Decap, Classify, Isolate, Dns, Reply, Balanced, Encap, Egress];
+
+type Fill = fn(u32, &mut Vec<u8>);
+
+/// What is measured: name, stage, its packets, and the sessions that those meet.
+const CASES: [(&str, Stage, Fill, u32); 12] = [
+    ("parse", Parse, hit, 0),
+    ("decap", Decap, from_container, 0),
+    ("classify", Classify, hit, 0),
+    ("isolate", Isolate, hit, 0),
+    ("dns a", Dns, question, 0),
+    ("reply arp", Reply, arp, 0),
+    ("balance hit, 1 session", Balanced, one, 1),
+    ("balance hit, 1048576 sessions", Balanced, hit, 1_048_576),
+    ("balance new flow", Balanced, new, 0),
+    ("encap", Encap, to_container, 0),
+    ("egress", Egress, hit, 0),
+    ("egress in vxlan", Egress, to_container, 0),
+];
+
+fn scattered(n: u32) -> u32 {
+    n.wrapping_mul(0x9e37_79b1) % (1 << 20)
+}
+
+fn hit(n: u32, frame: &mut Vec<u8>) {
+    traffic::tcp(frame, client(scattered(n)), VIP, ACK);
+}
+
+fn one(_: u32, frame: &mut Vec<u8>) {
+    traffic::tcp(frame, client(0), VIP, ACK);
+}
+
+fn new(n: u32, frame: &mut Vec<u8>) {
+    traffic::tcp(frame, client(scattered(n)), VIP, SYN);
+}
+
+fn to_container(n: u32, frame: &mut Vec<u8>) {
+    traffic::tcp(frame, client(n % 4096), OVERLAY_VIP, SYN);
+}
+
+fn from_container(n: u32, frame: &mut Vec<u8>) {
+    traffic::tunnelled(frame, (AGENT.2, 1024 + (n % 60_000) as u16), VIP, SYN);
+}
+
+fn question(n: u32, frame: &mut Vec<u8>) {
+    traffic::question(frame, client(n % 4096), n as u16, &name(n % world::NAMES));
+}
+
+fn arp(_: u32, frame: &mut Vec<u8>) {
+    traffic::arp(frame, ROUTER, VIP.0);
+}
+
+/// What a worker has, without the worker.
+struct Bench {
+    tables: Arc<Tables>,
+    pool: Pool,
+    burst: Burst,
+    counters: Counters,
+    events: Events,
+    sessions: Sessions,
+}
+
+impl Bench {
+    fn new(sessions: u32) -> Self {
+        let tables = world::tables(1).unwrap();
+        let key = tables.desired.shared.hash_key;
+        let mut bench = Self {
+            pool: Pool::heap(FRAMES, CHUNK),
+            burst: Burst::new(),
+            counters: Counters::new(2, 1024, 65536),
+            events: events(),
+            sessions: Sessions::new(sessions.max(262_144) as usize, key),
+            tables,
+        };
+        let mut frame = Vec::new();
+        for first in (0..sessions).step_by(BURST) {
+            for flags in [SYN, ACK] {
+                for n in first..sessions.min(first + BURST as u32) {
+                    traffic::tcp(&mut frame, client(n), VIP, flags);
+                    bench.receive(&frame);
+                }
+                ORDER.iter().for_each(|stage| bench.step(*stage));
+                bench.recycle();
+            }
+        }
+        bench
+    }
+
+    fn receive(&mut self, frame: &[u8]) {
+        self.burst.push(Packet::received(self.pool.take_copy(frame).unwrap(), 0, false));
+    }
+
+    fn recycle(&mut self) {
+        for packet in self.burst.drain(..) {
+            self.pool.recycle(packet.frame);
+        }
+        while self.events.pop().is_some() {}
+    }
+
+    #[inline(always)]
+    fn step(&mut self, stage: Stage) {
+        let Self { tables, pool, burst, counters, events, sessions } = self;
+        match stage {
+            Parse => parse::run(burst, pool, tables),
+            Decap => decap::run(burst, pool, tables),
+            Classify => classify::run(burst, pool, tables),
+            Isolate => isolate::run(burst, tables),
+            Dns => dns::run(burst, pool, tables, counters),
+            Reply => reply::run(burst, pool, tables, events, counters),
+            Balanced => {
+                let with = Balance::new(tables, sessions, counters, 0, Nanos::from_seconds(1));
+                balance::run(burst, pool, &with);
+            }
+            Encap => encap::run(burst, pool, tables),
+            Egress => egress::run(burst, pool, tables, events, counters),
+        }
+    }
+
+    /// The time of `bursts` bursts in `stage`.
+    fn time(&mut self, stage: Stage, fill: Fill, forget: bool, bursts: u64) -> Duration {
+        let mut frame = Vec::new();
+        let mut spent = Duration::ZERO;
+        for burst in 0..bursts {
+            for n in 0..BURST as u32 {
+                fill(burst as u32 * BURST as u32 + n, &mut frame);
+                self.receive(&frame);
+            }
+            ORDER.iter().take_while(|before| **before < stage).for_each(|before| self.step(*before));
+            let clients = forget.then(|| self.clients());
+            let start = Instant::now();
+            self.step(stage);
+            spent += start.elapsed();
+            clients.into_iter().flatten().for_each(|c| self.sessions.remove(c));
+            self.recycle();
+        }
+        spent
+    }
+
+    /// Whom the burst's packets are from, so that their sessions can be forgotten.
+    fn clients(&self) -> Vec<Client> {
+        let service = 1;
+        self.burst.iter().map(|p| Client { ip: p.tuple.src, port: p.tuple.sport, service }).collect()
+    }
+}
+
+fn stages(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("stage");
+    group.throughput(Throughput::Elements(BURST as u64));
+    for (name, stage, fill, sessions) in CASES {
+        let mut bench = Bench::new(sessions);
+        let forget = name == "balance new flow";
+        group.bench_function(name, |b| b.iter_custom(|bursts| bench.time(stage, fill, forget, bursts)));
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(11).measurement_time(Duration::from_secs(1)).without_plots();
+    targets = stages
+}
+criterion_main!(benches);

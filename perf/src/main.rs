@@ -1,0 +1,100 @@
+//! `sluice-bench`: what the packet path costs.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::{Args, Parser, Subcommand};
+use sluice_perf::paths::{MOST_SESSIONS, Path};
+use sluice_perf::pipeline::{calibrate, measure};
+use sluice_perf::report::Row;
+use sluice_perf::world;
+
+/// Measures Sluice's packet path.
+#[derive(Parser)]
+#[command(name = "sluice-bench", version)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Nanoseconds per packet in memory, by path and sessions; everything on, 100 backends.
+    Pipeline(Pipeline),
+}
+
+#[derive(Args)]
+struct Pipeline {
+    /// Print a JSON array instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Only these paths (parse-drop, vip-nat-hit, vip-nat-mixed, vip-nat-new-flow, overlay-encap, dns-a, idle, calibration).
+    #[arg(long, value_delimiter = ',')]
+    paths: Vec<String>,
+    /// Sessions instead of the curve 1, 1024, 16384, 131072, 1048576; at most 4194304.
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=MOST_SESSIONS as i64))]
+    sessions: Vec<u32>,
+    /// Runs of each row.
+    #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u32).range(1..=1001))]
+    runs: u32,
+}
+
+fn main() -> ExitCode {
+    let What::Pipeline(pipeline) = Arguments::parse().what;
+    match pipeline.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sluice-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Pipeline {
+    fn run(&self) -> Result<()> {
+        self.refuse_unknown_paths()?;
+        let tables = world::tables(1)?;
+        let mut rows = Vec::new();
+        if !self.json {
+            println!("{}", Row::head());
+        }
+        if self.wants("calibration") {
+            self.report(&mut rows, calibrate(self.runs));
+        }
+        for path in Path::ALL.into_iter().filter(|p| self.wants(p.name())) {
+            for sessions in self.sessions_of(path) {
+                let row = measure(&tables, path, sessions, self.runs)?;
+                self.report(&mut rows, row);
+            }
+        }
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&rows)?);
+        }
+        Ok(())
+    }
+
+    fn refuse_unknown_paths(&self) -> Result<()> {
+        let known: Vec<_> = Path::ALL.iter().map(|p| p.name()).chain(["calibration"]).collect();
+        match self.paths.iter().find(|p| !known.contains(&p.as_str())) {
+            Some(unknown) => bail!("--paths {unknown}: there is no such path; the paths are {}", known.join(", ")),
+            None => Ok(()),
+        }
+    }
+
+    fn wants(&self, path: &str) -> bool {
+        self.paths.is_empty() || self.paths.iter().any(|p| p == path)
+    }
+
+    /// The curve, or what was asked for; paths without sessions have one row.
+    fn sessions_of(&self, path: Path) -> Vec<u32> {
+        let curve = path.curve();
+        if self.sessions.is_empty() || curve == [0] { curve.to_vec() } else { self.sessions.clone() }
+    }
+
+    fn report(&self, rows: &mut Vec<Row>, row: Row) {
+        if !self.json {
+            println!("{}", row.line());
+        }
+        rows.push(row);
+    }
+}

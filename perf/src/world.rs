@@ -1,0 +1,184 @@
+//! The world that is measured: one card and a host port, two VIPs of 100 backends each (one on the underlay, one on the
+//! overlay), ten agents, a grouped container so that isolation is asked for every packet, and a zone of 1,000 names.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use ipnet::Ipv4Net;
+use sluice_config::model::{
+    Backend, Container, Desired, Isolation, Local, LocalPort, Mac, Mode, Neighbour, OverlayAgent, OverlayNetwork,
+    OwnVtep, Protocol, Record, RecordData, Role, Route, Service, Shared, Timeouts, VipKey, Vni, Zone,
+};
+use sluice_dataplane::tables::Tables;
+use sluice_dataplane::tables::ids::Ids;
+use sluice_dataplane::time::Nanos;
+
+/// Backends of each VIP.
+pub const BACKENDS: u8 = 100;
+/// Names in the zone `mesos`.
+pub const NAMES: u32 = 1000;
+
+/// Our MAC on the card.
+pub const OUR_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+/// The router between clients and us.
+pub const ROUTER_MAC: Mac = Mac([2, 0, 0, 0, 1, 1]);
+/// Our MAC on the host port.
+pub const HOST_PORT_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
+/// The kernel's MAC behind the host port.
+pub const KERNEL_MAC: Mac = Mac([2, 0, 0, 0, 0, 3]);
+
+/// Our address on the card, and of our VTEP.
+pub const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
+/// The router.
+pub const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+/// Where DNS is answered.
+pub const DNS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 53);
+/// The VIP whose backends are on the underlay.
+pub const VIP: (Ipv4Addr, u16) = (Ipv4Addr::new(11, 0, 0, 1), 80);
+/// The VIP whose backends are on the overlay.
+pub const OVERLAY_VIP: (Ipv4Addr, u16) = (Ipv4Addr::new(11, 0, 0, 2), 80);
+/// Where containers' traffic comes from: the first agent and its first container.
+pub const AGENT: (Ipv4Addr, Mac, Ipv4Addr) =
+    (Ipv4Addr::new(10, 0, 1, 1), Mac([0x70, 0xb3, 0xd5, 0x80, 0, 1]), Ipv4Addr::new(9, 0, 101, 2));
+/// Our VTEP's MAC.
+pub const VTEP_MAC: Mac = Mac([0x70, 0xb3, 0xd5, 0x80, 0, 9]);
+/// Outer UDP port of VXLAN.
+pub const VXLAN_PORT: u16 = 64000;
+/// Index of the host port.
+pub const HOST_PORT: usize = 1;
+
+/// The compiled tables for that many workers.
+///
+/// # Errors
+/// When this world does not compile, which is a defect of this file.
+pub fn tables(workers: usize) -> Result<Arc<Tables>> {
+    let desired = Arc::new(Desired { shared: shared()?, local: local(workers)? });
+    let tables = Tables::compile(&desired, &mut Ids::new(1024, 65536, 0), Nanos::default(), None)?;
+    Ok(Arc::new(tables))
+}
+
+fn shared() -> Result<Shared> {
+    let underlay = (0..BACKENDS).map(|n| backend(Ipv4Addr::new(10, 0, 0, 101 + n), None));
+    let overlay = (0..BACKENDS).map(|n| backend(Ipv4Addr::new(9, 0, 101 + n / 10, 10 + n % 10), Some("dcos")));
+    Ok(Shared {
+        hash_key: *b"sluice-perf-key!",
+        services: vec![service(VIP, underlay.collect()), service(OVERLAY_VIP, overlay.collect())],
+        zones: vec![zone()],
+        networks: vec![network()?],
+        agents: (0..10).map(agent).collect::<Result<_>>()?,
+        containers: vec![Container {
+            ip: Ipv4Addr::new(9, 0, 101, 200),
+            network: "dcos".to_owned(),
+            groups: vec!["blue".to_owned()],
+        }],
+    })
+}
+
+fn service((ip, port): (Ipv4Addr, u16), backends: Vec<Backend>) -> Service {
+    let key = VipKey { protocol: Protocol::Tcp, ip: ip.into(), port };
+    Service { key, name: None, framework: None, mode: Mode::Nat, backends }
+}
+
+fn backend(ip: Ipv4Addr, network: Option<&str>) -> Backend {
+    Backend {
+        address: SocketAddr::new(ip.into(), 31001),
+        network: network.map(str::to_owned),
+        weight: 1,
+        agent: None,
+        task: None,
+        groups: Vec::new(),
+    }
+}
+
+fn network() -> Result<OverlayNetwork> {
+    Ok(OverlayNetwork {
+        name: "dcos".to_owned(),
+        subnet: net(Ipv4Addr::new(9, 0, 0, 0), 8)?,
+        prefix: 24,
+        own: Some(net(Ipv4Addr::new(9, 0, 9, 0), 24)?),
+        isolation: Isolation::Enforced,
+        underlay_allow: Vec::new(),
+    })
+}
+
+fn agent(n: u8) -> Result<OverlayAgent> {
+    Ok(OverlayAgent {
+        ip: Ipv4Addr::new(10, 0, 1, 1 + n),
+        vtep_ip: Ipv4Addr::new(44, 128, 1, 1 + n),
+        vtep_mac: Mac([0x70, 0xb3, 0xd5, 0x80, 0, 1 + n]),
+        subnets: BTreeMap::from([("dcos".to_owned(), net(Ipv4Addr::new(9, 0, 101 + n, 0), 24)?)]),
+    })
+}
+
+fn zone() -> Zone {
+    let address = |n: u32| Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 4, 0).to_bits() + n);
+    let mut records: Vec<_> =
+        (0..NAMES).map(|n| Record { name: name(n), ttl: 60, data: RecordData::A(address(n)) }).collect();
+    records.sort();
+    Zone {
+        apex: "mesos".to_owned(),
+        mname: "ns1.mesos".to_owned(),
+        rname: "root.ns1.mesos".to_owned(),
+        timers: [60, 600, 86400, 5],
+        soa_ttl: 60,
+        ns: "ns1.mesos".to_owned(),
+        ns_ttl: 60,
+        records,
+    }
+}
+
+/// The `n`th name of the zone, without the final dot.
+#[must_use]
+pub fn name(n: u32) -> String {
+    format!("app-{n}.marathon.mesos")
+}
+
+fn local(workers: usize) -> Result<Local> {
+    let backends = (0..BACKENDS).map(|n| neighbour(Ipv4Addr::new(10, 0, 0, 101 + n), 2));
+    let agents = (0..10).map(|n| neighbour(Ipv4Addr::new(10, 0, 1, 1 + n), 3));
+    let router = Neighbour { ip: ROUTER.into(), mac: ROUTER_MAC, port: 0 };
+    let on_link = Route { prefix: net(Ipv4Addr::new(10, 0, 0, 0), 16)?.into(), via: None, port: 0 };
+    let default = Route { prefix: net(Ipv4Addr::UNSPECIFIED, 0)?.into(), via: Some(IpAddr::V4(ROUTER)), port: 0 };
+    Ok(Local {
+        workers,
+        ports: vec![port("uplink", OUR_MAC, OURS, 16)?, port("host", HOST_PORT_MAC, Ipv4Addr::new(9, 0, 9, 1), 24)?],
+        host_port: Some(HOST_PORT),
+        host_mac: Some(KERNEL_MAC),
+        neighbours: std::iter::once(router).chain(backends).chain(agents).collect(),
+        routes: vec![on_link, default],
+        // Four of each: a million flows to one VIP leave most ports of a backend free.
+        snat_underlay: (201..=204).map(|n| Ipv4Addr::new(10, 0, 2, n)).collect(),
+        snat_overlay: (2..=5).map(|n| Ipv4Addr::new(9, 0, 9, n)).collect(),
+        snat_ports: (1024, 65535),
+        vtep: Some(OwnVtep {
+            underlay: OURS,
+            vtep: net(Ipv4Addr::new(44, 128, 0, 9), 20)?,
+            mac: VTEP_MAC,
+            vni: Vni::new(1024).context("1024 is a VNI")?,
+            udp_port: VXLAN_PORT,
+            mtu: 1450,
+            host_addresses: vec![Ipv4Addr::new(9, 0, 9, 1)],
+        }),
+        dns_addresses: vec![DNS],
+        soa_serial: 1,
+        edns_max: 1232,
+        truncate_bit: true,
+        recursion_available: true,
+        timeouts: Timeouts::default(),
+    })
+}
+
+fn port(name: &str, mac: Mac, address: Ipv4Addr, prefix: u8) -> Result<LocalPort> {
+    let addresses = vec![net(address, prefix)?];
+    Ok(LocalPort { name: name.to_owned(), mac, addresses, mtu: 1500, role: Role::Both, arp: true })
+}
+
+fn neighbour(ip: Ipv4Addr, block: u8) -> Neighbour {
+    Neighbour { ip: ip.into(), mac: Mac([2, 0, 0, block, 0, ip.octets()[3]]), port: 0 }
+}
+
+fn net(address: Ipv4Addr, prefix: u8) -> Result<Ipv4Net> {
+    Ok(Ipv4Net::new(address, prefix)?)
+}
