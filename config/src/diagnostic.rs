@@ -219,6 +219,7 @@ impl<'s> Findings<'s> {
 
     fn diagnostic(&self, severity: Severity, span: &Range<usize>, sentence: String, remedy: String) -> Diagnostic {
         let place = Some(self.source.place(span));
+        let (sentence, remedy) = (printable(&sentence), printable(&remedy));
         Diagnostic { severity, origin: self.source.origin.clone(), place, sentence, remedy }
     }
 
@@ -239,6 +240,19 @@ impl<'s> Findings<'s> {
     pub(crate) fn into_errors(self) -> ConfigErrors {
         ConfigErrors { errors: in_order(self.errors), more: self.more }
     }
+}
+
+/// Sentences and remedies quote what the file says, other names of it included, and go to a terminal.
+fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\n' {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
 }
 
 fn in_order(mut list: Vec<(usize, Diagnostic)>) -> Vec<Diagnostic> {

@@ -159,3 +159,10 @@ fn an_example_cut_anywhere_gives_a_configuration_or_diagnostics() {
         }
     }
 }
+
+#[test]
+fn a_name_with_a_control_character_is_not_printed_raw_where_it_is_the_nearest_one() {
+    let text = EXAMPLES[2].replacen("name = \"dcos\"", "name = \"\\u0000dcos\"", 1);
+    assert!(text.contains("\\u0000dcos"), "the example has no network called dcos");
+    diagnostics_stay_within(&text);
+}
