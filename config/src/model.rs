@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// An Ethernet address, octets in wire order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -85,6 +85,8 @@ pub enum Protocol {
     Tcp,
     /// IP protocol 17.
     Udp,
+    /// IP protocol 132 (RFC 9260), by its ports: one address at each end.
+    Sctp,
 }
 
 impl Protocol {
@@ -94,6 +96,7 @@ impl Protocol {
         match self {
             Self::Tcp => 6,
             Self::Udp => 17,
+            Self::Sctp => 132,
         }
     }
 }
@@ -103,17 +106,74 @@ impl fmt::Display for Protocol {
         f.write_str(match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Sctp => "sctp",
         })
     }
 }
 
-/// How a service's packets reach its backends. Only `Nat` exists in this release; the others are named by
-/// `design.md` section 4 and refused by `check` until they work.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+/// How a service's packets reach its backends (design.md section 4).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Mode {
     /// Destination and source are rewritten; the reply comes back through us.
     #[default]
     Nat,
+    /// The destination alone is rewritten; the backend's way back must lead through us.
+    NatPreserve,
+    /// The packet as it is, in IP-in-IP (RFC 2003, RFC 2473); the backend owns the VIP and answers the client itself.
+    DsrIpip,
+    /// The same in GUE over UDP (draft-ietf-intarea-gue, version 0, as Linux decapsulates it).
+    DsrGue,
+    /// The same in VXLAN, for backends on the overlay.
+    DsrVxlan,
+    /// The same with the backend's MAC alone: backends on link.
+    DsrMac,
+}
+
+impl Mode {
+    /// Every mode with its name in the configuration and in labels.
+    pub const ALL: &[(&str, Self)] = &[
+        ("nat", Self::Nat),
+        ("nat-preserve", Self::NatPreserve),
+        ("dsr-ipip", Self::DsrIpip),
+        ("dsr-gue", Self::DsrGue),
+        ("dsr-vxlan", Self::DsrVxlan),
+        ("dsr-mac", Self::DsrMac),
+    ];
+
+    /// Its name in the configuration and in labels.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, mode)| *mode == self).map_or("nat", |(name, _)| name)
+    }
+
+    /// Whether backends answer clients themselves, so that they must own the VIP and listen on its port.
+    #[must_use]
+    pub fn is_dsr(self) -> bool {
+        matches!(self, Self::DsrIpip | Self::DsrGue | Self::DsrVxlan | Self::DsrMac)
+    }
+}
+
+/// What a service without eligible backends answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Empty {
+    /// A TCP reset (RFC 9293 section 3.10.7.1), ICMP port unreachable for the others: clients learn at once.
+    #[default]
+    Reset,
+    /// Nothing.
+    Drop,
+}
+
+/// Who may use a service, and how much of it there is.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Admission {
+    /// New flows a second over all workers; `None` is no bound.
+    pub new_per_second: Option<u32>,
+    /// Sessions at once over all workers; `None` is no bound.
+    pub sessions: Option<u32>,
+    /// Sources that may use it; empty is everybody.
+    pub allow: Vec<IpNet>,
+    /// Sources that may not, `allow` or not.
+    pub deny: Vec<IpNet>,
 }
 
 /// What a service is known by on the wire.
@@ -185,6 +245,8 @@ pub struct Port {
     pub mac: Option<Mac>,
     /// Addresses with prefix when they are not the interface's own (replay, tests).
     pub addresses: Vec<Ipv4Net>,
+    /// IPv6 addresses with prefix, likewise.
+    pub addresses6: Vec<Ipv6Net>,
     /// Which traffic is expected here.
     pub role: Role,
     /// Largest IP packet; `None` takes the interface's.
@@ -310,6 +372,10 @@ pub struct Vip {
     pub mode: Mode,
     /// What to do with equal claims.
     pub sharing: Sharing,
+    /// What services without eligible backends answer, unless they say otherwise.
+    pub empty: Empty,
+    /// Whether flows without a session go by the tables before ([`Shared::second_chance`]).
+    pub second_chance: bool,
     /// File with the 16-octet hash key that all nodes share; `None` is a random key.
     pub hash_key_file: Option<PathBuf>,
 }
@@ -329,6 +395,8 @@ pub enum Sharing {
 pub struct Snat {
     /// Source addresses towards underlay backends.
     pub underlay: Vec<Ipv4Addr>,
+    /// IPv6 source addresses towards underlay backends.
+    pub underlay6: Vec<Ipv6Addr>,
     /// Source addresses towards overlay backends, inside our own overlay subnet.
     pub overlay: Vec<Ipv4Addr>,
     /// Ports used on each address.
@@ -550,6 +618,9 @@ pub struct Shared {
     pub hash_key: [u8; 16],
     /// Services, sorted by key, no key twice.
     pub services: Vec<Service>,
+    /// Whether a packet in the middle of a flow that has no session goes by the tables before, where they differ
+    /// (`vip.second_chance`): the flow may come from another node.
+    pub second_chance: bool,
     /// Authoritative zones.
     pub zones: Vec<Zone>,
     /// Overlay networks.
@@ -571,8 +642,31 @@ pub struct Service {
     pub framework: Option<String>,
     /// How packets reach backends.
     pub mode: Mode,
+    /// Who may use it, and how much of it there is.
+    pub admission: Admission,
+    /// What it answers without eligible backends.
+    pub empty: Empty,
+    /// Entries of its Maglev table; `None` goes by the number of backends.
+    pub maglev_size: Option<u32>,
     /// Backends, sorted by address; draining ones have weight 0.
     pub backends: Vec<Backend>,
+}
+
+impl Service {
+    /// A service without name, bounds or exceptions, in `nat` mode.
+    #[must_use]
+    pub fn plain(key: VipKey, backends: Vec<Backend>) -> Self {
+        Self {
+            key,
+            name: None,
+            framework: None,
+            mode: Mode::Nat,
+            admission: Admission::default(),
+            empty: Empty::Reset,
+            maglev_size: None,
+            backends,
+        }
+    }
 }
 
 /// A real server.
@@ -661,6 +755,8 @@ pub struct Local {
     pub routes: Vec<Route>,
     /// Source addresses towards underlay backends.
     pub snat_underlay: Vec<Ipv4Addr>,
+    /// IPv6 source addresses towards underlay backends.
+    pub snat_underlay6: Vec<Ipv6Addr>,
     /// Source addresses towards overlay backends.
     pub snat_overlay: Vec<Ipv4Addr>,
     /// First and last SNAT port.
@@ -690,6 +786,8 @@ pub struct LocalPort {
     pub mac: Mac,
     /// The node's own addresses on it.
     pub addresses: Vec<Ipv4Net>,
+    /// The node's own IPv6 addresses on it.
+    pub addresses6: Vec<Ipv6Net>,
     /// Largest IP packet.
     pub mtu: u16,
     /// Which traffic is expected.

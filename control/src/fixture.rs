@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use sluice_config::model::{
-    Api, Config, Dns, IpSource, Isolation, Limits, Mac, Marathon, Mode, Overlay, OverlayNetwork, Port, Role, Sharing,
-    Snat, Timeouts, Vip, Vni, Workers, XdpMode,
+    Api, Config, Dns, Empty, IpSource, Isolation, Limits, Mac, Marathon, Mode, Overlay, OverlayNetwork, Port, Role,
+    Sharing, Snat, Timeouts, Vip, Vni, Workers, XdpMode,
 };
 
 use crate::view::{Health, Task, TaskState};
@@ -58,6 +58,7 @@ pub(crate) fn config() -> Config {
             mode: XdpMode::Auto,
             mac: Some(Mac([2, 0, 0, 0, 0, 1])),
             addresses: vec!["192.0.2.10/24".parse().unwrap()],
+            addresses6: Vec::new(),
             role: Role::Both,
             mtu: None,
             arp: true,
@@ -71,11 +72,14 @@ pub(crate) fn config() -> Config {
             named6: "fd01:c::".parse::<Ipv6Addr>().unwrap()..="fd01:c::ffff:ffff:ffff:ffff".parse().unwrap(),
             mode: Mode::Nat,
             sharing: Sharing::Union,
+            empty: Empty::Reset,
+            second_chance: false,
             hash_key_file: None,
         },
         services: Vec::new(),
         snat: Snat {
             underlay: vec![Ipv4Addr::new(192, 0, 2, 11)],
+            underlay6: Vec::new(),
             overlay: vec![Ipv4Addr::new(9, 0, 9, 2)],
             ports: 1024..=65535,
         },

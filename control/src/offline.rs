@@ -19,6 +19,7 @@ pub fn local_from_config(config: &Config) -> Local {
             name: "host".to_owned(),
             mac: made_up_mac(ports.len()),
             addresses: Vec::new(),
+            addresses6: Vec::new(),
             mtu: overlay_mtu(config, underlay_mtus(&ports)),
             role: Role::Client,
             arp: true,
@@ -41,6 +42,7 @@ pub(crate) fn of_file(config: &Config, ports: Vec<LocalPort>) -> Local {
     Local {
         workers: config.ports.iter().map(|p| p.queues.len()).max().unwrap_or(0).max(1),
         snat_underlay: config.snat.underlay.clone(),
+        snat_underlay6: config.snat.underlay6.clone(),
         snat_overlay: config.snat.overlay.clone(),
         snat_ports: (*config.snat.ports.start(), *config.snat.ports.end()),
         vtep: config.overlay.as_ref().and_then(|o| vtep(config, o, &ports)),
@@ -65,6 +67,7 @@ fn port(index: usize, port: &Port) -> LocalPort {
         name: port.name.clone(),
         mac: port.mac.unwrap_or_else(|| made_up_mac(index)),
         addresses: port.addresses.clone(),
+        addresses6: port.addresses6.clone(),
         mtu: port.mtu.unwrap_or(MTU),
         role: port.role,
         arp: port.arp,

@@ -4,6 +4,7 @@
 //! and from the control half is [`tables::Tables`] (down), [`counters::Counters`] and [`event::Event`] (up).
 #![warn(missing_docs)]
 
+pub mod address;
 pub mod burst;
 pub mod counters;
 pub mod event;

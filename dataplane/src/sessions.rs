@@ -156,6 +156,7 @@ impl Flow {
         let protocol = match self.protocol {
             Protocol::Tcp => 0,
             Protocol::Udp => 1 << 48,
+            Protocol::Sctp => 2 << 48,
         };
         u64::from(self.backend) | u64::from(self.snat) << 24 | u64::from(self.port) << 32 | protocol
     }
@@ -166,7 +167,11 @@ impl Flow {
             backend: word as u32 & 0xff_ffff,
             snat: (word >> 24) as u8,
             port: (word >> 32) as u16,
-            protocol: if word >> 48 & 1 == 1 { Protocol::Udp } else { Protocol::Tcp },
+            protocol: match word >> 48 & 3 {
+                0 => Protocol::Tcp,
+                1 => Protocol::Udp,
+                _ => Protocol::Sctp,
+            },
         }
     }
 }
@@ -182,6 +187,8 @@ pub enum State {
     Closing,
     /// UDP.
     Udp,
+    /// SCTP.
+    Sctp,
 }
 
 impl State {
@@ -192,22 +199,25 @@ impl State {
             Self::Established => 1,
             Self::Closing => 2,
             Self::Udp => 3,
+            Self::Sctp => 4,
         }
     }
 
     #[inline]
     fn from_bits(bits: u64) -> Self {
-        match bits & 3 {
+        match bits & 7 {
             0 => Self::HalfOpen,
             1 => Self::Established,
             2 => Self::Closing,
-            _ => Self::Udp,
+            3 => Self::Udp,
+            _ => Self::Sctp,
         }
     }
 
     fn protocol(self) -> Protocol {
         match self {
             Self::Udp => Protocol::Udp,
+            Self::Sctp => Protocol::Sctp,
             Self::HalfOpen | Self::Established | Self::Closing => Protocol::Tcp,
         }
     }
@@ -217,7 +227,7 @@ impl State {
     #[inline]
     pub fn after(self, flags: u8, client: bool) -> Self {
         match self {
-            Self::Udp => Self::Udp,
+            Self::Udp | Self::Sctp => self,
             _ if flags & (FIN | RST) != 0 => Self::Closing,
             // The client's first segment without SYN proves that it got the answer.
             Self::HalfOpen if client && flags & (SYN | ACK) == ACK => Self::Established,
@@ -274,7 +284,7 @@ pub enum Refused {
 
 /// Time-outs in ticks.
 #[derive(Clone, Copy, Debug)]
-pub struct Lifetimes([u16; 4]);
+pub struct Lifetimes([u16; 5]);
 
 impl From<Timeouts> for Lifetimes {
     fn from(seconds: Timeouts) -> Self {
@@ -284,6 +294,7 @@ impl From<Timeouts> for Lifetimes {
             ticks(seconds.tcp_half_open),
             ticks(seconds.tcp_established),
             ticks(seconds.tcp_closing),
+            ticks(seconds.udp),
             ticks(seconds.udp),
         ])
     }
@@ -460,6 +471,7 @@ impl Sessions {
         let state = match flow.protocol {
             Protocol::Tcp => State::HalfOpen.after(flags, true),
             Protocol::Udp => State::Udp,
+            Protocol::Sctp => State::Sctp,
         };
         self.forward.value(forward).store(Chosen::new(flow, state, now).0, Relaxed);
         self.forward.key(forward).store(client.word(), Relaxed);

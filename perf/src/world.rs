@@ -8,8 +8,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use ipnet::Ipv4Net;
 use sluice_config::model::{
-    Backend, Container, Desired, Isolation, Local, LocalPort, Mac, Mode, Neighbour, OverlayAgent, OverlayNetwork,
-    OwnVtep, Protocol, Record, RecordData, Role, Route, Service, Shared, Timeouts, VipKey, Vni, Zone,
+    Backend, Container, Desired, Isolation, Local, LocalPort, Mac, Neighbour, OverlayAgent, OverlayNetwork, OwnVtep,
+    Protocol, Record, RecordData, Role, Route, Service, Shared, Timeouts, VipKey, Vni, Zone,
 };
 use sluice_dataplane::tables::Tables;
 use sluice_dataplane::tables::ids::Ids;
@@ -73,12 +73,13 @@ fn shared() -> Result<Shared> {
             network: "dcos".to_owned(),
             groups: vec!["blue".to_owned()],
         }],
+        second_chance: false,
     })
 }
 
 fn service((ip, port): (Ipv4Addr, u16), backends: Vec<Backend>) -> Service {
     let key = VipKey { protocol: Protocol::Tcp, ip: ip.into(), port };
-    Service { key, name: None, framework: None, mode: Mode::Nat, backends }
+    Service::plain(key, backends)
 }
 
 fn backend(ip: Ipv4Addr, network: Option<&str>) -> Backend {
@@ -150,6 +151,7 @@ fn local(workers: usize) -> Result<Local> {
         routes: vec![on_link, default],
         // Four of each: a million flows to one VIP leave most ports of a backend free.
         snat_underlay: (201..=204).map(|n| Ipv4Addr::new(10, 0, 2, n)).collect(),
+        snat_underlay6: Vec::new(),
         snat_overlay: (2..=5).map(|n| Ipv4Addr::new(9, 0, 9, n)).collect(),
         snat_ports: (1024, 65535),
         vtep: Some(OwnVtep {
@@ -172,7 +174,15 @@ fn local(workers: usize) -> Result<Local> {
 
 fn port(name: &str, mac: Mac, address: Ipv4Addr, prefix: u8) -> Result<LocalPort> {
     let addresses = vec![net(address, prefix)?];
-    Ok(LocalPort { name: name.to_owned(), mac, addresses, mtu: 1500, role: Role::Both, arp: true })
+    Ok(LocalPort {
+        name: name.to_owned(),
+        mac,
+        addresses,
+        addresses6: Vec::new(),
+        mtu: 1500,
+        role: Role::Both,
+        arp: true,
+    })
 }
 
 fn neighbour(ip: Ipv4Addr, block: u8) -> Neighbour {

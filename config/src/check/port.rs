@@ -53,6 +53,7 @@ fn port(number: usize, at: &Spanned<file::Port>, claims: &mut Claims, found: &mu
         mode: value::choice("mode", &port.mode, XdpMode::Auto, MODES, found),
         mac: port.mac.as_ref().and_then(|mac| value::mac("mac", mac, found)),
         addresses: addresses(number, port, claims, found),
+        addresses6: Vec::new(),
         role: value::choice("role", &port.role, Role::Both, ROLES, found),
         mtu: port.mtu.as_ref().and_then(|mtu| value::within("mtu", mtu, 576..=16_000, found)),
         arp: value::choice("arp", &port.arp, true, &[("answer", true), ("off", false)], found),

@@ -10,7 +10,7 @@ use super::claims::{Claims, Owner};
 use super::value;
 use crate::diagnostic::Findings;
 use crate::file;
-use crate::model::{Backend, Limits, Mode, OverlayNetwork, Protocol, Service, VipKey};
+use crate::model::{Backend, Limits, OverlayNetwork, Protocol, Service, VipKey};
 use crate::words::{counted, nearest, short};
 
 const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
@@ -84,7 +84,7 @@ fn service(
         }
     }
     let backends = backends.into_iter().map(|(backend, _)| backend).collect();
-    Some((Service { key, name: None, framework: None, mode: Mode::Nat, backends }, vip.span()))
+    Some((Service::plain(key, backends), vip.span()))
 }
 
 /// A backend is there once, and is not the VIP itself: a packet to it would come back here for ever.

@@ -11,7 +11,7 @@ use super::claims::{Claims, Owner};
 use super::value;
 use crate::diagnostic::Findings;
 use crate::file::{self, List, Value};
-use crate::model::{Mode, Sharing, Snat, Vip};
+use crate::model::{Empty, Mode, Sharing, Snat, Vip};
 use crate::words::{counted, short};
 
 /// One address serves 64,000 flows per backend (design.md section 4).
@@ -28,7 +28,15 @@ pub(super) fn vip(file: Option<&Spanned<file::Vip>>, claims: &mut Claims, found:
     };
     claims.range(Owner::Named, *named.start(), *named.end(), key, &at);
     let hash_key_file = value::filled("hash_key_file", &file.hash_key_file, "the path of a file of 16 octets", found);
-    Vip { named, named6, mode: Mode::Nat, sharing: Sharing::Union, hash_key_file: hash_key_file.map(PathBuf::from) }
+    Vip {
+        named,
+        named6,
+        mode: Mode::Nat,
+        sharing: Sharing::Union,
+        empty: Empty::Reset,
+        second_chance: false,
+        hash_key_file: hash_key_file.map(PathBuf::from),
+    }
 }
 
 const DCOS: [Ipv4Addr; 2] = [Ipv4Addr::new(11, 0, 0, 0), Ipv4Addr::new(11, 255, 255, 255)];
@@ -85,6 +93,7 @@ pub(super) fn snat(
     let file = file.map(|at| at.get_ref().clone()).unwrap_or_default();
     let snat = Snat {
         underlay: addresses("underlay", Owner::Snat, "snat.underlay", &file.underlay, claims, found),
+        underlay6: Vec::new(),
         overlay: addresses("overlay", Owner::SnatOverlay, "snat.overlay", &file.overlay, claims, found),
         ports: ports(&file.ports, found),
     };

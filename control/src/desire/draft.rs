@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use sluice_config::model::{Backend, Mode, Service, VipKey};
+use sluice_config::model::{Admission, Backend, Mode, Service, VipKey};
 
 use super::backends::Candidate;
 use super::reserved::Reserved;
@@ -94,6 +94,9 @@ pub(super) fn settle(cluster: &Cluster<'_>, key: VipKey, draft: Draft, report: &
         name: draft.name,
         framework: draft.framework,
         mode: draft.mode.unwrap_or(cluster.config.vip.mode),
+        admission: Admission::default(),
+        empty: cluster.config.vip.empty,
+        maglev_size: None,
         backends: draft.candidates.into_values().map(backend).collect(),
     }
 }

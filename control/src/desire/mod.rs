@@ -99,6 +99,7 @@ pub fn desire(
     let shared = Shared {
         hash_key,
         services,
+        second_chance: config.vip.second_chance,
         zones,
         containers: containers(&cluster),
         agents: agents(config, view, local),

@@ -59,13 +59,7 @@ fn fixed(vip: &str, backend: &str) -> Service {
         task: None,
         groups: Vec::new(),
     };
-    Service {
-        key: VipKey { protocol: Protocol::Tcp, ip: vip.ip(), port: vip.port() },
-        name: None,
-        framework: None,
-        mode: sluice_config::model::Mode::Nat,
-        backends: vec![backend],
-    }
+    Service::plain(VipKey { protocol: Protocol::Tcp, ip: vip.ip(), port: vip.port() }, vec![backend])
 }
 
 /// An app on the overlay's container network whose task has this address.

@@ -137,6 +137,7 @@ fn row(worker: usize, shown: &Shown, tables: &Tables, now: Tick) -> SessionRow {
             State::Established => "established",
             State::Closing => "closing",
             State::Udp => "udp",
+            State::Sctp => "sctp",
         }
         .to_owned(),
         idle_seconds: u64::from(now.since(shown.tick)) * Nanos::TICK / 1_000_000_000,

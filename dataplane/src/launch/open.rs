@@ -124,6 +124,7 @@ mod tests {
             mode: XdpMode::Auto,
             mac: None,
             addresses: Vec::new(),
+            addresses6: Vec::new(),
             role: sluice_config::model::Role::Both,
             mtu: None,
             arp: true,

@@ -10,6 +10,7 @@ pub(crate) fn config(queues: &[u32], mode: XdpMode) -> Config {
         mode,
         mac: None,
         addresses: Vec::new(),
+        addresses6: Vec::new(),
         role: Role::Both,
         mtu: None,
         arp: true,
@@ -25,10 +26,12 @@ pub(crate) fn config(queues: &[u32], mode: XdpMode) -> Config {
             named6: "fd01:c::".parse().unwrap()..="fd01:c::ffff".parse().unwrap(),
             mode: Mode::Nat,
             sharing: Sharing::Union,
+            empty: sluice_config::model::Empty::Reset,
+            second_chance: false,
             hash_key_file: None,
         },
         services: Vec::new(),
-        snat: Snat { underlay: Vec::new(), overlay: Vec::new(), ports: 1024..=65535 },
+        snat: Snat { underlay: Vec::new(), underlay6: Vec::new(), overlay: Vec::new(), ports: 1024..=65535 },
         dns: dns(),
         overlay: None,
         api: Api { listen: None, socket: "/run/sluice.sock".into() },
@@ -77,6 +80,7 @@ pub(crate) fn desired(snat: &[Ipv4Addr]) -> Desired {
         name: "front".to_owned(),
         mac: Mac(OUR_MAC),
         addresses: Vec::new(),
+        addresses6: Vec::new(),
         mtu: 1500,
         role: Role::Both,
         arp: true,
@@ -90,19 +94,15 @@ pub(crate) fn balanced() -> Desired {
     let mut desired = desired(&[Ipv4Addr::new(10, 9, 0, 102)]);
     desired.local.neighbours = vec![Neighbour { ip: client.into(), mac: Mac(CLIENT_MAC), port: 0 }];
     desired.local.routes = vec![Route { prefix: "10.9.0.0/24".parse().unwrap(), via: None, port: 0 }];
-    desired.shared.services = vec![Service {
-        key: VipKey { protocol: Protocol::Udp, ip: VIP.into(), port: 7 },
-        name: None,
-        framework: None,
-        mode: Mode::Nat,
-        backends: vec![Backend {
-            address: (client, 5001).into(),
-            network: None,
-            weight: 1,
-            agent: None,
-            task: None,
-            groups: Vec::new(),
-        }],
-    }];
+    let backend = Backend {
+        address: (client, 5001).into(),
+        network: None,
+        weight: 1,
+        agent: None,
+        task: None,
+        groups: Vec::new(),
+    };
+    let key = VipKey { protocol: Protocol::Udp, ip: VIP.into(), port: 7 };
+    desired.shared.services = vec![Service::plain(key, vec![backend])];
     desired
 }

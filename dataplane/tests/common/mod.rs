@@ -45,7 +45,7 @@ pub fn backend(address: &str, network: Option<&str>) -> Backend {
 
 pub fn service(protocol: Protocol, vip: &str, port: u16, backends: Vec<Backend>) -> Service {
     let key = VipKey { protocol, ip: IpAddr::V4(ip(vip)), port };
-    Service { key, name: None, framework: None, mode: Mode::Nat, backends }
+    Service::plain(key, backends)
 }
 
 pub fn vtep_mac(n: u8) -> Mac {
@@ -68,6 +68,7 @@ pub fn desired(workers: usize) -> Desired {
     Desired {
         shared: Shared {
             hash_key: [7; 16],
+            second_chance: false,
             services: vec![
                 service(
                     Protocol::Tcp,
@@ -103,6 +104,7 @@ pub fn desired(workers: usize) -> Desired {
                     name: "eth0".into(),
                     mac: OURS,
                     addresses: vec![net("10.0.0.9/24")],
+                    addresses6: vec![],
                     mtu: 1500,
                     role: Role::Both,
                     arp: true,
@@ -111,6 +113,7 @@ pub fn desired(workers: usize) -> Desired {
                     name: "host".into(),
                     mac: HOST_PEER,
                     addresses: vec![],
+                    addresses6: vec![],
                     mtu: 1450,
                     role: Role::Client,
                     arp: true,
@@ -127,6 +130,7 @@ pub fn desired(workers: usize) -> Desired {
                 Route { prefix: "10.0.0.0/24".parse().unwrap(), via: None, port: 0 },
                 Route { prefix: "0.0.0.0/0".parse().unwrap(), via: Some(IpAddr::V4(ip("10.0.0.1"))), port: 0 },
             ],
+            snat_underlay6: vec![],
             snat_underlay: vec![ip("10.0.0.100")],
             snat_overlay: vec![ip("9.0.9.2")],
             snat_ports: (1024, 65535),
