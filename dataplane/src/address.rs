@@ -6,10 +6,15 @@
 use std::fmt::Debug;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::sessions::beside::{Beside, Whole};
+
 /// An address: `u32` is IPv4, `u128` is IPv6, both in host byte order.
 pub trait Address: Copy + Eq + Ord + Default + Debug + Send + Sync + 'static {
     /// Octets on the wire.
     const OCTETS: usize;
+
+    /// What a session keeps of an address beside its 64-bit key word.
+    type Beside: Beside<Self>;
 
     /// The address, where it is of this family.
     fn from_ip(ip: IpAddr) -> Option<Self>;
@@ -23,6 +28,8 @@ pub trait Address: Copy + Eq + Ord + Default + Debug + Send + Sync + 'static {
 
 impl Address for u32 {
     const OCTETS: usize = 4;
+
+    type Beside = ();
 
     #[inline]
     fn from_ip(ip: IpAddr) -> Option<Self> {
@@ -44,6 +51,8 @@ impl Address for u32 {
 
 impl Address for u128 {
     const OCTETS: usize = 16;
+
+    type Beside = Whole;
 
     #[inline]
     fn from_ip(ip: IpAddr) -> Option<Self> {
