@@ -138,6 +138,7 @@ fn row(worker: usize, shown: &Shown, tables: &Tables, now: Tick) -> SessionRow {
             State::Closing => "closing",
             State::Udp => "udp",
             State::Sctp => "sctp",
+            State::Refused => "refused",
         }
         .to_owned(),
         idle_seconds: u64::from(now.since(shown.tick)) * Nanos::TICK / 1_000_000_000,

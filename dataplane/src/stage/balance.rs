@@ -8,7 +8,7 @@ use crate::burst::{Action, Burst, Out, Packet};
 use crate::counters::Counters;
 use crate::frame::Pool;
 use crate::io::BURST;
-use crate::sessions::{ACK, Client, Flow, Lifetimes, RST, Refused, SYN, Sessions, State};
+use crate::sessions::{ACK, Client, Flow, Lifetimes, RST, Refused, SYN, Sessions};
 use crate::tables::maglev;
 use crate::tables::snat::Side;
 use crate::tables::{BackendEntry, ServiceEntry, Tables};
@@ -129,7 +129,7 @@ impl<'a> Balance<'a> {
     fn known(&self, packet: &Packet, client: Client, hash: u64) -> Option<(Flow, &BackendEntry)> {
         let flags = packet.tcp_flags;
         let (flow, state) = self.sessions.forward(client, hash, flags, self.now, self.life)?;
-        let anew = state == State::Closing && flags & (SYN | ACK | RST) == SYN;
+        let anew = state.over() && flags & (SYN | ACK | RST) == SYN;
         let backend = self.tables.backend(flow.backend).filter(|_| !anew);
         if backend.is_none() {
             self.sessions.remove(client);
@@ -177,7 +177,7 @@ impl<'a> Balance<'a> {
                     return Ok((flow, backend));
                 }
                 Err(Refused::Full) => return Err(DropReason::SessionsFull),
-                Err(Refused::Taken) => {}
+                Err(Refused::Taken | Refused::Known | Refused::Quota) => {}
             }
         }
         Err(DropReason::SnatExhausted)
