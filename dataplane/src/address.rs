@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
+use crate::sessions::beside::{Beside, Whole};
 use crate::tables::flat::Key;
 
 /// An address: `u32` is IPv4, `u128` is IPv6, both in host byte order.
@@ -20,6 +21,9 @@ pub trait Address: Key + Copy + Eq + Ord + Default + Debug + Send + Sync + 'stat
 
     /// Address, port and a small number (protocol, port index), as a key of the tables.
     type End: Key;
+
+    /// What a session keeps of an address beside its 64-bit key word.
+    type Beside: Beside<Self>;
 
     /// The address, where it is of this family.
     fn from_ip(ip: IpAddr) -> Option<Self>;
@@ -45,6 +49,7 @@ pub trait Address: Key + Copy + Eq + Ord + Default + Debug + Send + Sync + 'stat
 impl Address for u32 {
     const OCTETS: usize = 4;
     type End = u64;
+    type Beside = ();
 
     #[inline]
     fn from_ip(ip: IpAddr) -> Option<Self> {
@@ -76,6 +81,7 @@ impl Address for u32 {
 impl Address for u128 {
     const OCTETS: usize = 16;
     type End = (Self, u32);
+    type Beside = Whole;
 
     #[inline]
     fn from_ip(ip: IpAddr) -> Option<Self> {
