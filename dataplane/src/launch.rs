@@ -14,8 +14,8 @@ use sluice_config::model::{Config, Host};
 
 use self::open::{Line, Parts, check_cores, lines, open, worker_count};
 use crate::counters::Counters;
-use crate::family::Flows;
 use crate::event::{Event, Events, events};
+use crate::family::Flows;
 use crate::idle;
 use crate::io::steer::{Pass, Steer, SteerError, SteerStatistics};
 use crate::io::xsk::{XskPort, XskStatistics};

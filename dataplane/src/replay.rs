@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crate::counters::Counters;
 use crate::event::events;
+use crate::family::Flows;
 use crate::frame::{HEADROOM, Pool};
 use crate::io::pcap::{Captured, PcapPort};
 use crate::mailbox::{Mailbox, Publisher};
-use crate::family::Flows;
 use crate::tables::Tables;
 use crate::time::Nanos;
 use crate::verdict::DropReason;

@@ -225,7 +225,7 @@ impl<P: Port> Worker<P> {
     /// Sweeps a few sessions.
     fn expire(&mut self, tables: &Tables, now: Nanos) {
         let Setup { flows, counters, .. } = &mut self.setup;
-        let alive = |service, backend| tables.service(service).is_some() && tables.backend(backend).is_some();
+        let alive = |service, backend| tables.is_served(service, backend);
         let life = tables.local.timeouts.into();
         let mut ended = flows.v4.sweep(flows.v4.sweep_step(), now.tick(), life, alive);
         ended += flows.v6.sweep(flows.v6.sweep_step(), now.tick(), life, alive);

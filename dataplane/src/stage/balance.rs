@@ -138,7 +138,7 @@ impl<'a> Balance<'a> {
     ) -> Result<(), DropReason> {
         let service = self.tables.service(number).ok_or(DropReason::NoService)?;
         let client = client::<A>(packet, number);
-        let (flow, backend) = match self.known(packet, client, hash) {
+        let (flow, backend) = match self.known(packet, client, service, hash) {
             Some(known) => known,
             None => self.begin(packet, client, service)?,
         };
@@ -160,12 +160,19 @@ impl<'a> Balance<'a> {
 
     /// The client's session, unless it has ended: by time, by its backend's leaving, or by the client's starting anew.
     #[inline]
-    fn known<A: Family>(&self, packet: &Packet, client: Client<A>, hash: u64) -> Option<(Flow, &BackendEntry)> {
+    fn known<A: Family>(
+        &self,
+        packet: &Packet,
+        client: Client<A>,
+        service: &ServiceEntry,
+        hash: u64,
+    ) -> Option<(Flow, &BackendEntry)> {
         let flags = packet.tcp_flags;
         let sessions = A::sessions(self.flows);
         let (flow, state) = sessions.forward(client, hash, flags, self.now, self.life)?;
         let anew = state == State::Closing && flags & (SYN | ACK | RST) == SYN;
-        let backend = self.tables.backend(flow.backend).filter(|_| !anew);
+        let stays = !anew && self.tables.serves(client.service, service, flow.backend);
+        let backend = self.tables.backend(flow.backend).filter(|_| stays);
         if backend.is_none() {
             sessions.remove(client);
         }
@@ -234,6 +241,9 @@ impl<'a> Balance<'a> {
             self.tables.policy.admits(client.to_bits(), packet.tuple.src)?;
         }
         let service = self.tables.service(client.service).ok_or(DropReason::NoService)?;
+        if !self.tables.serves(client.service, service, backend) {
+            return Err(DropReason::SnatNoSession);
+        }
         let ip = A::from_ip(service.ip).ok_or(DropReason::NoService)?;
         let source = End { ip, port: service.port };
         rewrite::<A>(packet, pool, source, End { ip: client.ip, port: client.port });

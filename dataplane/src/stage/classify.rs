@@ -55,13 +55,9 @@ fn classify<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables) -> Result<
     match action {
         Action::Host if from_host => Err(DropReason::NotForUs),
         Action::Balance(_) | Action::Return { .. } | Action::Forward => alive::<A>(packet, pool).map(|()| action),
-        Action::Done
-        | Action::Parsed
-        | Action::Arp
-        | Action::Dns
-        | Action::Echo
-        | Action::Solicited
-        | Action::Host => Ok(action),
+        Action::Done | Action::Parsed | Action::Arp | Action::Dns | Action::Echo | Action::Solicited | Action::Host => {
+            Ok(action)
+        }
     }
 }
 

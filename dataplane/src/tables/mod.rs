@@ -124,7 +124,7 @@ pub enum Owned {
     Dns,
     /// Our VTEP's underlay address.
     Vtep,
-    /// The kernel's: on a port, or in the overlay.
+    /// The kernel's: on a port (its subnet's ends included), or in the overlay.
     Host,
 }
 
@@ -193,6 +193,9 @@ pub struct BackendEntry {
     pub hop: Option<u32>,
     /// Which side it is on; an overlay backend without agent cannot be reached.
     pub side: Side,
+    /// The first service that has it, and whether others do ([`Tables::serves`]).
+    service: u16,
+    shared: bool,
 }
 
 /// A next hop, ready for packets.
@@ -307,10 +310,7 @@ impl Tables {
             backends: backends.into(),
             snat: Snat::new(local),
             hops: hops.table.into(),
-            agent_numbers: FlatMap::new(
-                seed,
-                agents.iter().enumerate().map(|(i, a)| (a.underlay.to_bits(), i as u32)),
-            ),
+            agent_numbers: FlatMap::new(seed, agents.iter().enumerate().map(|(i, a)| (a.underlay.to_bits(), i as u32))),
             agents,
             overlay: overlay_nets(shared, local).map(|n| (n.network().to_bits(), n.broadcast().to_bits())).collect(),
             policy: Policy::new(desired, ids, seed, now),
@@ -318,6 +318,33 @@ impl Tables {
             local: local_tables(local),
             desired: Arc::clone(desired),
         })
+    }
+
+    /// The number of a service, by what it is known by on the wire.
+    #[must_use]
+    pub fn service_number(&self, key: VipKey) -> Option<u16> {
+        match key.ip {
+            IpAddr::V4(ip) => self.v4.service(ip.to_bits(), key.port, key.protocol.number()),
+            IpAddr::V6(ip) => self.v6.service(ip.to_bits(), key.port, key.protocol.number()),
+        }
+    }
+
+    /// The number of a backend.
+    #[must_use]
+    pub fn backend_number(&self, address: SocketAddr, protocol: Protocol) -> Option<u32> {
+        match address.ip() {
+            IpAddr::V4(ip) => self.v4.backend(ip.to_bits(), address.port(), protocol.number()),
+            IpAddr::V6(ip) => self.v6.backend(ip.to_bits(), address.port(), protocol.number()),
+        }
+    }
+
+    /// Where an address leads.
+    #[must_use]
+    pub fn target(&self, ip: IpAddr) -> Option<Target> {
+        match ip {
+            IpAddr::V4(ip) => self.v4.fib.lookup(ip.to_bits()),
+            IpAddr::V6(ip) => self.v6.fib.lookup(ip.to_bits()),
+        }
     }
 
     /// Whether an address lies in the overlay.
@@ -339,6 +366,22 @@ impl Tables {
     #[inline]
     pub fn backend(&self, number: u32) -> Option<&BackendEntry> {
         self.backends.get(number as usize)?.as_ref()
+    }
+
+    /// Whether `backend` is one of this service's: a session must not outlive that, whoever has its address by then.
+    #[must_use]
+    #[inline]
+    pub fn serves(&self, number: u16, service: &ServiceEntry, backend: u32) -> bool {
+        self.backend(backend).is_some_and(|entry| {
+            entry.service == number || entry.shared && service.members.iter().any(|(member, _)| *member == backend)
+        })
+    }
+
+    /// As [`Tables::serves`], by number.
+    #[must_use]
+    #[inline]
+    pub fn is_served(&self, service: u16, backend: u32) -> bool {
+        self.service(service).is_some_and(|entry| self.serves(service, entry, backend))
     }
 
     /// What the kernel program must take for us.
@@ -447,7 +490,7 @@ impl Ways {
             Some(Target::Hop(_) | Target::Link(_) | Target::NoAgent | Target::Host) | None => None,
         };
         let side = if in_network || agent.is_some() { Side::Overlay } else { Side::Underlay };
-        BackendEntry { ip, port, agent, hop: self.hop(ip), side }
+        BackendEntry { ip, port, agent, hop: self.hop(ip), side, service: 0, shared: false }
     }
 }
 
@@ -496,6 +539,9 @@ fn addresses(shared: &Shared, local: &Local) -> Result<Vec<(IpAddr, u32)>, Compi
     let vips = shared.services.iter().map(|s| (s.key.ip, Owned::Vip.encode()));
     let snat = local.snat_addresses().enumerate().map(|(i, ip)| (ip, Owned::Snat(i as u8).encode()));
     let dns = local.dns_addresses.iter().map(|ip| v4(ip, Owned::Dns));
+    // A subnet's network and broadcast addresses are nobody's to send from.
+    let edges = local.ports.iter().flat_map(|p| &p.addresses).filter(|net| net.prefix_len() < 31);
+    let edges = edges.flat_map(|net| [net.network(), net.broadcast()]).map(|ip| v4(&ip, Owned::Host));
     let ports = local.ports.iter().flat_map(|p| {
         let six = p.addresses6.iter().map(|net| (IpAddr::V6(net.addr()), Owned::Host.encode()));
         p.addresses.iter().map(|net| v4(&net.addr(), Owned::Host)).chain(six)
@@ -503,7 +549,7 @@ fn addresses(shared: &Shared, local: &Local) -> Result<Vec<(IpAddr, u32)>, Compi
     let host = local.vtep.iter().flat_map(|v| &v.host_addresses).map(|ip| v4(ip, Owned::Host));
     let vtep = local.vtep.iter().map(|v| v4(&v.underlay, Owned::Vtep));
     // The last of equal ones counts: DNS takes one port only and leaves the rest to the kernel.
-    Ok(ports.chain(host).chain(vtep).chain(vips).chain(snat).chain(dns).collect())
+    Ok(edges.chain(ports).chain(host).chain(vtep).chain(vips).chain(snat).chain(dns).collect())
 }
 
 /// What the tables by address are made of.
@@ -563,7 +609,7 @@ fn services(
                 continue;
             }
         };
-        let members = members(service, ways, ids, now, &mut all);
+        let members = members(number, service, ways, ids, now, &mut all);
         let before = previous.filter(|p| p.key == key).and_then(|p| p.services.get(usize::from(number))?.as_ref());
         let entry = match before {
             Some(same) if same.is(service, &members) => Arc::clone(same),
@@ -584,14 +630,23 @@ fn services(
 }
 
 /// The service's backends as (number, weight), in the order of `service.backends`.
-fn members(service: &Service, ways: &Ways, ids: &mut Ids, now: Nanos, all: &mut Numbered) -> Box<[(u32, u16)]> {
+fn members(
+    of: u16,
+    service: &Service,
+    ways: &Ways,
+    ids: &mut Ids,
+    now: Nanos,
+    all: &mut Numbered,
+) -> Box<[(u32, u16)]> {
     let mut members = Vec::new();
     let protocol = service.key.protocol;
     for backend in &service.backends {
         let address = backend.address;
         match ids.backend(BackendKey { address, protocol }, now) {
             Ok(number) => {
-                let entry = ways.backend(address.ip(), address.port(), backend.network.is_some());
+                let mut entry = ways.backend(address.ip(), address.port(), backend.network.is_some());
+                let before = all.backends.get(number as usize).copied().flatten();
+                (entry.service, entry.shared) = before.map_or((of, false), |b| (b.service, true));
                 put(&mut all.backends, number as usize, Some(entry));
                 put(&mut all.protocols, number as usize, protocol.number());
                 members.push((number, backend.weight));

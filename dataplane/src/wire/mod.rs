@@ -6,9 +6,9 @@ pub mod checksum;
 pub mod dns;
 pub mod ip4;
 pub mod ip6;
+pub mod name;
 pub mod nd;
 pub mod vlan;
-pub mod name;
 pub mod vxlan;
 
 /// Length of an Ethernet header without tags (IEEE 802.3).

@@ -37,8 +37,7 @@ pub fn solicitation(ip: &[u8], l4: usize) -> Option<Solicitation> {
         && ip[ip6::field::HOP_LIMIT] == HOP_LIMIT
         && checksum(ip, message) == 0;
     let target = ip6::address(message, 8);
-    (good && target >> 120 != 0xff)
-        .then(|| Solicitation { sender: ip6::address(ip, ip6::field::SOURCE), target })
+    (good && target >> 120 != 0xff).then(|| Solicitation { sender: ip6::address(ip, ip6::field::SOURCE), target })
 }
 
 /// Over message and pseudo-header (RFC 8200 section 8.1); 0 where the message's own is right.
