@@ -34,14 +34,17 @@ drop_reasons! {
     Truncated, "truncated", "the frame ends inside a header that it announces; look for a cutting link or capture";
     NotOurMac, "not_our_mac", "the Ethernet destination is another station's or a group; look for flooding on the segment";
     SourceMac, "source_mac", "the Ethernet source is a group address or our own, which no sender has";
-    EtherType, "ether_type", "neither IPv4 nor ARP: nothing here serves it";
+    EtherType, "ether_type", "neither IPv4, IPv6 nor ARP: nothing here serves it";
+    TagDepth, "vlan_depth", "more than two 802.1Q tags";
     Ip4Header, "ip4_bad_header", "the IPv4 version, header length or total length cannot be; look for a broken sender";
     Ip4Checksum, "ip4_bad_checksum", "the IPv4 header checksum is wrong; look for a broken sender or link";
     Ip4SourceRoute, "ip4_source_route", "the packet asks for source routing, which is never honoured";
+    Ip6Header, "ip6_bad_header", "the IPv6 version or payload length cannot be (jumbograms are not served); look for a broken sender";
+    Ip6Extension, "ip6_extension", "more than 8 IPv6 extension headers, or one that is cut or out of place";
     Martian, "martian", "the source address can not be a sender: loopback, multicast, broadcast, 0/8, our own or equal to the destination";
     Fragment, "fragment", "a fragment: this release forwards whole packets only; lower the sender's MTU";
     PortZero, "port_zero", "the source port is 0, to which nothing can be answered";
-    L4Header, "l4_bad_header", "the TCP data offset or the UDP length does not fit the packet";
+    L4Header, "l4_bad_header", "the TCP data offset or the UDP length does not fit the packet, or UDP over IPv6 has no checksum";
     Protocol, "protocol", "an IP protocol that no VIP or SNAT address of ours takes";
     // decap
     VxlanPort, "vxlan_client_port", "VXLAN on a port whose role is client; agents belong on an underlay port";
@@ -66,6 +69,7 @@ drop_reasons! {
     SessionsFull, "sessions_full", "no room for a new session; raise limits.sessions";
     SnatExhausted, "snat_exhausted", "no free SNAT port towards the backend; add a SNAT address";
     NoSnat, "no_snat", "no SNAT address towards this backend's side; set snat.underlay or snat.overlay";
+    SnatQuota, "snat_quota", "few SNAT ports are left towards the backend and this client holds its share of them; add a SNAT address";
     // dns
     DnsMalformed, "dns_malformed", "a DNS message that deserves no answer: too short, or a response";
     DnsChecksum, "dns_bad_checksum", "the UDP checksum of a DNS question is wrong; look for a broken sender, or for transmit checksum offload on its end of a veth";

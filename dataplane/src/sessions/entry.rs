@@ -1,7 +1,5 @@
 //! What the entries say: who talks to whom, how far it has come, and when it was last heard.
 
-use std::net::Ipv4Addr;
-
 use sluice_config::model::Protocol;
 
 use super::beside::Beside;
@@ -318,12 +316,4 @@ pub struct Shown<A = u32> {
     pub state: State,
     /// When the client was last heard.
     pub tick: Tick,
-}
-
-impl Shown {
-    /// The client's address.
-    #[must_use]
-    pub fn client_ip(&self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.client.ip)
-    }
 }

@@ -3,6 +3,7 @@ use std::net::IpAddr;
 use sluice_config::model::{Protocol, Timeouts};
 
 use super::*;
+use crate::tables::flat::Key;
 use crate::time::Nanos;
 
 fn life() -> Lifetimes {
@@ -36,9 +37,17 @@ impl Sample for Clashing {
     }
 }
 
+impl Key for Clashing {
+    const NONE: Self = Self(0);
+
+    fn folded(self, multiplier: u64) -> u64 {
+        self.0.folded(multiplier)
+    }
+}
+
 impl Address for Clashing {
     const OCTETS: usize = 16;
-
+    type End = (u128, u32);
     type Beside = Apart;
 
     fn from_ip(ip: IpAddr) -> Option<Self> {
@@ -51,6 +60,14 @@ impl Address for Clashing {
 
     fn words(self) -> [u64; 2] {
         self.0.words()
+    }
+
+    fn end(self, port: u16, number: u8) -> Self::End {
+        self.0.end(port, number)
+    }
+
+    fn next(self) -> Option<Self> {
+        self.0.next().map(Self)
     }
 }
 

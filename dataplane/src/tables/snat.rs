@@ -3,20 +3,27 @@
 //! Ports are owned in blocks of 64, dealt to the workers in turn, so that a reply tells its owner by its destination
 //! port alone. A worker picks ports from its own blocks; whether one is free is asked of its sessions.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use sluice_config::model::{self, Local};
+
+use crate::address::Address;
+use crate::sessions::Flow;
 
 /// Ports of a block.
 pub const BLOCK: usize = model::Snat::BLOCK as usize;
 
-/// SNAT addresses by index: those towards the underlay first, then those towards the overlay.
+/// SNAT addresses by index: those towards the underlay first, then those towards the overlay, then IPv6's.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Snat {
-    addresses: Box<[Ipv4Addr]>,
-    underlay: u8,
+    addresses: Box<[IpAddr]>,
+    /// Where those towards the overlay, and IPv6's, begin.
+    overlay: u8,
+    v6: u8,
     ports: (u16, u16),
     workers: u16,
+    /// By worker: its first block, and the slots of its blocks.
+    owned: Box<[(u32, u32)]>,
 }
 
 /// Which side a backend is on.
@@ -30,35 +37,48 @@ pub enum Side {
 
 impl Snat {
     pub(super) fn new(local: &Local) -> Self {
+        let workers = local.workers.max(1) as u16;
+        let owned = |worker| owned(local.snat_ports, workers.into(), worker);
         Self {
-            addresses: local.snat_underlay.iter().chain(&local.snat_overlay).copied().collect(),
-            underlay: local.snat_underlay.len() as u8,
+            // A session's entry has no number for more.
+            addresses: local.snat_addresses().take(Flow::SNAT_ADDRESSES).collect(),
+            overlay: local.snat_underlay.len() as u8,
+            v6: (local.snat_underlay.len() + local.snat_overlay.len()) as u8,
             ports: local.snat_ports,
-            workers: local.workers.max(1) as u16,
+            workers,
+            owned: (0..workers.into()).map(owned).collect(),
         }
     }
 
-    /// The address with this index.
+    /// The address with this index, where it is of this family.
     #[must_use]
     #[inline]
-    pub fn address(&self, index: u8) -> Option<u32> {
-        self.addresses.get(usize::from(index)).map(|a| a.to_bits())
+    pub fn address<A: Address>(&self, index: u8) -> Option<A> {
+        self.addresses.get(usize::from(index)).and_then(|ip| A::from_ip(*ip))
+    }
+
+    /// As [`Snat::address`], of either family.
+    #[must_use]
+    pub fn ip(&self, index: u8) -> Option<IpAddr> {
+        self.addresses.get(usize::from(index)).copied()
     }
 
     /// The side that this address serves.
     #[must_use]
     #[inline]
     pub fn side(&self, index: u8) -> Side {
-        if index < self.underlay { Side::Underlay } else { Side::Overlay }
+        if (self.overlay..self.v6).contains(&index) { Side::Overlay } else { Side::Underlay }
     }
 
-    /// The address for a new flow: one of the side's, by hash.
+    /// The address for a new flow of this family: one of the side's, by hash.
     #[must_use]
     #[inline]
-    pub fn pick(&self, side: Side, hash: u64) -> Option<u8> {
-        let range = match side {
-            Side::Underlay => 0..self.underlay,
-            Side::Overlay => self.underlay..self.addresses.len() as u8,
+    pub fn pick<A: Address>(&self, side: Side, hash: u64) -> Option<u8> {
+        let range = match (A::V6, side) {
+            (false, Side::Underlay) => 0..self.overlay,
+            (false, Side::Overlay) => self.overlay..self.v6,
+            (true, Side::Underlay) => self.v6..self.addresses.len() as u8,
+            (true, Side::Overlay) => 0..0,
         };
         (!range.is_empty()).then(|| range.start + (hash % u64::from(range.end - range.start)) as u8)
     }
@@ -70,38 +90,40 @@ impl Snat {
         (port / BLOCK as u16 % self.workers) as u8
     }
 
-    /// The `n`th candidate port of `worker` for a flow, walking all of the worker's ports from a place that the hash
-    /// chooses; `None` for candidates outside the configured ports, at most 63 at either end.
-    #[must_use]
+    /// The ports that `worker` may give a flow: all of its own, from a place that the lower half of the hash chooses.
     #[inline]
-    pub fn candidate(&self, worker: u8, hash: u64, n: u32) -> Option<u16> {
-        let (first, slots) = self.owned(worker);
-        if n >= slots {
-            return None;
-        }
-        let slot = (hash % u64::from(slots)) as u32 + n;
-        let slot = if slot >= slots { slot - slots } else { slot };
-        let block = first + slot / BLOCK as u32 * u32::from(self.workers);
-        let port = u16::try_from(block * BLOCK as u32 + slot % BLOCK as u32).ok()?;
-        (self.ports.0..=self.ports.1).contains(&port).then_some(port)
+    pub fn candidates(&self, worker: u8, hash: u64) -> impl Iterator<Item = u16> + '_ {
+        let (first, slots) = self.owned_by(worker);
+        // The high half of the product is a fair choice below `slots` without a division (Lemire 2019).
+        let start = ((u64::from(hash as u32) * u64::from(slots)) >> 32) as u32;
+        (start..slots).chain(0..start).filter_map(move |slot| {
+            let block = first + slot / BLOCK as u32 * u32::from(self.workers);
+            let port = u16::try_from(block * BLOCK as u32 + slot % BLOCK as u32).ok()?;
+            // At either end a block may reach out of the configured ports.
+            (self.ports.0..=self.ports.1).contains(&port).then_some(port)
+        })
     }
 
-    /// Candidates that the worker has per address.
+    /// Ports of one address towards one backend that a client may hold and still get one of the worker's last: an
+    /// eighth of them.
     #[must_use]
     #[inline]
-    pub fn slots(&self, worker: u8) -> u32 {
-        self.owned(worker).1
+    pub fn share(&self, worker: u8) -> u32 {
+        self.owned_by(worker).1 / 8
     }
 
-    /// The worker's first block that holds configured ports, and the slots of all of them.
     #[inline]
-    fn owned(&self, worker: u8) -> (u32, u32) {
-        let (lowest, highest) = (u32::from(self.ports.0) / BLOCK as u32, u32::from(self.ports.1) / BLOCK as u32);
-        let workers = u32::from(self.workers);
-        let first = lowest + (u32::from(worker) + workers - lowest % workers) % workers;
-        let blocks = if first > highest { 0 } else { (highest - first) / workers + 1 };
-        (first, blocks * BLOCK as u32)
+    fn owned_by(&self, worker: u8) -> (u32, u32) {
+        self.owned.get(usize::from(worker)).copied().unwrap_or_default()
     }
+}
+
+/// The first block of a worker that holds configured ports, and the slots of all of its blocks.
+fn owned(ports: (u16, u16), workers: u32, worker: u32) -> (u32, u32) {
+    let (lowest, highest) = (u32::from(ports.0) / BLOCK as u32, u32::from(ports.1) / BLOCK as u32);
+    let first = lowest + (worker + workers - lowest % workers) % workers;
+    let blocks = if first > highest { 0 } else { (highest - first) / workers + 1 };
+    (first, blocks * BLOCK as u32)
 }
 
 #[cfg(test)]
@@ -115,6 +137,7 @@ mod tests {
             workers,
             snat_underlay: vec!["10.0.0.100".parse().unwrap()],
             snat_overlay: vec!["9.0.9.2".parse().unwrap(), "9.0.9.3".parse().unwrap()],
+            snat_underlay6: vec!["fd00::100".parse().unwrap()],
             snat_ports: (1024, 65535),
             ..Local::default()
         })
@@ -126,8 +149,7 @@ mod tests {
             let snat = snat(workers);
             let mut seen = BTreeSet::new();
             for worker in 0..workers as u8 {
-                let ports = (0..snat.slots(worker)).filter_map(|n| snat.candidate(worker, 0xdead_beef, n));
-                for port in ports {
+                for port in snat.candidates(worker, 0xdead_beef) {
                     assert_eq!(snat.owner(port), worker);
                     assert!(seen.insert(port), "{port} twice");
                 }
@@ -139,8 +161,17 @@ mod tests {
     #[test]
     fn each_side_has_its_own_addresses() {
         let snat = snat(2);
-        assert_eq!(snat.pick(Side::Underlay, 7), Some(0));
-        assert!((0..100).all(|h| matches!(snat.pick(Side::Overlay, h), Some(1 | 2))));
+        assert_eq!(snat.pick::<u32>(Side::Underlay, 7), Some(0));
+        assert!((0..100).all(|h| matches!(snat.pick::<u32>(Side::Overlay, h), Some(1 | 2))));
         assert_eq!((snat.side(0), snat.side(1)), (Side::Underlay, Side::Overlay));
+    }
+
+    #[test]
+    fn ipv6_has_its_own_addresses() {
+        let snat = snat(2);
+        assert_eq!(snat.pick::<u128>(Side::Underlay, 7), Some(3));
+        assert_eq!(snat.pick::<u128>(Side::Overlay, 7), None);
+        assert_eq!((snat.side(3), snat.address::<u32>(3)), (Side::Underlay, None));
+        assert_eq!(snat.address::<u128>(3), Some(0xfd00 << 112 | 0x100));
     }
 }
