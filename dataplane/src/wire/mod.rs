@@ -4,8 +4,14 @@
 pub mod arp;
 pub mod checksum;
 pub mod dns;
+#[cfg(test)]
+mod golden;
+pub mod icmp;
+pub mod icmp6;
 pub mod ip4;
 pub mod name;
+pub mod quote;
+pub mod sctp;
 pub mod vxlan;
 
 /// Length of an Ethernet header without tags (IEEE 802.3).
