@@ -12,6 +12,7 @@ pub mod ip4;
 pub mod name;
 pub mod quote;
 pub mod sctp;
+pub mod tcp;
 pub mod vxlan;
 
 /// Length of an Ethernet header without tags (IEEE 802.3).
