@@ -5,7 +5,7 @@ pub mod arp;
 pub mod checksum;
 pub mod dns;
 #[cfg(test)]
-mod golden;
+pub(crate) mod golden;
 pub mod icmp;
 pub mod icmp6;
 pub mod ip4;
