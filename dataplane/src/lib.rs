@@ -13,6 +13,7 @@ pub mod frame;
 pub mod idle;
 pub mod io;
 pub mod launch;
+pub mod limiter;
 pub mod mailbox;
 pub mod replay;
 pub mod ring;
