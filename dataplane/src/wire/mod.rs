@@ -6,13 +6,16 @@ pub mod checksum;
 pub mod dns;
 #[cfg(test)]
 pub(crate) mod golden;
+pub mod gue;
 pub mod icmp;
 pub mod icmp6;
 pub mod ip4;
+pub mod ipip;
 pub mod name;
 pub mod quote;
 pub mod sctp;
 pub mod tcp;
+pub mod tunnel;
 pub mod vxlan;
 
 /// Length of an Ethernet header without tags (IEEE 802.3).
