@@ -167,14 +167,8 @@ impl State {
 
     #[inline]
     pub(super) fn bits(self) -> u64 {
-        match self {
-            Self::HalfOpen => 0,
-            Self::Established => 1,
-            Self::Closing => 2,
-            Self::Udp => 3,
-            Self::Sctp => 4,
-            Self::Refused => 5,
-        }
+        // Numbered in the order of the variants, as `from_bits` has them.
+        self as u64
     }
 
     #[inline]
@@ -264,6 +258,8 @@ pub(super) struct Chosen(pub(super) u64);
 impl Chosen {
     const FLOW: u64 = 0xffff_ffff_ffff;
     const YOUNG: u64 = 1 << 51;
+    /// The least score of one that is not young: above every age.
+    pub(super) const OLD: u16 = 1 << 13;
 
     #[inline]
     pub(super) fn new(flow: Flow, state: State, tick: Tick) -> Self {
@@ -276,10 +272,13 @@ impl Chosen {
         Self(self.0 & (Self::FLOW | Self::YOUNG) | state.bits() << 48 | u64::from(tick.0) << Flow::TICK_SHIFT)
     }
 
-    /// Whether it is on probation since its bucket last chose among equals.
+    /// How soon it should give way: 0 never, from [`Chosen::OLD`] on before those that are young.
     #[inline]
-    pub(super) fn is_young(self) -> bool {
-        self.0 & Self::YOUNG != 0
+    pub(super) fn dispensable(self, now: Tick) -> u16 {
+        const ON_PROBATION: u64 = 1 << State::HalfOpen as u64 | 1 << State::Refused as u64;
+        let on_probation = ON_PROBATION >> (self.0 >> 48 & 7) & 1;
+        let old = Self::OLD * u16::from(self.0 & Self::YOUNG == 0);
+        (old | (now.since(self.tick()) + 1)) * on_probation as u16
     }
 
     #[inline]

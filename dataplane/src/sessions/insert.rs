@@ -2,6 +2,14 @@
 //!
 //! A burst's new flows are made in two loops, so that their cache misses overlap: [`Sessions::expect`] for each asks for
 //! the lines that [`Sessions::begin`] then reads and writes.
+//!
+//! Look-up that misses and insertion, nanoseconds a packet in bursts of 64, IPv4 (perf/benches/sessions.rs on two shared
+//! cores of a Xeon with 2 MB second-level caches each):
+//!
+//! | room | DSR, half full | DSR, full: another gives way | `nat`, half full, port choice included |
+//! |---|---|---|---|
+//! | 262,144 | 70 | 134 | 126 |
+//! | 1,048,576 | 82 | 142 | 235 |
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -49,10 +57,12 @@ impl<A: Address> Sessions<A> {
     #[inline]
     pub fn expect(&self, client: Client<A>, hash: u64, flow: Flow) -> Newcomer<A> {
         let flow_hash = flow.hash(self.key, client.ip);
-        self.forward.prefetch_room(hash);
+        if self.len() >= self.capacity {
+            // Whoever gives way is looked for in both homes.
+            self.forward.prefetch_room(hash);
+        }
         if flow.way() != Way::Direct {
             self.reverse.prefetch(flow_hash);
-            self.reverse.prefetch_room(flow_hash);
         }
         Newcomer { client, hash, flow, flow_hash }
     }
@@ -208,7 +218,7 @@ impl<A: Address> Sessions<A> {
     /// Among the places of a hash, the one whose port rests longest.
     #[cold]
     fn longest_rested(&self, hash: u64, now: Tick) -> Option<Place> {
-        let resting = self.reverse.places(hash, 0).filter(|at| self.heard(*at).is_resting());
+        let resting = self.reverse.places(hash).filter(|at| self.heard(*at).is_resting());
         resting.max_by_key(|at| now.since(self.heard(*at).tick()))
     }
 

@@ -22,6 +22,9 @@
 //!   until it has rested longer than any session lives ([`crate::tables::ids`]), so a session whose number the tables
 //!   do not know misses at once, and the sweep ends it.
 //!
+//! A hit costs 17, 19 and 22 ns a packet with 1024, 131,072 and 1,048,576 IPv4 sessions held, 22, 30 and 43 ns with IPv6
+//! (perf/benches/sessions.rs).
+//!
 //! Only the owning worker changes sessions. Everything is an atomic word, so that others may read along for `show`
 //! without stopping it; relaxed loads and stores are ordinary moves.
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Sessions;
-use super::entry::{Client, Flow, Way};
+use super::entry::{Chosen, Client, Flow, Way};
 use super::life::Lifetimes;
 use super::table::{Place, WAYS};
 use crate::address::Address;
@@ -18,7 +18,7 @@ impl<A: Address> Sessions<A> {
         let all = self.forward.buckets.len();
         let mut bucket = self.swept.load(Relaxed);
         for _ in 0..buckets.min(all) {
-            for at in (0..WAYS as u8).map(|way| Place { bucket: bucket as u32, way }) {
+            for at in Place::of(bucket as u32) {
                 ended += u32::from(self.sweep_session(at, now, life, &alive));
                 self.sweep_rest(at, now, life);
             }
@@ -98,23 +98,63 @@ impl<A: Address> Sessions<A> {
         Client::from_word(self.forward.key(at).load(Relaxed), self.forward.beside(at))
     }
 
-    /// Frees a place in a forward bucket: an expired session's, else that of one on probation.
+    /// Frees a place in a forward bucket: that of the oldest session on probation, those that are young last, else an
+    /// expired one's.
     pub(super) fn make_way_forward(&self, hash: u64, now: Tick, life: Lifetimes) {
-        let places = self.forward.places(hash, self.turn());
-        self.evict(places.filter(|at| self.forward.key(*at).load(Relaxed) != 0), now, life);
+        let homes = self.forward.homes(hash);
+        let Some((score, at)) = self.most_dispensable(&homes, now) else {
+            return self.evict_expired(self.forward.places(hash), now, life);
+        };
+        if score < Chosen::OLD {
+            homes.into_iter().for_each(|bucket| self.age(bucket));
+        }
+        self.give_way(at);
     }
 
-    /// The same in a reverse bucket.
+    /// The session in these forward buckets that should give way first. Scored without branches: which of the ways is
+    /// on probation nobody can predict. Of equals any may go, another one each time.
+    fn most_dispensable(&self, buckets: &[u32], now: Tick) -> Option<(u16, Place)> {
+        let turn = self.evicted() as usize % WAYS;
+        let mut best = (0, Place { bucket: 0, way: 0 });
+        for bucket in buckets {
+            let (keys, values) = self.forward.words(*bucket);
+            for way in (0..WAYS).map(|n| (n ^ turn) % WAYS) {
+                let held = u16::from(keys[way].load(Relaxed) != 0);
+                let score = Chosen(values[way].load(Relaxed)).dispensable(now) * held;
+                best = if score > best.0 { (score, Place { bucket: *bucket, way: way as u8 }) } else { best };
+            }
+        }
+        (best.0 > 0).then_some(best)
+    }
+
+    /// Makes a bucket's sessions old.
+    fn age(&self, bucket: u32) {
+        let (_, values) = self.forward.words(bucket);
+        values.iter().for_each(|v| v.store(Chosen(v.load(Relaxed)).aged().0, Relaxed));
+    }
+
+    fn give_way(&self, at: Place) {
+        self.end(at);
+        self.evicted.store(self.evicted() + 1, Relaxed);
+    }
+
+    /// The same for a place in a reverse bucket.
+    #[cold]
     pub(super) fn make_way_reverse(&self, hash: u64, now: Tick, life: Lifetimes) {
         let held = |at: &Place| self.heard(*at).0 != 0 && !self.heard(*at).is_resting();
-        let places = self.reverse.places(hash, self.turn()).filter(held).filter_map(|at| {
+        let forward = |at: Place| {
             let client = self.client_at(at);
             self.find_client(client, client.hash(self.key))
-        });
-        self.evict(places, now, life);
+        };
+        let sessions = self.reverse.places(hash).filter(held).filter_map(forward);
+        let score = |at: &Place| self.chosen(*at).dispensable(now);
+        match sessions.clone().filter(|at| score(at) > 0).max_by_key(score) {
+            Some(at) => self.give_way(at),
+            None => self.evict_expired(sessions, now, life),
+        }
     }
 
-    /// The same in one of the next few buckets, whatever their number.
+    /// The same for any place, in one of the next few forward buckets.
     #[cold]
     pub(super) fn make_way_anywhere(&self, now: Tick, life: Lifetimes) {
         const MOST: usize = 16;
@@ -122,38 +162,21 @@ impl<A: Address> Sessions<A> {
         for _ in 0..MOST.min(all) {
             let bucket = self.hand.load(Relaxed);
             self.hand.store((bucket + 1) & (all - 1), Relaxed);
-            let places = (0..WAYS as u8).map(|way| Place { bucket: bucket as u32, way });
-            self.evict(places.filter(|at| self.forward.key(*at).load(Relaxed) != 0), now, life);
+            match self.most_dispensable(&[bucket as u32], now) {
+                Some((_, at)) => return self.give_way(at),
+                None => self.evict_expired(Place::of(bucket as u32), now, life),
+            }
             if self.len() < self.capacity {
                 return;
             }
         }
     }
 
-    /// Where to begin looking, another place each time: of sessions equally old any may go.
-    fn turn(&self) -> usize {
-        self.evicted() as usize % (2 * WAYS)
-    }
-
-    /// Ends the first expired session, else the oldest on probation, those that are young last.
-    fn evict(&self, candidates: impl Iterator<Item = Place> + Clone, now: Tick, life: Lifetimes) {
-        let mut victim: Option<((bool, u16), Place)> = None;
-        for at in candidates.clone() {
-            if self.expired(at, now, life) {
-                self.end(at);
-                return;
-            }
-            let chosen = self.chosen(at);
-            let age = (!chosen.is_young(), now.since(chosen.tick()));
-            if chosen.state().on_probation() && victim.is_none_or(|(oldest, _)| age > oldest) {
-                victim = Some((age, at));
-            }
+    #[cold]
+    fn evict_expired(&self, mut candidates: impl Iterator<Item = Place>, now: Tick, life: Lifetimes) {
+        let held = |at: &Place| self.forward.key(*at).load(Relaxed) != 0;
+        if let Some(at) = candidates.find(|at| held(at) && self.expired(*at, now, life)) {
+            self.end(at);
         }
-        let Some(((old, _), at)) = victim else { return };
-        if !old {
-            candidates.for_each(|at| self.forward.value(at).store(self.chosen(at).aged().0, Relaxed));
-        }
-        self.end(at);
-        self.evicted.store(self.evicted() + 1, Relaxed);
     }
 }

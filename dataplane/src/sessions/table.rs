@@ -40,6 +40,13 @@ pub(super) struct Place {
     pub(super) way: u8,
 }
 
+impl Place {
+    /// All places of a bucket.
+    pub(super) fn of(bucket: u32) -> impl Iterator<Item = Self> + Clone {
+        (0..WAYS as u8).map(move |way| Self { bucket, way })
+    }
+}
+
 /// Both homes of a hash at one moment: a bit for each way, the first home's lowest.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Survey {
@@ -90,7 +97,7 @@ impl<A: Address> Side<A> {
     }
 
     #[inline]
-    fn homes(&self, hash: u64) -> [u32; 2] {
+    pub(super) fn homes(&self, hash: u64) -> [u32; 2] {
         let mask = self.buckets.len() as u32 - 1;
         [hash as u32 & mask, (hash >> 32) as u32 & mask]
     }
@@ -153,10 +160,16 @@ impl<A: Address> Side<A> {
         survey
     }
 
-    /// All places of a hash, from the `from`th on.
-    pub(super) fn places(&self, hash: u64, from: usize) -> impl Iterator<Item = Place> + Clone + '_ {
-        let homes = self.homes(hash);
-        (from..from + 2 * WAYS).map(move |n| Place { bucket: homes[n / WAYS % 2], way: (n % WAYS) as u8 })
+    /// All places of a hash.
+    pub(super) fn places(&self, hash: u64) -> impl Iterator<Item = Place> + Clone {
+        self.homes(hash).into_iter().flat_map(Place::of)
+    }
+
+    /// Keys and values of a bucket.
+    #[inline]
+    pub(super) fn words(&self, bucket: u32) -> (&[AtomicU64; WAYS], &[AtomicU64; WAYS]) {
+        let bucket = &self.buckets[bucket as usize];
+        (&bucket.keys, &bucket.values)
     }
 
     #[inline]
