@@ -46,6 +46,10 @@ drop_reasons! {
     PortZero, "port_zero", "the source port is 0, to which nothing can be answered";
     L4Header, "l4_bad_header", "the TCP data offset or the UDP length does not fit the packet, or UDP over IPv6 has no checksum";
     Protocol, "protocol", "an IP protocol that no VIP or SNAT address of ours takes";
+    FragmentLength, "fragment_bad_length", "a fragment that is empty, no multiple of 8 octets, or ends beyond 65535; look for a broken sender or an attack";
+    FragmentTiny, "fragment_tiny", "a first fragment without its whole transport header, or a later one that overlaps that: nobody sends such but to get past filters";
+    FragmentNoFirst, "fragment_no_first", "a later fragment whose first one did not come in time; look for loss, or for ECMP that parts fragments";
+    FragmentsFull, "fragments_full", "no room for another fragment to wait for its first one; lower the sender's MTU, or look for an attack";
     // decap
     VxlanPort, "vxlan_client_port", "VXLAN on a port whose role is client; agents belong on an underlay port";
     VxlanHeader, "vxlan_bad_header", "the VXLAN flags are not exactly I (RFC 7348 section 5)";

@@ -4,10 +4,20 @@
 pub mod arp;
 pub mod checksum;
 pub mod dns;
+#[cfg(test)]
+pub(crate) mod golden;
+pub mod gue;
+pub mod icmp;
+pub mod icmp6;
 pub mod ip4;
 pub mod ip6;
+pub mod ipip;
 pub mod name;
 pub mod nd;
+pub mod quote;
+pub mod sctp;
+pub mod tcp;
+pub mod tunnel;
 pub mod vlan;
 pub mod vxlan;
 
