@@ -94,6 +94,7 @@ pub fn listing(answers: Answers<'_>) -> Result<Listing, PayloadError> {
         read_info(&json("/v2/info", info)?, &mut out);
     }
     out.tasks.sort();
+    out.idle.sort();
     out.rejected.sort();
     out.rejected.dedup();
     out.rejected.truncate(REJECTED_MAX);
@@ -191,13 +192,4 @@ pub(super) fn groups<'a>(
         }
     }
     groups.into_iter().collect()
-}
-
-/// Labels of something that has no task: they are tried all the same, so that a mistake shows before the first task.
-pub(super) fn try_labels(owner: &str, labels: &Labels, out: &mut Vec<Rejected>) {
-    for (key, value) in labels.iter().filter(|(key, _)| vip_label::is_vip_key(key)) {
-        if let Err(reason) = vip_label::parse(value) {
-            out.push(Rejected::new(owner, key, value, reason.to_string()));
-        }
-    }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use sluice_config::model::Protocol;
 
-use super::payload::{groups, id_alone, labels, port_number, try_labels};
+use super::payload::{groups, id_alone, labels, port_number};
 use super::ports::protocols;
 use crate::desire::vip_label;
 use crate::names;
@@ -59,15 +59,14 @@ pub(super) fn read(raw: &RawValue, out: &mut Listing) {
         out.unreadable.app(Some(id));
         out.rejected.push(Rejected::new(id, "instances", &pod["instances"].to_string(), "not a list of instances"));
     }
+    let before = out.tasks.len();
     for instance in instances {
         for container in list(&instance["containers"]) {
             shape.read_container(instance, container, out);
         }
     }
-    if instances.is_empty() {
-        for endpoint in shape.containers.values().flat_map(|(endpoints, _)| endpoints) {
-            try_labels(id, &endpoint.labels, &mut out.rejected);
-        }
+    if out.tasks.len() == before {
+        out.idle.push(shape.idle());
     }
 }
 
@@ -115,6 +114,25 @@ impl Shape {
             groups: self.groups.clone(),
             labels: self.labels.clone(),
         });
+    }
+
+    /// The task that is not there, with the endpoints of all containers.
+    fn idle(&self) -> Task {
+        let endpoints = self.containers.values().flat_map(|(endpoints, _)| endpoints);
+        Task {
+            id: self.id.clone(),
+            app: self.id.clone(),
+            name: self.name.clone(),
+            slave: None,
+            host: String::new(),
+            state: TaskState::Preparing,
+            health: Health::Unknown,
+            ips: Vec::new(),
+            ports: endpoints.flat_map(|e| self.ports(e, &[])).collect(),
+            networks: self.networks.clone(),
+            groups: self.groups.clone(),
+            labels: self.labels.clone(),
+        }
     }
 
     fn ports(&self, endpoint: &Endpoint, said: &[Value]) -> Vec<TaskPort> {
