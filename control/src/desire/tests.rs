@@ -10,6 +10,7 @@ use crate::marathon::payload::{Answers, listing};
 use crate::offline::local_from_config;
 use crate::view::Event;
 
+mod malformed;
 mod standing;
 
 struct Case {

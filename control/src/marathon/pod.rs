@@ -8,7 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use sluice_config::model::Protocol;
 
-use super::payload::{groups, id_alone, labels, port_number};
+use super::payload::{elements, groups, id_alone, is_port, label_map, odd_fields, port_number};
 use super::ports::protocols;
 use crate::desire::vip_label;
 use crate::names;
@@ -77,8 +77,9 @@ impl Shape {
         let near: Vec<&str> = networks.iter().filter_map(|n| n["labels"]["SLUICE_GROUPS"].as_str()).collect();
         let label = if near.is_empty() { own.get("SLUICE_GROUPS").cloned() } else { Some(near.join(",")) };
         let mut containers = BTreeMap::new();
-        for container in list(&spec["containers"]) {
-            let endpoints = list(&container["endpoints"]).iter().map(|e| endpoint(id, e, rejected)).collect();
+        for container in elements(id, spec, "containers", rejected) {
+            let endpoints = elements(id, container, "endpoints", rejected).iter();
+            let endpoints = endpoints.filter_map(|e| endpoint(id, e, rejected)).collect();
             let name = container["name"].as_str().unwrap_or_default().to_owned();
             containers.insert(name, (endpoints, !container["healthCheck"].is_null()));
         }
@@ -155,27 +156,27 @@ impl Shape {
     }
 }
 
-fn endpoint(id: &str, endpoint: &Value, rejected: &mut Vec<Rejected>) -> Endpoint {
+fn endpoint(id: &str, endpoint: &Value, rejected: &mut Vec<Rejected>) -> Option<Endpoint> {
+    if !is_port(id, endpoint, "endpoints", rejected) {
+        return None;
+    }
+    odd_fields(id, endpoint, rejected);
     let labels = label_map(id, &endpoint["labels"], rejected);
-    let said: Vec<&str> = list(&endpoint["protocol"]).iter().filter_map(Value::as_str).collect();
+    let said = elements(id, endpoint, "protocol", rejected).iter();
+    let said: Vec<&str> = said.map(|p| p.as_str().unwrap_or("?")).collect();
     let protocols = if said.is_empty() { vec![Protocol::Tcp] } else { protocols(&said.join(",")) };
     if protocols.is_empty() {
         for (key, value) in labels.iter().filter(|(key, _)| vip_label::is_vip_key(key)) {
             rejected.push(Rejected::new(id, key, value, "the endpoint's protocol must be tcp or udp"));
         }
     }
-    Endpoint {
+    Some(Endpoint {
         name: endpoint["name"].as_str().unwrap_or_default().to_owned(),
         protocols,
         container_port: port_number(&endpoint["containerPort"]).filter(|p| *p != 0),
         has_host_port: !endpoint["hostPort"].is_null(),
         labels,
-    }
-}
-
-fn label_map(id: &str, value: &Value, rejected: &mut Vec<Rejected>) -> Arc<Labels> {
-    let map: Option<BTreeMap<String, Value>> = value.as_object().map(|o| o.clone().into_iter().collect());
-    labels(id, map.as_ref(), rejected)
+    })
 }
 
 fn health(checked: bool, endpoints: &[Value]) -> Health {
