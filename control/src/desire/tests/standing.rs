@@ -40,7 +40,7 @@ fn a_service_without_a_backend_compiles_into_tables_that_have_its_address() {
     let tables =
         Tables::compile(&desired, &mut Ids::new(100, 1000, 1), sluice_dataplane::time::Nanos(0), None).unwrap();
     for ip in [[11, 45, 193, 125], [172, 16, 0, 1]] {
-        assert!(tables.address(u32::from_be_bytes(ip)).is_some(), "{ip:?}");
+        assert!(tables.v4.address(u32::from_be_bytes(ip)).is_some(), "{ip:?}");
     }
 }
 
