@@ -278,7 +278,7 @@ fn each_bad_packet_is_dropped_for_its_own_reason() {
         ("TTL 0", edit(22, &[0]), R::TtlExpired),
         ("no service on the port", edit(36, &[0, 99]), R::NoService),
         ("a service without backends", edit(36, &[0, 81]), R::NoBackend),
-        ("SCTP", edit(23, &[132]), R::Protocol),
+        ("GRE", edit(23, &[47]), R::Protocol),
         ("not ours", edit(30, &[10, 0, 0, 55]), R::NotForUs),
         ("SNAT address, no backend", edit(30, &[10, 0, 0, 100]), R::SnatUnknown),
         ("unknown VTEP", vxlan(77, 1024, &inner()), R::VxlanUnknownVtep),
