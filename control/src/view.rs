@@ -34,6 +34,9 @@ pub struct Listing {
     pub framework_host: Option<String>,
     /// Sorted by id.
     pub tasks: Vec<Task>,
+    /// Apps and pods that have no task now, each as the task that it would have: of its id, nowhere, `Preparing`. Their
+    /// labels count, so that a VIP is there as long as its app is.
+    pub idle: Vec<Task>,
     /// What could not be read.
     pub rejected: Vec<Rejected>,
     /// Whose tasks may be running although they are not in `tasks`.
@@ -217,6 +220,7 @@ impl ClusterView {
     /// of a task or a Marathon holds until it is contradicted.
     fn apply_listing(&mut self, source: usize, mut listing: Listing) {
         listing.tasks.sort();
+        listing.idle.sort();
         if let Some(before) = self.marathons.get(&source) {
             let framework = before.framework.clone();
             listing.framework = listing.framework.or(framework);

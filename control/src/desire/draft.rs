@@ -32,6 +32,16 @@ impl Draft {
             }
         }
     }
+
+    /// Whether a `[[service]]` has it.
+    fn is_configured(&self) -> bool {
+        self.owner.as_deref() == Some("")
+    }
+
+    /// How many backends the configuration gives it.
+    fn own(&self) -> usize {
+        self.candidates.values().filter(|c| c.backend.task.is_none()).count()
+    }
 }
 
 /// Takes out backends that would lead packets back to us.
@@ -55,21 +65,46 @@ pub(super) fn drop_loops(
     });
 }
 
-/// Holds `[limits]`: what is beyond goes, the last keys first.
-pub(super) fn bound(cluster: &Cluster<'_>, drafts: &mut BTreeMap<VipKey, Draft>, report: &mut Report) {
-    let limits = &cluster.config.limits;
-    let (mut services, mut backends) = (0, 0);
-    drafts.retain(|key, draft| {
-        let fits = services < limits.services && backends + draft.candidates.len() <= limits.backends;
+/// What `[limits]` still leaves.
+struct Room {
+    services: usize,
+    backends: usize,
+}
+
+impl Room {
+    /// Whether a service with so many backends fits; if so it is in.
+    fn takes(&mut self, services: usize, backends: usize) -> bool {
+        let fits = services <= self.services && backends <= self.backends;
         if fits {
-            services += 1;
-            backends += draft.candidates.len();
-        } else {
-            let reason =
-                format!("limits.services = {} or limits.backends = {} is reached", limits.services, limits.backends);
-            report.reject(Rejected::new("", "service", &key.to_string(), reason));
+            self.services -= services;
+            self.backends -= backends;
         }
         fits
+    }
+}
+
+/// Holds `[limits]`: what is beyond goes, the last keys first. What the configuration itself says comes before what
+/// labels ask for: neither a label's service nor the backends that it adds push it out.
+pub(super) fn bound(cluster: &Cluster<'_>, drafts: &mut BTreeMap<VipKey, Draft>, report: &mut Report) {
+    let limits = &cluster.config.limits;
+    let reason = format!("limits.services = {} or limits.backends = {} is reached", limits.services, limits.backends);
+    let mut room = Room { services: limits.services, backends: limits.backends };
+    let mut refuse = |key: &VipKey| report.reject(Rejected::new("", "service", &key.to_string(), reason.clone()));
+    drafts.retain(|key, draft| {
+        let fits = !draft.is_configured() || room.takes(1, draft.own());
+        if !fits {
+            refuse(key);
+        }
+        fits
+    });
+    drafts.retain(|key, draft| {
+        let (services, own) = if draft.is_configured() { (0, draft.own()) } else { (1, 0) };
+        let fits = room.takes(services, draft.candidates.len() - own);
+        if !fits {
+            refuse(key);
+            draft.candidates.retain(|_, candidate| candidate.backend.task.is_none());
+        }
+        fits || draft.is_configured()
     });
 }
 

@@ -3,6 +3,9 @@
 //! A VIP's packets are taken from the wire and the kernel alike, so a VIP at somebody's address cuts him off: the node
 //! itself, agents, gateways, neighbours, Marathon. A label may say less than the configuration: it comes from whoever
 //! runs apps, so it gets no address that a machine on one of our links could have, and none that a backend has.
+//!
+//! Where a task says it runs is one task's word. An agent is known when the overlay or the configuration has it, when it
+//! is on link, or when tasks of two apps say the same; of anything less the VIP that is there stays, and the backend goes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -30,6 +33,10 @@ pub(super) struct Reserved {
     /// Who was seen on link, and Marathon's own word of where it is: no label gets such an address. What was only seen
     /// may be out of date, so it takes nothing from the configuration and from named VIPs.
     seen: BTreeMap<Ipv4Addr, &'static str>,
+    /// Where tasks of two or more apps say that they run.
+    agents: BTreeSet<Ipv4Addr>,
+    /// Where any task says so.
+    hosts: BTreeSet<Ipv4Addr>,
     /// Overlay and VTEP subnets, with what they are.
     subnets: Vec<(Ipv4Net, String)>,
     /// Subnets on link.
@@ -50,9 +57,12 @@ impl Reserved {
         if let Some(vtep) = &local.vtep {
             own.extend([(vtep.underlay, "the VTEP's underlay address"), (vtep.vtep.addr(), "this node's VTEP")]);
         }
+        let hosts = hosts(cluster);
         Self {
             own,
             others: others(cluster, local),
+            agents: hosts.iter().filter(|(_, apps)| apps.len() > 1).map(|(ip, _)| *ip).collect(),
+            hosts: hosts.into_keys().collect(),
             seen: seen(cluster, local),
             subnets: subnets(cluster),
             links: port_nets(cluster, local).map(Ipv4Net::trunc).collect(),
@@ -72,6 +82,9 @@ impl Reserved {
         if let Some(what) = self.seen.get(&ip) {
             return Some((*what).to_owned());
         }
+        if self.is_agent(ip) {
+            return Some(AGENT.to_owned());
+        }
         let link = self.links.iter().find(|net| net.contains(&ip))?;
         Some(format!("in {link}, where one of this node's ports is (only a [[service]] may have a VIP there)"))
     }
@@ -83,15 +96,35 @@ impl Reserved {
         what.map(|w| format!("the backend's address {ip} is {w}"))
     }
 
-    /// Single addresses that a named VIP never gets.
-    pub(super) fn taken(&self) -> BTreeSet<Ipv4Addr> {
-        self.own.keys().chain(self.others.keys()).copied().collect()
+    /// Whether an agent is known to be at `ip` by more than one app's word.
+    pub(super) fn is_agent(&self, ip: Ipv4Addr) -> bool {
+        self.others.get(&ip) == Some(&AGENT) || self.agents.contains(&ip)
+    }
+
+    /// Single addresses that a named VIP never gets; one that has had its address before (`claimed`) keeps it where
+    /// nothing but tasks' words speaks against it.
+    pub(super) fn taken(&self, claimed: &BTreeSet<Ipv4Addr>) -> BTreeSet<Ipv4Addr> {
+        let hosts = self.hosts.iter().filter(|ip| !claimed.contains(ip));
+        self.own.keys().chain(self.others.keys()).chain(hosts).copied().collect()
     }
 }
 
 /// Addresses of the packet ports with their prefixes, from the file and from the kernel.
 fn port_nets<'a>(cluster: &'a Cluster<'_>, local: &'a Local) -> impl Iterator<Item = &'a Ipv4Net> {
     cluster.config.ports.iter().flat_map(|p| &p.addresses).chain(local.ports.iter().flat_map(|p| &p.addresses))
+}
+
+const AGENT: &str = "an agent's address";
+
+/// Where tasks say that they run, and whose tasks.
+fn hosts<'a>(cluster: &'a Cluster<'_>) -> BTreeMap<Ipv4Addr, BTreeSet<&'a str>> {
+    let mut hosts: BTreeMap<Ipv4Addr, BTreeSet<&str>> = BTreeMap::new();
+    for task in cluster.view.marathons.values().flat_map(|l| &l.tasks) {
+        if let Some(ip) = cluster.view.agent_address(&task.host) {
+            hosts.entry(ip).or_default().insert(&task.app);
+        }
+    }
+    hosts
 }
 
 fn others(cluster: &Cluster<'_>, local: &Local) -> BTreeMap<Ipv4Addr, &'static str> {
@@ -101,15 +134,13 @@ fn others(cluster: &Cluster<'_>, local: &Local) -> BTreeMap<Ipv4Addr, &'static s
     // The kernel's own addresses are on link on the host port.
     let kernel = local.neighbours.iter().filter(|n| Some(n.port) == local.host_port).filter_map(|n| v4(n.ip));
     let neighbours = config.neighbours.iter().filter_map(|n| v4(n.ip));
-    let tasks = view.marathons.values().flat_map(|l| &l.tasks);
-    let agents = tasks.filter_map(|t| view.agent_address(&t.host));
     let joined = config.overlay.iter().flat_map(|o| &o.agents).chain(&view.overlay.agents).map(|a| a.ip);
     let gateways = config.routes.iter().chain(&local.routes).filter_map(|r| v4(r.via?));
     let marathons = config.marathons.iter().flat_map(Marathon::addresses);
     let mut others = BTreeMap::new();
     others.extend(ends.map(|ip| (ip, "the first or last address of a port's subnet")));
     others.extend(neighbours.map(|ip| (ip, "a neighbour's address ([[neighbour]])")));
-    others.extend(agents.chain(joined).map(|ip| (ip, "an agent's address")));
+    others.extend(joined.map(|ip| (ip, AGENT)));
     others.extend(gateways.map(|ip| (ip, "a gateway's address")));
     others.extend(marathons.map(|ip| (ip, "a Marathon's address")));
     others.extend(kernel.map(|ip| (ip, "an address of this node's kernel")));

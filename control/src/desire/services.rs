@@ -1,7 +1,8 @@
 //! Services: claims of VIPs by labels and by the configuration, resolved to addresses and united.
 //!
 //! A VIP is (protocol, address, port). Equal claims are united, or with `vip.sharing = "owner"` the first app in byte order
-//! has it and the others are listed. A service with no backend does not exist.
+//! has it and the others are listed. A service exists as long as an app that asks for it does, or the configuration has it,
+//! be it with no backend: its packets are then answered or counted as such.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -48,7 +49,7 @@ impl Claim<'_> {
 pub(super) fn services(cluster: &Cluster<'_>, claims: &Claims, local: &Local, report: &mut Report) -> Vec<Service> {
     let reserved = Reserved::new(cluster, local);
     let mut wanted = claimed(cluster, &reserved, report);
-    refuse_backends(cluster, &mut wanted, report);
+    refuse_backends(cluster, &reserved, &mut wanted, report);
     // Not by order of arrival: the owner of a VIP is the first app in byte order.
     wanted.sort_by(|a, b| {
         (&a.task.app, a.framework, &a.task.id, a.key).cmp(&(&b.task.app, b.framework, &b.task.id, b.key))
@@ -63,22 +64,21 @@ pub(super) fn services(cluster: &Cluster<'_>, claims: &Claims, local: &Local, re
     for (key, draft) in &mut drafts {
         drop_loops(key, draft, &reserved, &vips, report);
     }
-    drafts.retain(|_, draft| !draft.candidates.is_empty());
     bound(cluster, &mut drafts, report);
     drafts.into_iter().map(|(key, draft)| settle(cluster, key, draft, report)).collect()
 }
 
-/// Reads every VIP label of every task that serves. What is refused is reported; labels of tasks that do not serve are
-/// read too, so that a mistake shows before the task runs.
+/// Reads every VIP label of every task, and of every app that has none. What is refused is reported. A label of what does
+/// not serve brings no backend.
 fn claimed<'a>(cluster: &'a Cluster<'_>, reserved: &Reserved, report: &mut Report) -> Vec<Claim<'a>> {
     let mut claims = Vec::new();
     for (source, listing) in &cluster.view.marathons {
         let framework = cluster.framework(*source);
-        for task in &listing.tasks {
+        for task in listing.tasks.iter().chain(&listing.idle) {
             for port in &task.ports {
                 for (key, value) in port.labels.iter().filter(|(key, _)| is_vip(key)) {
                     match claim(cluster, reserved, (framework, task, port, key, value), report) {
-                        Ok(claim) => claims.extend(claim),
+                        Ok(claim) => claims.push(claim),
                         Err(reason) => report.reject(Rejected::new(&task.id, key, value, reason)),
                     }
                 }
@@ -98,7 +98,7 @@ fn claim<'a>(
     reserved: &Reserved,
     (framework, task, port, key, value): (&'a str, &'a Task, &'a TaskPort, &'a str, &'a str),
     report: &mut Report,
-) -> Result<Option<Claim<'a>>, String> {
+) -> Result<Claim<'a>, String> {
     let label = vip_label::parse(value).map_err(|e| e.to_string())?;
     let wanted = match label.target {
         Target::Address(IpAddr::V4(ip)) => match reserved.refuses_vip(ip, Claimant::Label) {
@@ -109,20 +109,26 @@ fn claim<'a>(
         Target::Name(name) => Wanted::Name(full_name(&name, framework)?),
     };
     ignored_labels(task, port, report);
-    if !task.state.is_eligible() {
-        return Ok(None);
-    }
-    let candidates = candidates(cluster, task, port, report)?;
-    Ok(Some(Claim { wanted, protocol: port.protocol, port: label.port, framework, task, key, value, candidates }))
+    let serves = if task.state.is_eligible() { candidates(cluster, task, port, report) } else { Ok(Vec::new()) };
+    let candidates = serves.unwrap_or_else(|reason| {
+        report.reject(Rejected::new(&task.id, key, value, reason));
+        Vec::new()
+    });
+    Ok(Claim { wanted, protocol: port.protocol, port: label.port, framework, task, key, value, candidates })
 }
 
-/// A label cannot make a VIP of an address that packets are sent to: the VIP goes, not the backend.
-fn refuse_backends(cluster: &Cluster<'_>, wanted: &mut Vec<Claim<'_>>, report: &mut Report) {
+/// A label cannot make a VIP of an address that packets are sent to: the VIP goes, not the backend. The address of an
+/// agent that nothing else knows of is none: there the backend goes.
+fn refuse_backends(cluster: &Cluster<'_>, reserved: &Reserved, wanted: &mut Vec<Claim<'_>>, report: &mut Report) {
     let configured = cluster.config.services.iter().flat_map(|s| &s.backends).filter_map(|b| v4(b.address.ip()));
     let configured: BTreeSet<Ipv4Addr> = configured.collect();
     let mut of_apps: BTreeMap<Ipv4Addr, &str> = BTreeMap::new();
     for claim in wanted.iter() {
-        for ip in claim.candidates.iter().filter_map(|c| v4(c.backend.address.ip())) {
+        let sure = |c: &Candidate| {
+            let ip = v4(c.backend.address.ip())?;
+            (c.backend.agent != Some(IpAddr::V4(ip)) || reserved.is_agent(ip)).then_some(ip)
+        };
+        for ip in claim.candidates.iter().filter_map(sure) {
             let first = of_apps.entry(ip).or_insert(&claim.task.app);
             *first = (*first).min(&claim.task.app);
         }
@@ -167,7 +173,7 @@ fn ignored_labels(task: &Task, port: &TaskPort, report: &mut Report) {
     }
 }
 
-/// Addresses of all names that have a backend.
+/// Addresses of all names that are asked for.
 fn addresses(
     cluster: &Cluster<'_>,
     wanted: &[Claim<'_>],
@@ -179,7 +185,8 @@ fn addresses(
         Wanted::Address(_) => None,
     };
     let names: BTreeSet<String> = wanted.iter().filter_map(name).collect();
-    let mut taken = reserved.taken();
+    let claimed = claims.named.values().map(|claim| claim.ip).collect();
+    let mut taken = reserved.taken(&claimed);
     let services = &cluster.config.services;
     taken.extend(services.iter().filter_map(|s| v4(s.key.ip)));
     taken.extend(services.iter().flat_map(|s| &s.backends).filter_map(|b| v4(b.address.ip())));

@@ -10,6 +10,9 @@ use crate::marathon::payload::{Answers, listing};
 use crate::offline::local_from_config;
 use crate::view::Event;
 
+mod malformed;
+mod standing;
+
 struct Case {
     config: Config,
     claims: Claims,
@@ -344,7 +347,7 @@ fn a_host_name_serves_once_it_is_found() {
     let mut app = bridge("/web", json!({ "VIP_0": "172.16.0.1:80" }), 1);
     app["tasks"][0]["host"] = "agent-1.example".into();
     let mut case = Case::of(json!([app]));
-    assert_eq!(case.run().0.shared.services, []);
+    assert_eq!(backends(service(&case.run().0, "172.16.0.1:80/tcp")), [""; 0]);
     assert_eq!(case.view.marathons[&0].host_names().len(), 1);
     case.view.apply(Event::Hosts(BTreeMap::from([("agent-1.example".into(), Ipv4Addr::new(10, 0, 0, 77))])));
     assert_eq!(backends(service(&case.run().0, "172.16.0.1:80/tcp")), ["10.0.0.77:31000*1"]);
@@ -364,7 +367,8 @@ fn a_backend_that_is_a_vip_or_this_node_is_no_backend() {
     let mut case = Case::of(json!([looped, inner, good]));
     case.config.services = vec![fixed("172.16.0.1:80", "10.0.0.99:8080")];
     let (desired, report) = case.run();
-    let keys: Vec<String> = desired.shared.services.iter().map(|s| s.key.to_string()).collect();
+    let served = desired.shared.services.iter().filter(|s| !s.backends.is_empty());
+    let keys: Vec<String> = served.map(|s| s.key.to_string()).collect();
     assert_eq!(keys, ["172.16.0.1:80/tcp", "172.16.0.9:80/tcp"]);
     let refused: Vec<&str> = report.rejected.iter().filter(|r| r.label == "backend").map(|r| r.task.as_str()).collect();
     assert_eq!(refused, ["inner.1", "loop.1"]);

@@ -183,7 +183,8 @@ fn task_addresses(config: &Config, task: &Task, agent: Option<IpAddr>) -> Vec<Ip
 /// The DC/OS tree relative to its apex: VIPs under `l4lb` and its older name `dclb`, tasks under `dcos`.
 fn dcos_tree(cluster: &Cluster<'_>, services: &[Service], report: &mut Report) -> Addresses {
     let mut tree = Addresses::new();
-    for service in services {
+    // A named VIP that no backend is left of has no name (B.2).
+    for service in services.iter().filter(|s| !s.backends.is_empty()) {
         if let Some(name) = &service.name {
             for zone in ["l4lb", "dclb"] {
                 add(&mut tree, format!("{name}.{zone}"), service.key.ip, true);

@@ -12,7 +12,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use sluice_config::model::Protocol;
 
-use super::payload::{LooseTasks, groups, id_alone, labels, port_number, try_labels};
+use super::payload::{LooseTasks, groups, id_alone, labels, port_number};
 use super::ports::{AppPort, Mode, Place, PortReader};
 use crate::desire::vip_label;
 use crate::names;
@@ -101,13 +101,13 @@ pub(super) fn read(raw: &RawValue, loose: &LooseTasks<'_>, out: &mut Listing) {
         // Marathon embeds an empty list where there is no task.
         out.unreadable.app(Some(&app.id));
     }
+    let before = out.tasks.len();
     for raw in tasks.into_iter().flatten() {
         shape.read_task(raw, out);
     }
-    if tasks.is_none_or(Vec::is_empty) {
-        for port in &shape.ports {
-            try_labels(&app.id, &port.labels, &mut out.rejected);
-        }
+    if out.tasks.len() == before {
+        let idle = shape.idle(&mut out.rejected);
+        out.idle.push(idle);
     }
 }
 
@@ -176,6 +176,31 @@ impl Shape {
         });
     }
 
+    /// The task that is not there. What only a task can tell (the number of a host port) is not told.
+    fn idle(&self, rejected: &mut Vec<Rejected>) -> Task {
+        let mut ports = self.task_ports(&[]);
+        for (key, value) in self.labels.iter().filter(|(key, _)| legacy(key).is_some()) {
+            match scheme(value) {
+                Some((protocol, rest)) => ports.push(legacy_port(key, protocol, rest, PortAt::Unallocated)),
+                None => rejected.push(Rejected::new(&self.id, key, value, LEGACY)),
+            }
+        }
+        Task {
+            id: self.id.clone(),
+            app: self.id.clone(),
+            name: self.name.clone(),
+            slave: None,
+            host: String::new(),
+            state: TaskState::Preparing,
+            health: Health::Unknown,
+            ips: Vec::new(),
+            ports,
+            networks: self.networks.clone(),
+            groups: self.groups.clone(),
+            labels: self.labels.clone(),
+        }
+    }
+
     fn task_ports(&self, host_ports: &[u16]) -> Vec<TaskPort> {
         let nth = |n: usize| host_ports.get(n).copied().filter(|p| *p != 0);
         let mut ports = Vec::new();
@@ -203,17 +228,24 @@ impl Shape {
         for (key, value) in self.labels.iter() {
             let Some(n) = legacy(key) else { continue };
             let Some((protocol, rest)) = scheme(value) else {
-                rejected.push(Rejected::new(task, key, value, "write tcp://ADDRESS:PORT or udp://ADDRESS:PORT"));
+                rejected.push(Rejected::new(task, key, value, LEGACY));
                 continue;
             };
             let Some(port) = host_ports.get(n).copied().filter(|p| *p != 0) else {
                 rejected.push(Rejected::new(task, key, value, format!("the task has no host port number {n}")));
                 continue;
             };
-            let labels = Arc::new(Labels::from([(key.clone(), rest.to_owned())]));
-            ports.push(TaskPort { name: None, protocol, at: PortAt::Agent(port), networks: Vec::new(), labels });
+            ports.push(legacy_port(key, protocol, rest, PortAt::Agent(port)));
         }
     }
+}
+
+/// What a value of Minuteman's first form must be.
+const LEGACY: &str = "write tcp://ADDRESS:PORT or udp://ADDRESS:PORT";
+
+fn legacy_port(key: &str, protocol: Protocol, vip: &str, at: PortAt) -> TaskPort {
+    let labels = Arc::new(Labels::from([(key.to_owned(), vip.to_owned())]));
+    TaskPort { name: None, protocol, at, networks: Vec::new(), labels }
 }
 
 pub(super) fn legacy(key: &str) -> Option<usize> {

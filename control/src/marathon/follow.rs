@@ -3,8 +3,9 @@
 //! Subscribe first, then list everything, then take events as hints that something changed, and list again when they are
 //! quiet and after every reconnect. Nothing but a whole, newer listing ever takes a task away: a stream or a listing that
 //! fails is counted and tried again, at the next URL in turn. What a listing names and what cannot be read of it stays as it
-//! was. When more than half of the running tasks are gone, what is new is published at once beside them, and they go when
-//! Marathon has said so for some seconds.
+//! was. When more than half of the running tasks are gone without a word, what is new is published at once beside them, and
+//! they go when Marathon has said so for some seconds. An event that says that a task has ended is such a word, and where
+//! Marathon has been there all the time a few tasks need none.
 //!
 //! Times are since any fixed moment. Whoever drives this calls [`Follow::step`] with what happened, does what it says, and
 //! comes back at [`Follow::wake_at`] at the latest.
@@ -23,6 +24,10 @@ const BETWEEN_LISTINGS: Duration = Duration::from_millis(50);
 /// leader answers before it knows its tasks.
 const CONFIRM: Duration = Duration::from_secs(5);
 const CONFIRM_RETURNED: Duration = Duration::from_secs(10);
+/// Fewer than these go at once, unless Marathon has just come back: one task may be all that a small cluster runs.
+const VANISHED_MIN: usize = 10;
+/// Most ids of ended tasks remembered until a listing is without them.
+const ENDED_MAX: usize = 100_000;
 /// How often it is asked meanwhile, and how long it has just come back.
 const CONFIRM_POLL: Duration = Duration::from_secs(1);
 const RETURNED: Duration = Duration::from_secs(30);
@@ -55,6 +60,8 @@ pub enum Input {
     StreamBytes(Attempt),
     /// An event came that may mean a change.
     Hint(Attempt),
+    /// An event said that this task has ended; [`Input::Hint`] comes after it.
+    TaskEnded(Attempt, String),
     /// The stream could not be opened, or ended.
     StreamEnded(Attempt, String),
     /// A listing came whole.
@@ -127,6 +134,8 @@ pub struct Follow {
     known: Vec<Task>,
     /// The running ones of the last listing that was believed.
     running: BTreeSet<String>,
+    /// Those that events said have ended, until a listing that is believed is without them.
+    ended: BTreeSet<String>,
     /// Since when listings lack more than half of those.
     doubt: Option<Duration>,
     /// When Marathon came back after a failure.
@@ -151,6 +160,7 @@ impl Follow {
             list_failures: 0,
             known: Vec::new(),
             running: BTreeSet::new(),
+            ended: BTreeSet::new(),
             doubt: None,
             returned: None,
             status: Status::default(),
@@ -186,6 +196,7 @@ impl Follow {
             Input::StreamOpened(attempt) => self.opened(now, attempt),
             Input::StreamBytes(attempt) => self.alive(now, attempt),
             Input::Hint(attempt) => self.hint(now, attempt),
+            Input::TaskEnded(attempt, id) => self.task_ended(attempt, id),
             Input::StreamEnded(attempt, error) if self.is_stream(attempt) => {
                 self.stream_failed(now, error, &mut commands)
             }
@@ -243,6 +254,12 @@ impl Follow {
         }
     }
 
+    fn task_ended(&mut self, attempt: Attempt, id: String) {
+        if self.is_stream(attempt) && self.ended.len() < ENDED_MAX {
+            self.ended.insert(id);
+        }
+    }
+
     fn stream_failed(&mut self, now: Duration, error: String, commands: &mut Vec<Command>) {
         let lived = match self.stream {
             Stream::Open { since, .. } => now.saturating_sub(since),
@@ -268,9 +285,9 @@ impl Follow {
         }
         self.list_failures = 0;
         let unreadable = std::mem::take(&mut listing.unreadable);
-        listing.keep(&self.known, |task| unreadable.covers(task));
+        listing.keep(&self.known, |task| unreadable.covers(task) && !self.ended.contains(&task.id));
         listing.unreadable = unreadable;
-        if self.takes_too_much(&listing) {
+        if self.takes_too_much(now, &listing) {
             let since = self.doubt.unwrap_or(now);
             let until = since + self.confirmation(now);
             if now < until {
@@ -279,6 +296,8 @@ impl Follow {
         }
         self.doubt = None;
         self.running = listing.running().into_iter().map(str::to_owned).collect();
+        let named: BTreeSet<&str> = listing.tasks.iter().map(|t| t.id.as_str()).collect();
+        self.ended.retain(|id| named.contains(id.as_str()));
         self.publish(now, listing, commands);
     }
 
@@ -288,7 +307,7 @@ impl Follow {
             self.doubt = Some(now);
             self.status.held += 1;
         }
-        listing.keep(&self.known, |_| true);
+        listing.keep(&self.known, |task| !self.ended.contains(&task.id));
         if listing.tasks != self.known {
             self.publish(now, listing, commands);
         }
@@ -312,17 +331,22 @@ impl Follow {
     }
 
     fn confirmation(&self, now: Duration) -> Duration {
-        let streams = matches!(self.stream, Stream::Open { .. });
-        let settled = streams && self.returned.is_none_or(|at| now >= at + RETURNED);
-        if settled { CONFIRM } else { CONFIRM_RETURNED }
+        if self.is_settled(now) { CONFIRM } else { CONFIRM_RETURNED }
     }
 
-    /// Whether more than half of the running tasks are gone without a word. One that is being killed, or that Marathon
-    /// still names in another state, is not.
-    fn takes_too_much(&self, listing: &Listing) -> bool {
+    /// Whether Marathon has been there for a while.
+    fn is_settled(&self, now: Duration) -> bool {
+        let streams = matches!(self.stream, Stream::Open { .. });
+        streams && self.returned.is_none_or(|at| now >= at + RETURNED)
+    }
+
+    /// Whether more than half of the running tasks are gone without a word. One that is being killed, that an event said
+    /// has ended, or that Marathon still names in another state, is not.
+    fn takes_too_much(&self, now: Duration, listing: &Listing) -> bool {
         let named: BTreeSet<&str> = listing.tasks.iter().map(|t| t.id.as_str()).collect();
-        let gone = self.running.iter().filter(|id| !named.contains(id.as_str())).count();
-        gone * 2 > self.running.len()
+        let gone = self.running.iter().filter(|id| !named.contains(id.as_str()) && !self.ended.contains(*id)).count();
+        let few = gone < VANISHED_MIN && self.is_settled(now);
+        gone * 2 > self.running.len() && !few
     }
 
     fn list_failed(&mut self, now: Duration, error: String, commands: &mut Vec<Command>) {

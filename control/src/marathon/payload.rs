@@ -94,6 +94,7 @@ pub fn listing(answers: Answers<'_>) -> Result<Listing, PayloadError> {
         read_info(&json("/v2/info", info)?, &mut out);
     }
     out.tasks.sort();
+    out.idle.sort();
     out.rejected.sort();
     out.rejected.dedup();
     out.rejected.truncate(REJECTED_MAX);
@@ -170,6 +171,42 @@ pub(super) fn labels(owner: &str, map: Option<&BTreeMap<String, Value>>, out: &m
     Arc::new(labels)
 }
 
+/// [`labels`] of a field that should be a map of labels; one that is something else is listed.
+pub(super) fn label_map(owner: &str, field: &Value, out: &mut Vec<Rejected>) -> Arc<Labels> {
+    let map: Option<BTreeMap<String, Value>> = field.as_object().map(|o| o.clone().into_iter().collect());
+    if map.is_none() && !field.is_null() {
+        out.push(Rejected::new(owner, "labels", &field.to_string(), "labels must be an object of keys and texts"));
+    }
+    labels(owner, map.as_ref(), out)
+}
+
+/// The elements of a field that should be a list; one that is something else is listed.
+pub(super) fn elements<'a>(owner: &str, of: &'a Value, field: &str, out: &mut Vec<Rejected>) -> &'a [Value] {
+    let said = &of[field];
+    if !said.is_array() && !said.is_null() {
+        out.push(Rejected::new(owner, field, &said.to_string(), format!("{field} must be a list")));
+    }
+    said.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// Whether an element of a list of ports is an object; what is not is listed under the list's name.
+pub(super) fn is_port(owner: &str, port: &Value, list: &str, out: &mut Vec<Rejected>) -> bool {
+    if !port.is_object() {
+        out.push(Rejected::new(owner, list, &port.to_string(), "a port must be an object"));
+    }
+    port.is_object()
+}
+
+/// Lists those fields of a port that are there and are not what they must be.
+pub(super) fn odd_fields(owner: &str, port: &Value, out: &mut Vec<Rejected>) {
+    for field in ["containerPort", "hostPort", "number"] {
+        if !port[field].is_null() && port_number(&port[field]).is_none() {
+            let reason = format!("{field} must be a number from 0 to 65535");
+            out.push(Rejected::new(owner, field, &port[field].to_string(), reason));
+        }
+    }
+}
+
 /// A port number: 0 (not chosen yet) is `Some(0)`, what cannot be a port is `None`.
 pub(super) fn port_number(value: &Value) -> Option<u16> {
     value.as_u64().and_then(|n| u16::try_from(n).ok())
@@ -191,13 +228,4 @@ pub(super) fn groups<'a>(
         }
     }
     groups.into_iter().collect()
-}
-
-/// Labels of something that has no task: they are tried all the same, so that a mistake shows before the first task.
-pub(super) fn try_labels(owner: &str, labels: &Labels, out: &mut Vec<Rejected>) {
-    for (key, value) in labels.iter().filter(|(key, _)| vip_label::is_vip_key(key)) {
-        if let Err(reason) = vip_label::parse(value) {
-            out.push(Rejected::new(owner, key, value, reason.to_string()));
-        }
-    }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use sluice_config::model::Protocol;
 
-use super::payload::{groups, id_alone, labels, port_number, try_labels};
+use super::payload::{elements, groups, id_alone, is_port, label_map, odd_fields, port_number};
 use super::ports::protocols;
 use crate::desire::vip_label;
 use crate::names;
@@ -59,15 +59,14 @@ pub(super) fn read(raw: &RawValue, out: &mut Listing) {
         out.unreadable.app(Some(id));
         out.rejected.push(Rejected::new(id, "instances", &pod["instances"].to_string(), "not a list of instances"));
     }
+    let before = out.tasks.len();
     for instance in instances {
         for container in list(&instance["containers"]) {
             shape.read_container(instance, container, out);
         }
     }
-    if instances.is_empty() {
-        for endpoint in shape.containers.values().flat_map(|(endpoints, _)| endpoints) {
-            try_labels(id, &endpoint.labels, &mut out.rejected);
-        }
+    if out.tasks.len() == before {
+        out.idle.push(shape.idle());
     }
 }
 
@@ -78,8 +77,9 @@ impl Shape {
         let near: Vec<&str> = networks.iter().filter_map(|n| n["labels"]["SLUICE_GROUPS"].as_str()).collect();
         let label = if near.is_empty() { own.get("SLUICE_GROUPS").cloned() } else { Some(near.join(",")) };
         let mut containers = BTreeMap::new();
-        for container in list(&spec["containers"]) {
-            let endpoints = list(&container["endpoints"]).iter().map(|e| endpoint(id, e, rejected)).collect();
+        for container in elements(id, spec, "containers", rejected) {
+            let endpoints = elements(id, container, "endpoints", rejected).iter();
+            let endpoints = endpoints.filter_map(|e| endpoint(id, e, rejected)).collect();
             let name = container["name"].as_str().unwrap_or_default().to_owned();
             containers.insert(name, (endpoints, !container["healthCheck"].is_null()));
         }
@@ -117,6 +117,25 @@ impl Shape {
         });
     }
 
+    /// The task that is not there, with the endpoints of all containers.
+    fn idle(&self) -> Task {
+        let endpoints = self.containers.values().flat_map(|(endpoints, _)| endpoints);
+        Task {
+            id: self.id.clone(),
+            app: self.id.clone(),
+            name: self.name.clone(),
+            slave: None,
+            host: String::new(),
+            state: TaskState::Preparing,
+            health: Health::Unknown,
+            ips: Vec::new(),
+            ports: endpoints.flat_map(|e| self.ports(e, &[])).collect(),
+            networks: self.networks.clone(),
+            groups: self.groups.clone(),
+            labels: self.labels.clone(),
+        }
+    }
+
     fn ports(&self, endpoint: &Endpoint, said: &[Value]) -> Vec<TaskPort> {
         let status = said.iter().find(|e| e["name"].as_str() == Some(endpoint.name.as_str()));
         let host_port = status.and_then(|e| port_number(&e["allocatedHostPort"])).filter(|p| *p != 0);
@@ -137,27 +156,27 @@ impl Shape {
     }
 }
 
-fn endpoint(id: &str, endpoint: &Value, rejected: &mut Vec<Rejected>) -> Endpoint {
+fn endpoint(id: &str, endpoint: &Value, rejected: &mut Vec<Rejected>) -> Option<Endpoint> {
+    if !is_port(id, endpoint, "endpoints", rejected) {
+        return None;
+    }
+    odd_fields(id, endpoint, rejected);
     let labels = label_map(id, &endpoint["labels"], rejected);
-    let said: Vec<&str> = list(&endpoint["protocol"]).iter().filter_map(Value::as_str).collect();
+    let said = elements(id, endpoint, "protocol", rejected).iter();
+    let said: Vec<&str> = said.map(|p| p.as_str().unwrap_or("?")).collect();
     let protocols = if said.is_empty() { vec![Protocol::Tcp] } else { protocols(&said.join(",")) };
     if protocols.is_empty() {
         for (key, value) in labels.iter().filter(|(key, _)| vip_label::is_vip_key(key)) {
             rejected.push(Rejected::new(id, key, value, "the endpoint's protocol must be tcp or udp"));
         }
     }
-    Endpoint {
+    Some(Endpoint {
         name: endpoint["name"].as_str().unwrap_or_default().to_owned(),
         protocols,
         container_port: port_number(&endpoint["containerPort"]).filter(|p| *p != 0),
         has_host_port: !endpoint["hostPort"].is_null(),
         labels,
-    }
-}
-
-fn label_map(id: &str, value: &Value, rejected: &mut Vec<Rejected>) -> Arc<Labels> {
-    let map: Option<BTreeMap<String, Value>> = value.as_object().map(|o| o.clone().into_iter().collect());
-    labels(id, map.as_ref(), rejected)
+    })
 }
 
 fn health(checked: bool, endpoints: &[Value]) -> Health {

@@ -1,12 +1,11 @@
 //! The ports of an app, old forms and new, and where each will be reached (facts/dcos.md B.1, D).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
 use sluice_config::model::Protocol;
 
-use super::payload::{labels, port_number};
+use super::payload::{elements, is_port, label_map, odd_fields, port_number};
 use crate::desire::vip_label;
 use crate::rejected::Rejected;
 use crate::view::Labels;
@@ -49,23 +48,33 @@ pub(super) struct PortReader<'a> {
 }
 
 impl PortReader<'_> {
+    /// A port of host networking; `ports`, the older form, has numbers alone.
     pub(super) fn definition(&mut self, port: &Value) {
         let place = Place::Host(self.host_port());
-        self.add(port, place);
+        if port.is_number() || is_port(self.id, port, "portDefinitions", self.rejected) {
+            self.add(port, place);
+        }
     }
 
     /// On a bridge every mapping has a host port; elsewhere only one that names it, be it 0.
     pub(super) fn mapping(&mut self, port: &Value) {
-        if self.mode == Mode::Bridge || !port["hostPort"].is_null() {
-            let place = Place::Agent(self.host_port());
-            self.add(port, place);
-        } else {
-            self.contained(port, "containerPort");
+        let mapped = self.mode == Mode::Bridge || !port["hostPort"].is_null();
+        let place = mapped.then(|| Place::Agent(self.host_port()));
+        if !is_port(self.id, port, "portMappings", self.rejected) {
+            return;
+        }
+        odd_fields(self.id, port, self.rejected);
+        match place {
+            Some(place) => self.add(port, place),
+            None => self.contained(port, "containerPort"),
         }
     }
 
     pub(super) fn discovered(&mut self, port: &Value) {
-        self.contained(port, "number");
+        if is_port(self.id, port, "discovery.ports", self.rejected) {
+            odd_fields(self.id, port, self.rejected);
+            self.contained(port, "number");
+        }
     }
 
     fn contained(&mut self, port: &Value, key: &str) {
@@ -86,11 +95,12 @@ impl PortReader<'_> {
 
     fn add(&mut self, port: &Value, place: Place) {
         let labels = self.labels(port);
-        let protocols = protocols(port["protocol"].as_str().unwrap_or("tcp"));
+        let said = &port["protocol"];
+        let protocols = if said.is_null() { vec![Protocol::Tcp] } else { protocols(said.as_str().unwrap_or_default()) };
         if protocols.is_empty() {
             self.reject(&labels, "the port's protocol must be tcp, udp or udp,tcp");
         }
-        let networks = port["networkNames"].as_array().into_iter().flatten();
+        let networks = elements(self.id, port, "networkNames", self.rejected).iter();
         self.ports.push(AppPort {
             name: port["name"].as_str().map(str::to_owned),
             protocols,
@@ -106,8 +116,7 @@ impl PortReader<'_> {
     }
 
     fn labels(&mut self, port: &Value) -> Arc<Labels> {
-        let map: Option<BTreeMap<String, Value>> = port["labels"].as_object().map(|o| o.clone().into_iter().collect());
-        labels(self.id, map.as_ref(), self.rejected)
+        label_map(self.id, &port["labels"], self.rejected)
     }
 
     fn reject(&mut self, labels: &Labels, reason: &str) {

@@ -18,7 +18,7 @@ use super::fetch_error::{FetchError, StartError};
 use super::follow::{Attempt, Command, Follow, Input, Status};
 use super::hosts::{self, Resolve};
 use super::payload::{self, Answers, BODY_OCTETS, PayloadError};
-use super::sse::{Decoder, Endless};
+use super::sse::{Decoder, Endless, SseEvent};
 use crate::view::{Event, Listing};
 
 /// Longest `/v2/info`, octets.
@@ -227,10 +227,14 @@ async fn read_stream(
     }
     // No time-out here: the state machine knows when a stream has been silent for too long.
     while let Some(part) = response.chunk().await.map_err(|e| StreamError::Cut(causes(&e.without_url())))? {
-        let hint = decoder.feed(&part)?.iter().any(super::sse::SseEvent::is_hint);
-        let input = if hint { Input::Hint(attempt) } else { Input::StreamBytes(attempt) };
-        if inputs.send(input).await.is_err() {
-            return Ok(());
+        let events = decoder.feed(&part)?;
+        let hint = events.iter().any(SseEvent::is_hint);
+        let ended = events.iter().filter_map(|event| Some(Input::TaskEnded(attempt, event.ended()?.to_owned())));
+        let last = if hint { Input::Hint(attempt) } else { Input::StreamBytes(attempt) };
+        for input in ended.chain([last]) {
+            if inputs.send(input).await.is_err() {
+                return Ok(());
+            }
         }
     }
     Err(StreamError::Ended)

@@ -2,9 +2,11 @@
 //!
 //! Bytes may come cut anywhere; lines end in LF, CR or CRLF. Memory is bounded whatever comes: of a line 64 KiB are kept,
 //! and a line or an event above 16 MiB is an error after which the stream is to be closed. An event is a hint that
-//! something changed, so of its data only the task id is looked at, and only where the data was not cut.
+//! something changed, so of its data only the task's id and state are looked at, and only where the data was not cut.
 
 use serde::Deserialize;
+
+use crate::view::TaskState;
 
 /// Octets kept of a line and of an event's data.
 const KEPT_OCTETS: usize = 64 << 10;
@@ -12,6 +14,8 @@ const KEPT_OCTETS: usize = 64 << 10;
 const MOST_OCTETS: usize = 16 << 20;
 /// Longest event type shown.
 const KIND_OCTETS: usize = 128;
+/// Longest field of the data that is kept.
+const FIELD_OCTETS: usize = 1024;
 
 /// An event, as far as it matters.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,6 +24,8 @@ pub struct SseEvent {
     pub kind: String,
     /// `taskId`, else `instanceId`, of the data.
     pub task: Option<String>,
+    /// `taskStatus` of the data: Mesos's name of the state.
+    pub status: Option<String>,
 }
 
 impl SseEvent {
@@ -34,6 +40,13 @@ impl SseEvent {
             "framework_message_event",
         ];
         !idle.contains(&self.kind.as_str())
+    }
+
+    /// The Mesos task that Marathon says has come to its end.
+    #[must_use]
+    pub fn ended(&self) -> Option<&str> {
+        let over = self.status.as_deref().is_some_and(|s| TaskState::read(s) == TaskState::Terminal);
+        self.task.as_deref().filter(|_| over && self.kind == "status_update_event")
     }
 }
 
@@ -123,7 +136,7 @@ impl Decoder {
         let data = std::mem::take(&mut self.data);
         self.data_octets = 0;
         // Marathon's heartbeat is an empty line with nothing before it.
-        (!kind.is_empty() || !data.is_empty()).then(|| SseEvent { kind, task: task_id(&data) })
+        (!kind.is_empty() || !data.is_empty()).then(|| event(kind, &data))
     }
 }
 
@@ -132,11 +145,19 @@ impl Decoder {
 struct Data {
     task_id: Option<String>,
     instance_id: Option<String>,
+    task_status: Option<String>,
 }
 
-fn task_id(data: &[u8]) -> Option<String> {
-    let data: Data = serde_json::from_slice(data).ok()?;
-    data.task_id.or(data.instance_id).filter(|id| id.len() <= 1024)
+fn event(kind: String, data: &[u8]) -> SseEvent {
+    let short = |text: &String| text.len() <= FIELD_OCTETS;
+    match serde_json::from_slice::<Data>(data) {
+        Ok(data) => SseEvent {
+            kind,
+            task: data.task_id.or(data.instance_id).filter(short),
+            status: data.task_status.filter(short),
+        },
+        Err(_) => SseEvent { kind, task: None, status: None },
+    }
 }
 
 #[cfg(test)]
@@ -148,7 +169,11 @@ mod tests {
         event:api_post_event\ndata:{\ndata: }\n\nid: 7\nretry: 5\n\nnonsense\nevent: e\rdata: {\"instanceId\":\"i\"}\r\r";
 
     fn expected() -> Vec<SseEvent> {
-        let event = |kind: &str, task: Option<&str>| SseEvent { kind: kind.into(), task: task.map(str::to_owned) };
+        let event = |kind: &str, task: Option<&str>| SseEvent {
+            kind: kind.into(),
+            task: task.map(str::to_owned),
+            status: None,
+        };
         vec![event("status_update_event", Some("web.1")), event("api_post_event", None), event("e", Some("i"))]
     }
 
@@ -185,7 +210,26 @@ mod tests {
     fn a_long_event_is_still_a_hint() {
         let mut decoder = Decoder::default();
         let event = format!("event: deployment_info\ndata: {{\"plan\":\"{}\"}}\n\n", "x".repeat(5 << 20));
-        assert_eq!(decoder.feed(event.as_bytes()).unwrap(), [SseEvent { kind: "deployment_info".into(), task: None }]);
+        assert_eq!(
+            decoder.feed(event.as_bytes()).unwrap(),
+            [SseEvent { kind: "deployment_info".into(), task: None, status: None }]
+        );
+    }
+
+    #[test]
+    fn only_the_last_word_on_a_task_says_that_it_has_ended() {
+        let ended = |kind: &str, state: &str| {
+            let data = format!("event: {kind}\ndata: {{\"taskId\":\"web.1\",\"taskStatus\":\"{state}\"}}\n\n");
+            let events = Decoder::default().feed(data.as_bytes()).unwrap();
+            events[0].ended().map(str::to_owned)
+        };
+        for state in ["FINISHED", "FAILED", "KILLED", "LOST", "ERROR", "DROPPED", "GONE", "GONE_BY_OPERATOR"] {
+            assert_eq!(ended("status_update_event", &format!("TASK_{state}")).as_deref(), Some("web.1"), "{state}");
+        }
+        for state in ["RUNNING", "KILLING", "STAGING", "UNREACHABLE", ""] {
+            assert_eq!(ended("status_update_event", &format!("TASK_{state}")), None, "{state}");
+        }
+        assert_eq!(ended("instance_changed_event", "TASK_FAILED"), None);
     }
 
     proptest! {

@@ -197,16 +197,42 @@ async fn one_bad_answer(bad: Answer) {
 
 #[tokio::test]
 async fn an_empty_list_of_apps_is_not_believed_at_once() {
-    let fake = Fake::new(|path, before| match (path, before) {
+    let ten = ten_tasks();
+    let fake = Fake::new(move |path, before| match (path, before) {
         ("/v2/apps?embed=apps.tasks", 1) => ok("{\"apps\":[]}"),
+        ("/v2/apps?embed=apps.tasks", _) => ok(&ten),
         ("/v2/events", 0) => (format!("{STREAM_HEAD}event: x\ndata: 1\n\n").into_bytes(), true),
         _ => good(path),
     })
     .await;
     let mut following = start(to(&[&fake.url]), Settings::default());
     following.listing().await;
-    assert_eq!(following.listing().await.tasks.len(), 1);
+    assert_eq!(following.listing().await.tasks.len(), 10);
     assert_eq!(following.until(|s| s.published == 2).await.held, 1);
+}
+
+#[tokio::test]
+async fn tasks_whose_end_the_stream_has_told_go_at_once() {
+    let end =
+        |n| format!("event: status_update_event\ndata: {{\"taskId\":\"web.{n}\",\"taskStatus\":\"TASK_FAILED\"}}\n\n");
+    let (ten, ends) = (ten_tasks(), (0..10).map(end).collect::<String>());
+    let fake = Fake::new(move |path, before| match (path, before) {
+        ("/v2/apps?embed=apps.tasks", 0) => ok(&ten),
+        ("/v2/apps?embed=apps.tasks", _) => ok("{\"apps\":[]}"),
+        ("/v2/events", 0) => (format!("{STREAM_HEAD}{ends}").into_bytes(), true),
+        _ => good(path),
+    })
+    .await;
+    let mut following = start(to(&[&fake.url]), Settings::default());
+    assert_eq!(following.listing().await.tasks.len(), 10);
+    assert_eq!(following.listing().await.tasks.len(), 0);
+    assert_eq!(following.until(|s| s.published == 2).await.held, 0);
+}
+
+fn ten_tasks() -> String {
+    let task = |n| format!(r#"{{"id":"web.{n}","host":"10.0.0.11","state":"TASK_RUNNING"}}"#);
+    let tasks: Vec<String> = (0..10).map(task).collect();
+    format!(r#"{{"apps":[{{"id":"/web","tasks":[{}]}}]}}"#, tasks.join(","))
 }
 
 #[tokio::test]
