@@ -170,6 +170,10 @@ fn a_vip_is_served_to_a_client_and_to_the_node_itself_and_the_end_leaves_the_nod
         assert_eq!(sh("curl -s -m 5 http://172.16.0.1/"), "served", "the node's own processes use VIPs too");
         assert!(station.sh("ping -c1 -W2 172.16.0.1").contains("1 received"));
         assert!(station.sh("ping -c1 -W2 192.0.2.1").contains("1 received"), "the node itself is still there");
+        for (to, what) in [("9.0.7.7", "containers"), ("44.128.0.7", "VTEPs, behind which containers are")] {
+            let route = sh(&format!("ip route get {to}"));
+            assert!(route.contains("dev sluice0 src 9.0.9.1"), "{what}: {route}");
+        }
         let vips = running.show("vips");
         assert_eq!(vips[0]["backends"][0]["flows"], 6, "{vips}");
         let drops = running.show("drops");
