@@ -32,7 +32,7 @@ fn a_container_reaches_the_node_and_the_node_reaches_a_container() {
     let Some(sluice) = sluice() else { return };
     let lab = Lab::up(&Topology::built_in().unwrap(), &Options::default()).unwrap();
     lab.start_marathons_by(Path::new(env!("CARGO_BIN_EXE_sluice-lab")), Dialect::V1_9).unwrap();
-    lab.start_sluice(&sluice).unwrap();
+    let mut running = lab.start_sluice(&sluice).unwrap();
     let back = packets(&lab, "agent1", "vtep1024", "rx");
     for (container, agent) in [("c1", "44.128.0.2"), ("c2", "44.128.0.3")] {
         let said = output(&lab, container, &["curl", "-sS", "-m", "5", "http://10.0.0.9:8123/healthz"]);
@@ -47,4 +47,6 @@ fn a_container_reaches_the_node_and_the_node_reaches_a_container() {
     assert!(said.contains(" 0% packet loss"), "{said}");
     let said = output(&lab, "c1", &["ping", "-c", "3", "-i", "0.05", "-W", "2", "9.0.9.1"]);
     assert!(said.contains(" 0% packet loss"), "Sluice's own address in the overlay: {said}");
+    lab.down().unwrap();
+    running.wait().unwrap();
 }
