@@ -14,6 +14,7 @@ pub mod model;
 pub mod schema;
 mod secret;
 mod shape;
+mod twice;
 mod words;
 
 pub use diagnostic::{ConfigErrors, Diagnostic, Severity};

@@ -10,10 +10,14 @@ use toml::de::{DeTable, DeValue, Deserializer, ValueDeserializer};
 use crate::diagnostic::Findings;
 use crate::file::File;
 use crate::schema::{self, Absent, Key, Kind, Section};
+use crate::twice;
 use crate::words::{nearest, short};
 
 /// The longest array. Bounds the work of the checks that compare elements.
 const LONGEST: usize = 65_536;
+
+/// Keys written twice whose first place is looked for.
+const MOST_LOOKED_FOR: usize = 10;
 
 /// What the text says. `None` after a syntax error: what follows one cannot be trusted.
 pub(crate) fn read(found: &mut Findings<'_>) -> Option<File> {
@@ -41,11 +45,20 @@ pub(crate) fn read(found: &mut Findings<'_>) -> Option<File> {
 /// One error a line: what follows on the same line is its echo.
 fn syntax(errors: &[toml::de::Error], found: &mut Findings<'_>) {
     let mut last = 0;
+    let mut looked_for = 0;
     for error in errors {
         let span = error.span().unwrap_or_else(|| found.source.text().len()..found.source.text().len());
         let line = found.source.line(span.start);
         if line != last {
-            found.error(&span, format!("not TOML: {}", error.message()), "see https://toml.io for the syntax");
+            let (sentence, remedy) = match error.message() {
+                // Each look for the first one reads the text up to the second anew: no more of it than is read by people.
+                twice::DUPLICATE if looked_for < MOST_LOOKED_FOR => {
+                    looked_for += 1;
+                    twice::said(found.source, &span)
+                }
+                other => (format!("not TOML: {other}"), "see https://toml.io for the syntax".to_owned()),
+            };
+            found.error(&span, sentence, remedy);
         }
         last = line;
     }

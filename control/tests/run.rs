@@ -29,25 +29,12 @@ fn node() -> Station {
     station
 }
 
-/// A running sluice; killed when the test ends early.
-struct Running {
-    child: Child,
-    folder: PathBuf,
-}
-
-impl Running {
-    fn start(test: &str) -> Self {
-        Self::start_under(test, &["env"])
-    }
-
-    /// Started by a program that becomes it.
-    fn start_under(test: &str, starter: &[&str]) -> Self {
-        let folder = std::env::temp_dir().join(format!("sluice-run-{}-{test}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let file = folder.join("sluice.toml");
-        let socket = folder.join("sluice.sock");
-        let text = format!(
-            r#"
+/// The configuration that the tests run, in this folder.
+fn written(folder: &std::path::Path) -> PathBuf {
+    let file = folder.join("sluice.toml");
+    let socket = folder.join("sluice.sock");
+    let text = format!(
+        r#"
 [[port]]
 name = "lan"
 interface = "eth0"
@@ -70,9 +57,28 @@ addresses = ["9.0.9.1/24"]
 listen = "127.0.0.1:8123"
 socket = "{}"
 "#,
-            socket.display()
-        );
-        std::fs::write(&file, text).unwrap();
+        socket.display()
+    );
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+/// A running sluice; killed when the test ends early.
+struct Running {
+    child: Child,
+    folder: PathBuf,
+}
+
+impl Running {
+    fn start(test: &str) -> Self {
+        Self::start_under(test, &["env"])
+    }
+
+    /// Started by a program that becomes it.
+    fn start_under(test: &str, starter: &[&str]) -> Self {
+        let folder = std::env::temp_dir().join(format!("sluice-run-{}-{test}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = written(&folder);
         let child = Command::new(starter[0])
             .args(&starter[1..])
             .arg(PROGRAM)
@@ -170,6 +176,10 @@ fn a_vip_is_served_to_a_client_and_to_the_node_itself_and_the_end_leaves_the_nod
         assert_eq!(sh("curl -s -m 5 http://172.16.0.1/"), "served", "the node's own processes use VIPs too");
         assert!(station.sh("ping -c1 -W2 172.16.0.1").contains("1 received"));
         assert!(station.sh("ping -c1 -W2 192.0.2.1").contains("1 received"), "the node itself is still there");
+        for (to, what) in [("9.0.7.7", "containers"), ("44.128.0.7", "VTEPs, behind which containers are")] {
+            let route = sh(&format!("ip route get {to}"));
+            assert!(route.contains("dev sluice0 src 9.0.9.1"), "{what}: {route}");
+        }
         let vips = running.show("vips");
         assert_eq!(vips[0]["backends"][0]["flows"], 6, "{vips}");
         let drops = running.show("drops");
@@ -354,5 +364,35 @@ fn what_stands_in_the_way_is_named_and_nothing_is_left() {
         assert!(!said.contains("as it was"), "{said}");
         drop(program);
         let _ = std::fs::remove_dir_all(file.parent().unwrap());
+    });
+}
+
+#[test]
+fn an_interface_that_is_missing_and_a_queue_that_another_program_holds_are_named() {
+    use sluice_dataplane::io::xsk::{Bind, WorkerUmem, XskPort};
+    in_own_namespace("an_interface_that_is_missing_and_a_queue_that_another_program_holds_are_named", || async {
+        let _station = node();
+        let folder = std::env::temp_dir().join(format!("sluice-run-{}-held", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = written(&folder);
+        let text = std::fs::read_to_string(&file).unwrap();
+        sh("ip neigh flush all");
+        let before = everything();
+        std::fs::write(&file, text.replace("\"eth0\"", "\"eth7\"")).unwrap();
+        let said = refused(&file);
+        assert!(
+            said.contains("sluice.toml:4:13: there is no interface eth7") && said.contains("did you mean \"eth0\"?"),
+            "{said}"
+        );
+        std::fs::write(&file, &text).unwrap();
+        let (umem, _pool) = WorkerUmem::new(std::num::NonZeroU32::new(64).unwrap(), 2048, 64).unwrap();
+        let holder = XskPort::open(&umem, "eth0", 1, 16, Bind::Copy).unwrap();
+        let said = refused(&file);
+        assert!(said.contains("queue 1 of eth0 is taken by another process") && said.contains("name other"), "{said}");
+        assert!(!said.contains("as it was"), "{said}");
+        drop((holder, umem));
+        std::fs::remove_dir_all(&folder).unwrap();
+        sh("ip neigh flush all");
+        assert_eq!(everything(), before);
     });
 }

@@ -27,6 +27,7 @@ pub fn render(state: &LabState, topology: &Topology) -> String {
     add(&mut text, format_args!("[snat]\nunderlay = [{underlay}]\noverlay = [{overlay}]\n\n"));
     add(&mut text, format_args!("[dns]\naddresses = [{}]\n\n", quoted(&node.dns)));
     network(&mut text, topology);
+    host(&mut text, topology);
     let socket = state.file(SOCKET);
     add(
         &mut text,
@@ -52,6 +53,14 @@ fn network(text: &mut String, topology: &Topology) {
         add(text, format_args!("[[overlay.agent]]          # {}\nip = \"{}\"\n", member.name, member.address));
         add(text, format_args!("vtep_ip = \"{}\"\nvtep_mac = \"{}\"\n", member.vtep, member.mac));
         add(text, format_args!("subnets = {{ {} = \"{}\" }}\n\n", overlay.name, member.subnet));
+    }
+}
+
+/// The node's own address in the overlay: the first of its subnet that SNAT does not have.
+fn host(text: &mut String, topology: &Topology) {
+    let node = &topology.sluice;
+    if let Some(own) = node.subnet.hosts().find(|ip| !node.snat_overlay.contains(ip)) {
+        add(text, format_args!("[host]\naddresses = [\"{own}/{}\"]\n\n", node.subnet.prefix_len()));
     }
 }
 

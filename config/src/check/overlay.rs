@@ -42,6 +42,9 @@ pub(super) fn overlay(
     snat_inside(&networks, snat, found);
     underlay_port(ports, &span, found);
     let underlay = underlay(file, own.as_ref(), claims, found);
+    if underlay.is_none() && file.underlay.is_none() {
+        first_of_many(ports, &span, found);
+    }
     let vtep_mac = file.vtep_mac.as_ref().and_then(|mac| value::mac("vtep_mac", mac, found));
     let recorded_mac = own.as_ref().map_or_else(|| oui(vtep.addr()), |own| own.vtep_mac);
     Overlay {
@@ -94,6 +97,22 @@ fn underlay(
     let ip = value::ipv4("underlay", at, found)?;
     claims.host(Owner::Underlay, ip, "overlay.underlay", &at.span());
     Some(ip)
+}
+
+/// Agents know the VTEP by one underlay address. Which one they know the file alone can say where there are several.
+fn first_of_many(ports: &[Port], span: &Range<usize>, found: &mut Findings<'_>) {
+    let mut underlay = ports.iter().filter(|port| port.role.is_underlay());
+    let (Some(first), 1..) = (underlay.next(), underlay.count()) else { return };
+    let address = first.addresses.first().map_or_else(|| "the first".to_owned(), |net| net.addr().to_string());
+    let sentence = format!(
+        "several ports face the agents, and there is no `underlay`: the VTEP has {address} of port `{}`",
+        first.name
+    );
+    found.warning(
+        span,
+        sentence,
+        "add `underlay = ` and the address that agents know this node by, or give the other ports `role = \"client\"`",
+    );
 }
 
 fn underlay_port(ports: &[Port], span: &Range<usize>, found: &mut Findings<'_>) {

@@ -46,7 +46,7 @@ pub enum To {
 /// The prefixes that are Sluice's.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Served {
-    /// Overlay networks, with the node's own address in each.
+    /// Overlay networks and the VTEPs' subnet, with the node's own address in each, or the one that it uses there.
     pub networks: BTreeMap<Ipv4Net, Option<Ipv4Addr>>,
     /// VIP ranges, VIPs outside them, SNAT addresses.
     pub claimed: BTreeSet<Ipv4Net>,

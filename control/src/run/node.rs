@@ -178,6 +178,11 @@ fn served(config: &Config, tables: &Tables, kernel: &Inventory) -> Served {
         let own = config.host.iter().flat_map(|h| &h.addresses).map(Ipv4Net::addr);
         served.networks.insert(network.subnet.trunc(), own.into_iter().find(|ip| network.subnet.contains(ip)));
     }
+    if let Some(overlay) = &config.overlay {
+        // Agents give what their containers send to a node their VTEP's address (DC/OS's masquerade): the answer goes there.
+        let own = config.host.iter().flat_map(|h| &h.addresses).map(Ipv4Net::addr).next();
+        served.networks.insert(overlay.vtep.trunc(), own);
+    }
     if !config.marathons.is_empty() {
         served.claimed.extend(Ipv4Subnets::new(*config.vip.named.start(), *config.vip.named.end(), 0));
     }
