@@ -75,7 +75,11 @@ fn a_nested_group_is_one_deployment_and_relative_ids_are_below_their_group() {
 #[test]
 fn scale_by_scales_every_app_below_and_needs_a_group() {
     let bench = Bench::start(Dialect::V1_3);
-    bench.send("POST", "/v2/groups", &json!({"id": "/g", "apps": [app("a", 1)], "groups": [{"id": "s", "apps": [app("b", 2)]}]}));
+    bench.send(
+        "POST",
+        "/v2/groups",
+        &json!({"id": "/g", "apps": [app("a", 1)], "groups": [{"id": "s", "apps": [app("b", 2)]}]}),
+    );
     settled(&bench);
     let (status, answer) = bench.send("PUT", "/v2/groups//g", &json!({"scaleBy": 1.5}));
     assert_eq!(status, 200, "{answer}");
@@ -154,8 +158,10 @@ fn a_group_with_one_bad_app_changes_nothing_and_says_where() {
     let bench = Bench::start(Dialect::V1_9);
     let cases = [
         (json!({"id": "/g", "apps": [app("a", 0), {"id": "b", "cmd": "x", "mem": -1}]}), "/apps(1)/mem"),
-        (json!({"id": "/g", "groups": [{"id": "s", "apps": [{"id": "b", "cmd": "x", "ports": [70_000]}]}]}),
-            "/groups(0)/apps(0)/ports(0)"),
+        (
+            json!({"id": "/g", "groups": [{"id": "s", "apps": [{"id": "b", "cmd": "x", "ports": [70_000]}]}]}),
+            "/groups(0)/apps(0)/ports(0)",
+        ),
         (json!({"id": "/g", "apps": [app("/elsewhere", 0)]}), "/apps(0)/id"),
         (json!({"id": "/g", "apps": [app("a", 0), app("a", 0)]}), "/apps(1)/id"),
         (json!({"id": "/g", "groups": [{"apps": []}]}), "/groups(0)/id"),

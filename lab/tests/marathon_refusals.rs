@@ -22,7 +22,11 @@ fn judge(dialect: Dialect, status: u16, cases: &[(Value, &[&str])]) {
         let (given, answer) = bench.send("POST", "/v2/apps", &app(fields));
         let details = answer["details"].as_array().cloned().unwrap_or_default();
         let paths: Vec<&str> = details.iter().map(|detail| detail["path"].as_str().unwrap()).collect();
-        assert_eq!((given, paths.as_slice()), (if wanted.is_empty() { 201 } else { status }, *wanted), "{fields}: {answer}");
+        assert_eq!(
+            (given, paths.as_slice()),
+            (if wanted.is_empty() { 201 } else { status }, *wanted),
+            "{fields}: {answer}"
+        );
         assert!(details.iter().all(|detail| detail["errors"][0].is_string()), "{answer}");
         if wanted.is_empty() {
             assert_eq!(bench.send("DELETE", "/v2/apps/app?force=true", &Value::Null).0, 200);
@@ -62,8 +66,10 @@ fn commands_resources_ports_checks_containers_and_constraints_follow_marathons_r
         (checks(json!({"protocol": "HTTP", "portIndex": 0})), &[]),
         (checks(json!({"protocol": "COMMAND", "command": {"value": "true"}, "portIndex": 5})), &[]),
         (json!({"constraints": [["hostname", "BOGUS"]]}), &["/constraints(0)"]),
-        (json!({"constraints": [["hostname"], ["rack", "LIKE"], ["a", "UNIQUE", "x"], ["a", "MAX_PER", "x"]]}),
-            &["/constraints(0)", "/constraints(1)", "/constraints(2)", "/constraints(3)"]),
+        (
+            json!({"constraints": [["hostname"], ["rack", "LIKE"], ["a", "UNIQUE", "x"], ["a", "MAX_PER", "x"]]}),
+            &["/constraints(0)", "/constraints(1)", "/constraints(2)", "/constraints(3)"],
+        ),
         (json!({"constraints": [["hostname", "UNIQUE"], ["rack", "GROUP_BY", "2"], ["r", "CLUSTER", "a"]]}), &[]),
         (json!({"upgradeStrategy": {"minimumHealthCapacity": 5}}), &["/upgradeStrategy/minimumHealthCapacity"]),
         (json!({"upgradeStrategy": {"maximumOverCapacity": -0.1}}), &["/upgradeStrategy/maximumOverCapacity"]),
@@ -125,7 +131,8 @@ fn a_field_of_another_type_is_400_in_1_3_and_422_in_1_9_and_called_invalid_json(
         judge(dialect, status, &cases);
         let bench = Bench::start(dialect);
         let (_, answer) = bench.send("POST", "/v2/apps", &app(&json!({"mem": "a"})));
-        let wanted = json!({"message": "Invalid JSON", "details": [{"path": "/mem", "errors": ["error.expected.jsnumber"]}]});
+        let wanted =
+            json!({"message": "Invalid JSON", "details": [{"path": "/mem", "errors": ["error.expected.jsnumber"]}]});
         assert_eq!(answer, wanted);
     }
 }

@@ -147,8 +147,7 @@ impl<'a> Draft<'a> {
         }
         let list = |field: &str| update.get(field).and_then(Value::as_array);
         let dependencies = list("dependencies").map(|all| all.iter().filter_map(Value::as_str));
-        let parent = id.rsplit_once('/').map_or("", |(parent, _)| parent);
-        let dependencies = dependencies.map(|all| all.map(|path| below(parent, path)).collect());
+        let dependencies = dependencies.map(|all| all.map(|path| below(id, path)).collect());
         self.edit.groups.insert(id.to_owned(), dependencies);
         list("apps").map_or(Ok(()), |apps| self.apps(id, apps))?;
         list("groups").map_or(Ok(()), |groups| self.groups(id, groups, depth))

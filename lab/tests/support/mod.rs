@@ -117,6 +117,15 @@ impl Events {
         }
     }
 
+    /// Waits for the chunk of no length that ends the stream.
+    pub(crate) fn ended(&mut self) -> bool {
+        let mut line = String::new();
+        while self.lines.read_line(&mut line).is_ok_and(|length| length > 0) && line != "0\r\n" {
+            line.clear();
+        }
+        line == "0\r\n"
+    }
+
     /// Events up to and including the first of a type.
     pub(crate) fn until(&mut self, last: &str) -> Vec<(String, Value)> {
         let mut seen = Vec::new();
