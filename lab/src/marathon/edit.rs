@@ -7,6 +7,7 @@ use super::Marathon;
 use super::changes::Change;
 use super::definition::Object;
 use super::error::ApiError;
+use super::paths::{ancestors, is_within};
 use super::render::{self, Embed};
 use super::spec::RunSpec;
 use super::state::{Action, Deployment, Service, State, TREES_KEPT, VERSIONS_KEPT};
@@ -158,17 +159,6 @@ fn touch(state: &mut State, path: &str, version: &str) {
     }
 }
 
-/// `/`, `/a` and `/a/b` for `/a/b/c`.
-fn ancestors(path: &str) -> impl Iterator<Item = &str> {
-    path.match_indices('/').map(|(at, _)| path.get(..at).filter(|above| !above.is_empty()).unwrap_or("/"))
-}
-
-/// Whether a path is a group's own or below it.
-pub(crate) fn is_within(path: &str, group: &str) -> bool {
-    let rest = path.strip_prefix(group.trim_end_matches('/'));
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
 fn deploy(marathon: &Marathon, state: &mut State, actions: Vec<Action>, version: String) -> Change {
     let id = marathon.clock.uuid();
     let target = Arc::new(render::group(marathon, state, "/", &Embed::default()));
@@ -225,25 +215,4 @@ fn replace(service: &mut Service, definition: Object, spec: RunSpec, version: &s
 fn only_scaled(service: &Service, definition: &Object) -> bool {
     let scale = |(key, _): &(&String, _)| key.as_str() != "instances" && key.as_str() != "scaling";
     service.definition.iter().filter(scale).eq(definition.iter().filter(scale))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_groups_above_a_path_end_at_the_root() {
-        assert_eq!(ancestors("/a/b/c").collect::<Vec<_>>(), ["/", "/a", "/a/b"]);
-        assert_eq!(ancestors("/a").collect::<Vec<_>>(), ["/"]);
-        assert_eq!(ancestors("/").collect::<Vec<_>>(), ["/"]);
-    }
-
-    #[test]
-    fn a_path_is_within_a_group_by_whole_segments() {
-        for (path, group, within) in
-            [("/a/b", "/a", true), ("/a", "/a", true), ("/ab", "/a", false), ("/a", "/", true), ("/", "/", true)]
-        {
-            assert_eq!(is_within(path, group), within, "{path} {group}");
-        }
-    }
 }
