@@ -87,8 +87,17 @@ impl Emulator {
         self.address
     }
 
-    /// Ends the API and every event stream.
-    pub fn stop(self) {}
+    /// Ends the API and every event stream, and comes back when no task is being started any more.
+    ///
+    /// A runtime that shuts down fails a start whose process exists already (tokio registers for SIGCHLD after the fork):
+    /// nobody would know its pid.
+    pub async fn stop(self) {
+        let starting = &self.marathon.starting;
+        starting.close();
+        while starting.available_permits() < STARTS_AT_ONCE {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
 }
 
 impl Drop for Emulator {

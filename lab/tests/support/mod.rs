@@ -89,7 +89,7 @@ impl Bench {
 impl Drop for Bench {
     fn drop(&mut self) {
         if let Some((emulator, runtime)) = self.running.take() {
-            emulator.stop();
+            runtime.block_on(emulator.stop());
             runtime.shutdown_background();
         }
         self.state.remove().unwrap();
