@@ -57,7 +57,7 @@ async fn serve(listen: SocketAddr, settings: Settings) -> Result<()> {
     let emulator = Emulator::start(listener, settings)?;
     println!("Marathon's API is at http://{}", emulator.address());
     let told = super::labs::told_to_stop().await;
-    emulator.stop();
+    emulator.stop().await;
     told
 }
 

@@ -1,15 +1,14 @@
 //! Changes of definitions: each makes a version and a deployment, which the engine then carries out.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 
 use super::definition::{self, Object};
+use super::edit::{Edit, Step};
 use super::error::ApiError;
-use super::render::{self, Embed};
 use super::spec::RunSpec;
-use super::state::{Deployment, Service, State, VERSIONS_KEPT};
+use super::state::{Deployment, Service, State};
 use super::{Marathon, notices, service_ports};
 
 /// What a change answers.
@@ -33,24 +32,37 @@ pub(crate) enum Mode {
 
 impl Marathon {
     pub(crate) fn change_app(&self, id: &str, update: Object, mode: Mode, force: bool) -> Result<Change, ApiError> {
-        let version = self.clock.version();
-        let (change, cancelled) = self.with(|state| {
-            let existing = state.services.get(id).map(|service| service.definition.clone());
-            if existing.is_some() && mode == Mode::Create {
+        self.commit(force, |state| {
+            if mode == Mode::Create && state.services.contains_key(id) {
                 return Err(ApiError::Exists { id: id.to_owned() });
             }
-            let cancelled = unlock(state, id, force)?;
-            let base = existing.as_ref().filter(|_| mode == Mode::Merge);
-            let mut definition = definition::accept(self.dialect, id, update, base)?;
-            service_ports::assign(self.dialect, &mut definition, &state.service_ports(id));
-            let spec = RunSpec::of_app(&definition);
-            Ok((self.install(state, definition, spec, version), cancelled))
-        })?;
-        Ok(self.announce(change, &cancelled))
+            Ok(self.define(state, id, update, mode, &mut BTreeSet::new())?.into())
+        })
+    }
+
+    /// An app as it is to be. `taken` are the service ports that the same request has given away.
+    pub(crate) fn define(
+        &self,
+        state: &State,
+        id: &str,
+        update: Object,
+        mode: Mode,
+        taken: &mut BTreeSet<u16>,
+    ) -> Result<Step, ApiError> {
+        let existing = state.services.get(id);
+        if existing.is_some_and(|service| service.spec.pod) {
+            return Err(ApiError::invalid("/id", "Applications and Pods may not share the same id"));
+        }
+        let base = existing.filter(|_| mode == Mode::Merge).map(|service| &service.definition);
+        let mut definition = definition::accept(self.dialect, id, update, base)?;
+        let held: BTreeSet<u16> = state.service_ports(id).union(taken).copied().collect();
+        service_ports::assign(self.dialect, &mut definition, &held);
+        let spec = RunSpec::of_app(&definition);
+        taken.extend(spec.ports.iter().map(|port| port.service));
+        Ok(Step::install(definition, spec))
     }
 
     pub(crate) fn change_pod(&self, id: &str, pod: Object, mode: Mode, force: bool) -> Result<Change, ApiError> {
-        let version = self.clock.version();
         let mut pod = pod;
         pod.remove("version");
         pod.insert("id".to_owned(), id.into());
@@ -64,46 +76,39 @@ impl Marathon {
         }
         pod.entry("networks").or_insert_with(|| serde_json::json!([{"mode": "host"}]));
         pod.entry("scaling").or_insert_with(|| serde_json::json!({"kind": "fixed", "instances": 1}));
-        let (change, cancelled) = self.with(|state| {
+        self.commit(force, |state| {
             if mode == Mode::Create && state.services.contains_key(id) {
                 return Err(ApiError::Exists { id: id.to_owned() });
             }
-            let cancelled = unlock(state, id, force)?;
             let spec = RunSpec::of_pod(&pod);
-            Ok((self.install(state, pod, spec, version), cancelled))
-        })?;
-        Ok(self.announce(change, &cancelled))
+            Ok(Step::install(pod, spec).into())
+        })
     }
 
     /// Kills all tasks, then forgets the service.
     pub(crate) fn remove(&self, id: &str, force: bool) -> Result<Change, ApiError> {
-        let version = self.clock.version();
-        let (change, cancelled) = self.with(|state| {
+        self.commit(force, |state| {
             known(state, id)?;
-            let cancelled = unlock(state, id, force)?;
-            if let Some(service) = state.services.get_mut(id) {
-                service.removing = true;
-            }
-            let pod = state.services.get(id).is_some_and(|service| service.spec.pod);
-            let action = if pod { "StopPod" } else { "StopApplication" };
-            Ok((self.deploy(state, id, action, version), cancelled))
-        })?;
-        Ok(self.announce(change, &cancelled))
+            Ok(Step::Remove(id.to_owned()).into())
+        })
     }
 
     /// Replaces every task, by the upgrade strategy.
     pub(crate) fn restart(&self, id: &str, force: bool) -> Result<Change, ApiError> {
-        let version = self.clock.version();
-        let (change, cancelled) = self.with(|state| {
+        self.commit(force, |state| {
             known(state, id)?;
-            let cancelled = unlock(state, id, force)?;
-            if let Some(service) = state.services.get_mut(id) {
-                service.version.clone_from(&version);
-                service.config_version.clone_from(&version);
-            }
-            Ok((self.deploy(state, id, "RestartApplication", version), cancelled))
-        })?;
-        Ok(self.announce(change, &cancelled))
+            Ok(Step::Restart(id.to_owned()).into())
+        })
+    }
+
+    /// Every service of a cancelled deployment as it was before.
+    pub(crate) fn revert(&self, cancelled: &Deployment) -> Result<Change, ApiError> {
+        self.commit(true, |state| {
+            let services =
+                cancelled.actions.iter().filter_map(|action| Some((action, known(state, &action.service).ok()?)));
+            let steps = services.map(|(action, service)| before(&action.kind, service));
+            Ok(Edit { steps: steps.collect(), ..Edit::default() })
+        })
     }
 
     /// Kills tasks of a service; with `scale` they are not replaced.
@@ -119,35 +124,20 @@ impl Marathon {
         self.change_app(id, update, Mode::Merge, true).map(Some)
     }
 
-    /// Puts a definition in force.
-    fn install(&self, state: &mut State, definition: Object, spec: RunSpec, version: String) -> Change {
-        let id = spec.id.clone();
-        let pod = spec.pod;
-        let (action, created) = match state.services.get_mut(&id) {
-            None => {
-                let service = fresh(definition, spec, &version);
-                state.services.insert(id.clone(), service);
-                (if pod { "StartPod" } else { "StartApplication" }, true)
-            }
-            Some(service) => (replace(service, definition, spec, &version), false),
-        };
-        let change = self.deploy(state, &id, action, version);
-        Change { created, ..change }
-    }
-
-    fn deploy(&self, state: &mut State, service: &str, action: &'static str, version: String) -> Change {
-        let id = self.clock.uuid();
-        let target = Arc::new(render::group(self, state, "/", &version, &Embed::default()));
-        let deployment = Deployment {
-            id: id.clone(),
-            version: version.clone(),
-            service: service.to_owned(),
-            action,
-            original: std::mem::replace(&mut state.groups, target.clone()),
-            target,
-        };
-        state.deployments.insert(id.clone(), deployment);
-        Change { version, deployment: id, created: false }
+    /// Makes an edit of what there is, and puts it in force if nothing speaks against it.
+    pub(crate) fn commit(
+        &self,
+        force: bool,
+        edit: impl FnOnce(&State) -> Result<Edit, ApiError>,
+    ) -> Result<Change, ApiError> {
+        let version = self.clock.version();
+        let (change, cancelled) = self.with(|state| {
+            let edit = edit(state)?;
+            edit.check(state)?;
+            let cancelled = unlock(state, &edit, force)?;
+            Ok((edit.carry_out(self, state, version), cancelled))
+        })?;
+        Ok(self.announce(change, &cancelled))
     }
 
     fn announce(&self, change: Change, cancelled: &[Deployment]) -> Change {
@@ -165,54 +155,23 @@ pub(crate) fn known<'a>(state: &'a State, id: &str) -> Result<&'a Service, ApiEr
     state.services.get(id).ok_or_else(|| ApiError::Missing { what: "App", id: id.to_owned() })
 }
 
-/// A deployment holds its app until it is done; `force` cancels it.
-fn unlock(state: &mut State, id: &str, force: bool) -> Result<Vec<Deployment>, ApiError> {
-    let deployments: Vec<String> = state.deployments_of(id).iter().map(|d| d.id.clone()).collect();
+/// A deployment holds its apps until it is done; `force` cancels it.
+fn unlock(state: &mut State, edit: &Edit, force: bool) -> Result<Vec<Deployment>, ApiError> {
+    let held = edit.steps.iter().flat_map(|step| state.deployments_of(step.id()));
+    let deployments: BTreeSet<String> = held.map(|deployment| deployment.id.clone()).collect();
     if !deployments.is_empty() && !force {
-        return Err(ApiError::Locked { deployments });
+        return Err(ApiError::Locked { deployments: deployments.into_iter().collect() });
     }
     Ok(deployments.iter().filter_map(|id| state.deployments.remove(id)).collect())
 }
 
-fn fresh(definition: Object, spec: RunSpec, version: &str) -> Service {
-    Service {
-        history: VecDeque::from([(version.to_owned(), definition.clone())]),
-        definition,
-        spec: Arc::new(spec),
-        version: version.to_owned(),
-        config_version: version.to_owned(),
-        scaling_version: version.to_owned(),
-        removing: false,
-        failures: 0,
-        not_before: None,
-        last_failure: None,
-    }
-}
-
-/// Scaling alone keeps the running tasks; any other change replaces them.
-fn replace(service: &mut Service, definition: Object, spec: RunSpec, version: &str) -> &'static str {
-    let same = without_scale(&service.definition) == without_scale(&definition);
-    service.version = version.to_owned();
-    service.history.push_back((version.to_owned(), definition.clone()));
-    if service.history.len() > VERSIONS_KEPT {
-        service.history.pop_front();
-    }
-    service.definition = definition;
-    service.removing = false;
-    let pod = spec.pod;
-    service.spec = Arc::new(spec);
-    if same {
-        service.scaling_version = version.to_owned();
-        return if pod { "ScalePod" } else { "ScaleApplication" };
-    }
-    service.config_version = version.to_owned();
-    (service.failures, service.not_before) = (0, None);
-    if pod { "RestartPod" } else { "RestartApplication" }
-}
-
-fn without_scale(definition: &Object) -> Object {
-    let mut definition = definition.clone();
-    definition.remove("instances");
-    definition.remove("scaling");
-    definition
+/// What undoes an action: a start by its end, an end by the definition that was to end, anything else by the one before.
+fn before(kind: &str, service: &Service) -> Step {
+    let back = if kind.starts_with("Stop") { 0 } else { 1 };
+    let definition = service.history.iter().rev().nth(back).map(|(_, definition)| definition.clone());
+    let Some(definition) = definition.filter(|_| !kind.starts_with("Start")) else {
+        return Step::Remove(service.spec.id.clone());
+    };
+    let spec = if service.spec.pod { RunSpec::of_pod(&definition) } else { RunSpec::of_app(&definition) };
+    Step::install(definition, spec)
 }

@@ -7,8 +7,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::convert;
 use super::error::{ApiError, Violation};
+use super::{convert, rules, types};
 
 /// Which Marathon this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,15 +85,20 @@ pub(crate) fn accept(
 ) -> Result<Object, ApiError> {
     let mut update = update;
     READ_ONLY.iter().for_each(|field| drop(update.remove(*field)));
+    update.retain(|_, value| !value.is_null());
+    let mistyped = types::of_app(&update);
+    if !mistyped.is_empty() {
+        return Err(ApiError::Mistyped(dialect, mistyped));
+    }
     let mut violations = Vec::new();
-    discovery_beside_mappings(&update, &mut violations);
+    check_id(dialect, id, &mut violations);
+    rules::of_update(&update, &mut violations);
     if dialect == Dialect::V1_9 && violations.is_empty() {
         convert::modernise(&mut update, &mut violations);
     }
-    let mut definition = existing.cloned().unwrap_or_default();
-    definition.extend(update.into_iter().filter(|(_, value)| !value.is_null()));
+    let mut definition = lay_over(existing.cloned().unwrap_or_default(), update);
     definition.insert("id".to_owned(), id.into());
-    validate(dialect, &definition, &mut violations);
+    rules::of_app(dialect, &definition, &mut violations);
     if !violations.is_empty() {
         return Err(ApiError::Invalid(violations));
     }
@@ -101,37 +106,15 @@ pub(crate) fn accept(
     Ok(definition)
 }
 
-/// The seed: "If using docker container port mapping, ports cannot also be specified on the overlay IP address."
-fn discovery_beside_mappings(app: &Object, violations: &mut Vec<Violation>) {
-    let discovered = app.get("ipAddress").and_then(|ip| ip.pointer("/discovery/ports"));
-    let mapped = app.get("container").and_then(|c| c.pointer("/docker/portMappings"));
-    let filled = |list: Option<&Value>| list.and_then(Value::as_array).is_some_and(|list| !list.is_empty());
-    if filled(discovered) && filled(mapped) {
-        violations.push(Violation::new(
-            "/",
-            "ipAddress/discovery is not allowed for Docker containers using BRIDGE or USER networks",
-        ));
+/// `ports` and `portDefinitions` say the same: whichever was sent replaces both.
+fn lay_over(mut existing: Object, update: Object) -> Object {
+    match (update.contains_key("ports"), update.contains_key("portDefinitions")) {
+        (true, false) => drop(existing.remove("portDefinitions")),
+        (false, true) => drop(existing.remove("ports")),
+        (true, true) | (false, false) => {}
     }
-}
-
-fn validate(dialect: Dialect, app: &Object, violations: &mut Vec<Violation>) {
-    let id = app.get("id").and_then(Value::as_str).unwrap_or_default();
-    check_id(dialect, id, violations);
-    if app.get("instances").is_some_and(|n| n.as_u64().is_none_or(|n| n > 10_000)) {
-        violations.push(Violation::new("/instances", "error.min: got a value that is not an integer from 0 to 10000"));
-    }
-    let runnable = ["cmd", "args", "container"].iter().any(|field| app.get(*field).is_some_and(|v| !v.is_null()));
-    if !runnable {
-        let said = "AppDefinition must either contain one of 'cmd' or 'args', and/or a 'container'.";
-        violations.push(Violation::new("/", said));
-    }
-    let container = app.get("container");
-    for path in ["/portMappings", "/docker/portMappings"] {
-        let mappings = container.and_then(|c| c.pointer(path)).and_then(Value::as_array);
-        for (index, mapping) in mappings.into_iter().flatten().enumerate() {
-            check_mapping(&format!("/container{path}({index})"), mapping, violations);
-        }
-    }
+    existing.extend(update);
+    existing
 }
 
 /// Each segment of a path is a DNS label (Marathon's `PathId` pattern).
@@ -153,19 +136,6 @@ pub(crate) fn check_id(dialect: Dialect, id: &str, violations: &mut Vec<Violatio
     let last = path.rsplit('/').next().unwrap_or_default();
     if dialect == Dialect::V1_9 && ["restart", "tasks", "versions"].contains(&last) {
         violations.push(Violation::new("/id", format!("\"{id}\" ends with a reserved keyword")));
-    }
-}
-
-fn check_mapping(path: &str, mapping: &Value, violations: &mut Vec<Violation>) {
-    for field in ["containerPort", "hostPort", "servicePort"] {
-        let wrong = mapping.get(field).is_some_and(|v| !v.is_null() && v.as_u64().is_none_or(|n| n > 65_535));
-        if wrong {
-            violations.push(Violation::new(&format!("{path}/{field}"), "got a value that is not a port (0-65535)"));
-        }
-    }
-    let protocol = mapping.get("protocol").and_then(Value::as_str).unwrap_or("tcp");
-    if !["tcp", "udp", "udp,tcp", "tcp,udp"].contains(&protocol) {
-        violations.push(Violation::new(&format!("{path}/protocol"), "must be one of tcp, udp, udp,tcp"));
     }
 }
 

@@ -27,20 +27,21 @@ pub(crate) async fn run_engine(marathon: Arc<Marathon>) {
 
 fn step(marathon: &Arc<Marathon>) {
     let mut staged = Vec::new();
-    let (mut done, mut gone) = (Vec::new(), Vec::new());
-    marathon.with(|state| {
+    let (done, gone) = marathon.with(|state| {
+        let mut gone = Vec::new();
         let ids: Vec<String> = state.services.keys().cloned().collect();
         for id in ids {
-            let settled = step_service(marathon, state, &id, &mut staged);
-            if settled {
-                done.extend(finish_deployments(state, &id));
-                let removing = state.services.get(&id).is_some_and(|service| service.removing);
-                if removing {
+            if step_service(marathon, state, &id, &mut staged) {
+                for deployment in state.deployments.values_mut() {
+                    deployment.pending.remove(&id);
+                }
+                if state.services.get(&id).is_some_and(|service| service.removing) {
                     state.services.remove(&id);
                     gone.push(id);
                 }
             }
         }
+        (finish_deployments(state), gone)
     });
     for instance in staged {
         notices::task_changed(marathon, &instance, "");
@@ -125,8 +126,10 @@ pub(crate) fn ask_to_end(state: &mut State, instance: &str) {
     }
 }
 
-fn finish_deployments(state: &mut State, id: &str) -> Vec<Deployment> {
-    let ids: Vec<String> = state.deployments_of(id).iter().map(|d| d.id.clone()).collect();
+/// Those that wait for no service any more; one that changed only groups never did.
+fn finish_deployments(state: &mut State) -> Vec<Deployment> {
+    let finished = state.deployments.values().filter(|deployment| deployment.pending.is_empty());
+    let ids: Vec<String> = finished.map(|deployment| deployment.id.clone()).collect();
     ids.iter().filter_map(|id| state.deployments.remove(id)).collect()
 }
 

@@ -1,8 +1,9 @@
 //! Marathon's API over the lab: enough of it, and true enough, that a client written for Marathon cannot tell.
 //!
 //! Requests change definitions; the engine brings the tasks to what they say; every task is a set of real processes.
-//! Absent: leader election (this one always leads), queue and plugin endpoints, volumes, constraints (tasks go round
-//! robin), readiness checks (accepted, never made), rollback by version, Mesos itself.
+//! Absent: leader election (this one always leads, again as soon as it has abdicated), queue and plugin endpoints,
+//! callbacks, volumes, constraints (checked, not kept: tasks go round robin), dependencies (kept, not waited for),
+//! readiness checks (accepted, never made), an app's rollback by version, Mesos itself.
 
 mod agents;
 mod api;
@@ -10,18 +11,24 @@ mod changes;
 mod clock;
 mod convert;
 mod definition;
+mod draft;
+mod edit;
 mod engine;
 mod error;
 mod events;
+mod groups;
 mod health;
 mod launch;
 mod notices;
+mod paths;
 mod plan;
 mod render;
+mod rules;
 mod run;
 mod service_ports;
 mod spec;
 mod state;
+mod types;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -80,8 +87,17 @@ impl Emulator {
         self.address
     }
 
-    /// Ends the API and every event stream.
-    pub fn stop(self) {}
+    /// Ends the API and every event stream, and comes back when no task is being started any more.
+    ///
+    /// A runtime that shuts down fails a start whose process exists already (tokio registers for SIGCHLD after the fork):
+    /// nobody would know its pid.
+    pub async fn stop(self) {
+        let starting = &self.marathon.starting;
+        starting.close();
+        while starting.available_permits() < STARTS_AT_ONCE {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
 }
 
 impl Drop for Emulator {
@@ -126,7 +142,7 @@ impl Marathon {
             agents: Arc::new(agents::Agents::new(settings.state, settings.topology)),
             events: events::EventBus::default(),
             clock: clock::Clock::new(node),
-            state: Mutex::new(state::State { groups: render::no_groups(), ..state::State::default() }),
+            state: Mutex::new(state::State::new(render::no_groups())),
             changed: Notify::new(),
             starting: Semaphore::new(STARTS_AT_ONCE),
         }
@@ -140,6 +156,11 @@ impl Marathon {
     /// Lets the engine look at once.
     fn wake(&self) {
         self.changed.notify_one();
+    }
+
+    /// Ends every stream of events, as a leader does that stands down; this one leads again at once.
+    fn abdicate(&self) {
+        self.events.close();
     }
 
     fn kill(&self, instance: &str) {

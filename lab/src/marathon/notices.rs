@@ -115,12 +115,12 @@ pub(crate) fn group_changed(marathon: &Marathon, version: &str) {
 }
 
 pub(crate) fn deployment_began(marathon: &Marathon, deployment: &Deployment) {
-    let (plan, step) = (render::deployment_plan(deployment), render::deployment_step(deployment));
+    let (plan, step) = (render::deployment_plan(deployment), render::step(&deployment.actions));
     publish(marathon, "deployment_info", json!({"plan": plan, "currentStep": step}));
 }
 
 pub(crate) fn deployment_done(marathon: &Marathon, deployment: &Deployment) {
-    let (plan, step) = (render::deployment_plan(deployment), render::deployment_step(deployment));
+    let (plan, step) = (render::deployment_plan(deployment), render::step(&deployment.actions));
     publish(marathon, "deployment_step_success", json!({"plan": plan, "currentStep": step}));
     publish(marathon, "deployment_success", json!({"id": deployment.id, "plan": plan}));
 }

@@ -1,6 +1,5 @@
 //! What the API answers: apps, tasks, deployments, groups and pods as JSON, under Marathon's field names.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -8,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::Marathon;
 use super::definition::{Dialect, Object};
 use super::spec::Network;
-use super::state::{CheckResult, Condition, Deployment, Service, State, Task};
+use super::state::{Action, CheckResult, Condition, Deployment, Service, State, Task};
 
 /// The host ports of a task, in the order of its ports that have one.
 pub(crate) fn host_ports(task: &Task) -> Vec<u16> {
@@ -120,8 +119,14 @@ pub(crate) fn definition(service: &Service) -> Object {
     shown
 }
 
-pub(crate) fn deployment_step(deployment: &Deployment) -> Value {
-    json!({"actions": [{"action": deployment.action, "app": deployment.service}]})
+pub(crate) fn step(actions: &[Action]) -> Value {
+    let actions = actions.iter().map(|action| json!({"action": action.kind, "app": action.service}));
+    json!({"actions": actions.collect::<Vec<_>>()})
+}
+
+/// A deployment that changes only groups has no steps.
+pub(crate) fn deployment_steps(deployment: &Deployment) -> Vec<Value> {
+    if deployment.actions.is_empty() { vec![] } else { vec![step(&deployment.actions)] }
 }
 
 /// Marathon 1.8 and later never send `original` and `target`; they are sent here under either version, because the
@@ -129,20 +134,24 @@ pub(crate) fn deployment_step(deployment: &Deployment) -> Value {
 pub(crate) fn deployment_plan(deployment: &Deployment) -> Value {
     let (original, target) = (deployment.original.as_ref(), deployment.target.as_ref());
     json!({
-        "id": deployment.id, "version": deployment.version, "steps": [deployment_step(deployment)],
+        "id": deployment.id, "version": deployment.version, "steps": deployment_steps(deployment),
         "original": original, "target": target,
     })
 }
 
-/// As `/v2/deployments` lists it: there a step is a list of actions, not an object.
-pub(crate) fn deployment(deployment: &Deployment, pod: bool) -> Value {
-    let action = json!({"action": deployment.action, "app": deployment.service});
-    let (apps, pods) = if pod { (vec![], vec![&deployment.service]) } else { (vec![&deployment.service], vec![]) };
+/// As `/v2/deployments` lists it.
+pub(crate) fn deployment(deployment: &Deployment) -> Value {
+    let affected = |pod: bool| -> Vec<&String> {
+        deployment.actions.iter().filter(|action| action.pod == pod).map(|action| &action.service).collect()
+    };
+    let current = deployment
+        .actions
+        .iter()
+        .map(|action| json!({"action": action.kind, "app": action.service, "readinessCheckResults": []}));
+    let steps = deployment_steps(deployment);
     json!({
-        "id": deployment.id, "version": deployment.version, "affectedApps": apps, "affectedPods": pods,
-        "steps": [{"actions": [action]}],
-        "currentActions": [{"action": deployment.action, "app": deployment.service, "readinessCheckResults": []}],
-        "currentStep": 1, "totalSteps": 1,
+        "id": deployment.id, "version": deployment.version, "affectedApps": affected(false), "affectedPods": affected(true),
+        "currentActions": current.collect::<Vec<_>>(), "currentStep": steps.len(), "totalSteps": steps.len(), "steps": steps,
     })
 }
 
@@ -153,20 +162,22 @@ pub(crate) fn no_groups() -> Arc<Value> {
     )
 }
 
-/// The tree of groups below `id`.
-pub(crate) fn group(marathon: &Marathon, state: &State, id: &str, version: &str, embed: &Embed) -> Value {
-    let prefix = if id == "/" { "/".to_owned() } else { format!("{id}/") };
-    let (mut apps, mut pods, mut groups) = (vec![], vec![], BTreeSet::new());
-    for (path, service) in &state.services {
-        let Some(rest) = path.strip_prefix(&prefix) else { continue };
-        match rest.split_once('/') {
-            Some((child, _)) => drop(groups.insert(format!("{prefix}{child}"))),
-            None if service.spec.pod => pods.push(definition(service)),
-            None => apps.push(app(marathon, state, path, service, embed)),
+/// The tree of groups below `id`. A service that is being removed is in it no more.
+pub(crate) fn group(marathon: &Marathon, state: &State, id: &str, embed: &Embed) -> Value {
+    let prefix = format!("{}/", id.trim_end_matches('/'));
+    let own = |path: &str| path.strip_prefix(&prefix).is_some_and(|rest| !rest.is_empty() && !rest.contains('/'));
+    let (mut apps, mut pods) = (vec![], vec![]);
+    for (path, service) in state.services.iter().filter(|(path, service)| own(path) && !service.removing) {
+        match service.spec.pod {
+            true => pods.push(definition(service)),
+            false => apps.push(app(marathon, state, path, service, embed)),
         }
     }
-    let groups: Vec<Value> = groups.iter().map(|child| group(marathon, state, child, version, embed)).collect();
-    json!({"id": id, "apps": apps, "groups": groups, "pods": pods, "dependencies": [], "version": version})
+    let children = state.groups.keys().filter(|path| own(path));
+    let groups: Vec<Value> = children.map(|child| group(marathon, state, child, embed)).collect();
+    let (version, dependencies) = state.groups.get(id).map(|g| (&g.version, &g.dependencies)).unzip();
+    let dependencies = dependencies.map_or(&[][..], Vec::as_slice);
+    json!({"id": id, "apps": apps, "groups": groups, "pods": pods, "dependencies": dependencies, "version": version})
 }
 
 /// `/v2/pods::status`.

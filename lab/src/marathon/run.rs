@@ -26,7 +26,8 @@ pub(crate) async fn run(marathon: Arc<Marathon>, instance: String) {
     };
     let (agents, program) = (marathon.agents.clone(), marathon.program.clone());
     let (of, who) = (spec.clone(), identity.clone());
-    let turn = marathon.starting.acquire().await;
+    // Closed once the emulator stops: nothing is started then.
+    let Ok(turn) = marathon.starting.acquire().await else { return };
     let launched = tokio::task::spawn_blocking(move || launch(&agents, &program, &of, &who)).await;
     drop(turn);
     let Launched { sandbox, mut processes } = match launched {

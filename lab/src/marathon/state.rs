@@ -14,16 +14,28 @@ use super::spec::RunSpec;
 
 /// Old definitions that `/versions` still knows, per app.
 pub(crate) const VERSIONS_KEPT: usize = 25;
+/// Old trees of groups that a group can be rolled back to: each holds every definition there was.
+pub(crate) const TREES_KEPT: usize = 8;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct State {
     pub(crate) services: BTreeMap<String, Service>,
     /// By instance id, which begins with nothing that sorts by time: see `order`.
     pub(crate) tasks: BTreeMap<String, Task>,
     pub(crate) deployments: BTreeMap<String, Deployment>,
     pub(crate) launched: u64,
-    /// The tree of groups that the last deployment was to reach.
-    pub(crate) groups: Arc<Value>,
+    /// By path; a service's groups are made with it and stay when it goes.
+    pub(crate) groups: BTreeMap<String, Group>,
+    /// The trees of groups that the last deployments were to reach, the newest at the end.
+    pub(crate) trees: VecDeque<Arc<Value>>,
+}
+
+/// A group of services and groups.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Group {
+    /// That of the last change in it.
+    pub(crate) version: String,
+    pub(crate) dependencies: Vec<String>,
 }
 
 /// An app or a pod.
@@ -121,11 +133,21 @@ pub(crate) struct CheckResult {
 pub(crate) struct Deployment {
     pub(crate) id: String,
     pub(crate) version: String,
-    pub(crate) service: String,
-    pub(crate) action: &'static str,
+    pub(crate) actions: Vec<Action>,
+    /// Services that are not yet as they are to be.
+    pub(crate) pending: BTreeSet<String>,
     /// The tree of groups before and after.
     pub(crate) original: Arc<Value>,
     pub(crate) target: Arc<Value>,
+}
+
+/// What a deployment does to one service.
+#[derive(Debug, Clone)]
+pub(crate) struct Action {
+    /// `StartApplication` and its kind.
+    pub(crate) kind: String,
+    pub(crate) service: String,
+    pub(crate) pod: bool,
 }
 
 impl Task {
@@ -142,6 +164,19 @@ impl Task {
 }
 
 impl State {
+    /// Nothing but the root group.
+    pub(crate) fn new(tree: Arc<Value>) -> Self {
+        let version = tree.get("version").and_then(Value::as_str).unwrap_or_default().to_owned();
+        Self {
+            services: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            deployments: BTreeMap::new(),
+            launched: 0,
+            groups: BTreeMap::from([("/".to_owned(), Group { version, dependencies: Vec::new() })]),
+            trees: VecDeque::from([tree]),
+        }
+    }
+
     /// The tasks of a service, oldest first.
     pub(crate) fn tasks_of(&self, service: &str) -> Vec<&Task> {
         let mut tasks: Vec<&Task> = self.tasks.values().filter(|task| task.service == service).collect();
@@ -161,7 +196,8 @@ impl State {
     }
 
     pub(crate) fn deployments_of(&self, service: &str) -> Vec<&Deployment> {
-        self.deployments.values().filter(|deployment| deployment.service == service).collect()
+        let holds = |deployment: &&Deployment| deployment.actions.iter().any(|action| action.service == service);
+        self.deployments.values().filter(holds).collect()
     }
 
     /// Service ports that other apps hold.

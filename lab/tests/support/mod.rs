@@ -89,7 +89,7 @@ impl Bench {
 impl Drop for Bench {
     fn drop(&mut self) {
         if let Some((emulator, runtime)) = self.running.take() {
-            emulator.stop();
+            runtime.block_on(emulator.stop());
             runtime.shutdown_background();
         }
         self.state.remove().unwrap();
@@ -115,6 +115,15 @@ impl Events {
                 return (name.unwrap(), serde_json::from_str(data).unwrap());
             }
         }
+    }
+
+    /// Waits for the chunk of no length that ends the stream.
+    pub(crate) fn ended(&mut self) -> bool {
+        let mut line = String::new();
+        while self.lines.read_line(&mut line).is_ok_and(|length| length > 0) && line != "0\r\n" {
+            line.clear();
+        }
+        line == "0\r\n"
     }
 
     /// Events up to and including the first of a type.

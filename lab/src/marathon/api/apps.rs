@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
-use axum::http::{Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
@@ -93,6 +93,7 @@ fn tell(marathon: &Marathon, client: &Client, id: &str) {
 
 pub(super) async fn get(
     State(marathon): Shared,
+    headers: HeaderMap,
     Path(path): Path<String>,
     Query(pairs): Pairs,
 ) -> Result<Response, ApiError> {
@@ -103,7 +104,7 @@ pub(super) async fn get(
             let embed = Embed::parse(&values(&pairs, "embed"));
             Ok(Json(json!({"*": shown(&marathon, &prefix, &pairs, &embed)})).into_response())
         }
-        Target::Tasks(id) => tasks::of_app(&marathon, &id),
+        Target::Tasks(id) => tasks::of_app(&marathon, &id, &headers),
         Target::Versions(id) => marathon.with(|state| {
             let service = known(state, &id)?;
             let versions: Vec<&String> = service.history.iter().rev().map(|(version, _)| version).collect();
@@ -140,7 +141,7 @@ pub(super) async fn put(
 }
 
 fn update_app(marathon: &Marathon, id: &str, update: Object, pairs: &[(String, String)]) -> Result<Change, ApiError> {
-    let whole = pairs.iter().any(|(key, value)| key == "partialUpdate" && value == "false");
+    let whole = pairs.iter().any(|(key, value)| key == "partialUpdate" && !value.eq_ignore_ascii_case("true"));
     let mode = if whole { Mode::Replace } else { Mode::Merge };
     marathon.change_app(id, update, mode, flag(pairs, "force"))
 }

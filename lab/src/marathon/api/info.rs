@@ -6,7 +6,6 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::super::changes::known;
 use super::super::error::ApiError;
 use super::super::{notices, render};
 use super::{Pairs, Shared, flag};
@@ -31,6 +30,21 @@ pub(super) async fn leader(State(marathon): Shared) -> Response {
     Json(json!({"leader": marathon.address.to_string()})).into_response()
 }
 
+pub(super) async fn abdicate(State(marathon): Shared) -> Response {
+    marathon.abdicate();
+    Json(json!({"message": "Leadership abdicated"})).into_response()
+}
+
+/// Callbacks over HTTP went with Marathon 1.4; the lab never calls back, so nobody can subscribe.
+pub(super) async fn subscriptions() -> Response {
+    Json(json!({"callbackUrls": []})).into_response()
+}
+
+pub(super) async fn subscribe() -> Response {
+    let said = "the lab calls nobody back: attach to /v2/events";
+    (StatusCode::BAD_REQUEST, Json(json!({"message": said}))).into_response()
+}
+
 pub(super) async fn metrics(State(marathon): Shared) -> Response {
     let (services, tasks) = marathon.with(|state| (state.services.len(), state.tasks.len()));
     Json(json!({
@@ -42,10 +56,7 @@ pub(super) async fn metrics(State(marathon): Shared) -> Response {
 }
 
 pub(super) async fn deployments(State(marathon): Shared) -> Response {
-    let shown: Vec<Value> = marathon.with(|state| {
-        let pod = |id: &str| state.services.get(id).is_some_and(|service| service.spec.pod);
-        state.deployments.values().map(|d| render::deployment(d, pod(&d.service))).collect()
-    });
+    let shown: Vec<Value> = marathon.with(|state| state.deployments.values().map(render::deployment).collect());
     Json(shown).into_response()
 }
 
@@ -61,14 +72,5 @@ pub(super) async fn cancel(
     if flag(&pairs, "force") {
         return Ok(StatusCode::ACCEPTED.into_response());
     }
-    let service = cancelled.service;
-    let previous = marathon.with(|state| {
-        let history = &known(state, &service)?.history;
-        Ok(history.iter().rev().nth(1).map(|(_, definition)| definition.clone()))
-    })?;
-    let change = match previous {
-        Some(definition) => marathon.change_app(&service, definition, super::super::changes::Mode::Replace, true)?,
-        None => marathon.remove(&service, true)?,
-    };
-    Ok(super::deployed(StatusCode::OK, &change))
+    Ok(super::deployed(StatusCode::OK, &marathon.revert(&cancelled)?))
 }

@@ -1,6 +1,7 @@
 //! The HTTP surface: routes, and what every one of them needs.
 
 mod apps;
+mod endpoints;
 mod filter;
 mod groups;
 mod info;
@@ -40,24 +41,34 @@ pub(super) async fn serve(listener: TcpListener, marathon: Arc<Marathon>) {
 }
 
 fn router(marathon: Arc<Marathon>) -> Router {
-    let pods = marathon.dialect == Dialect::V1_9;
+    let dialect = marathon.dialect;
     let router = Router::new()
         .route("/ping", get(|| async { "pong" }))
         .route("/metrics", get(info::metrics))
         .route("/v2/info", get(info::info))
-        .route("/v2/leader", get(info::leader))
+        .route("/v2/leader", get(info::leader).delete(info::abdicate))
         .route("/v2/events", get(stream::events))
         .route("/v2/queue", get(|| async { Json(json!({"queue": []})) }))
         .route("/v2/apps", get(apps::list).post(apps::create).put(apps::put_many).patch(apps::put_many))
         .route("/v2/apps/{*path}", get(apps::get).put(apps::put).patch(apps::put).post(apps::post).delete(apps::delete))
         .route("/v2/tasks", get(tasks::list))
         .route("/v2/tasks/delete", post(tasks::delete))
-        .route("/v2/groups", get(groups::root).post(groups::put).put(groups::put))
-        .route("/v2/groups/{*path}", get(groups::get).put(groups::put_at).delete(groups::delete))
+        .route("/v2/groups", get(groups::root).post(groups::create).put(groups::put).delete(groups::delete))
+        .route("/v2/groups/", get(groups::root))
+        .route(
+            "/v2/groups/{*path}",
+            get(groups::get).post(groups::create_at).put(groups::put_at).delete(groups::delete_at),
+        )
         .route("/v2/deployments", get(info::deployments))
         .route("/v2/deployments/{id}", delete(info::cancel));
-    // Pods came with Marathon 1.4.
-    let router = if pods { pods::add(router) } else { router };
+    // Marathon 1.4 brought pods and dropped callbacks.
+    let router = match dialect {
+        Dialect::V1_9 => pods::add(router),
+        Dialect::V1_3 => {
+            let one = get(info::subscriptions).post(info::subscribe).delete(info::subscribe);
+            router.route("/v2/eventSubscriptions", one)
+        }
+    };
     let named = map_response_with_state(marathon.clone(), name_leader);
     router.fallback(not_found).layer(named).with_state(marathon)
 }
@@ -99,8 +110,9 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
+/// Java's `Boolean` takes any case: the Python client writes `force=True`.
 fn flag(pairs: &[(String, String)], name: &str) -> bool {
-    pairs.iter().any(|(key, value)| key == name && value == "true")
+    pairs.iter().any(|(key, value)| key == name && value.eq_ignore_ascii_case("true"))
 }
 
 fn values(pairs: &[(String, String)], name: &str) -> Vec<String> {

@@ -1,9 +1,11 @@
 //! `/v2/tasks` and the tasks of an app.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
@@ -11,11 +13,17 @@ use super::super::Marathon;
 use super::super::changes::known;
 use super::super::error::ApiError;
 use super::super::render;
-use super::super::state::{Condition, Task};
-use super::{Pairs, Shared, deployed, flag, object, values};
+use super::super::state::{Condition, State as Everything, Task};
+use super::{Pairs, Shared, deployed, endpoints, flag, object, values};
 
-/// `status` and `status[]`: running, staging; both when none is given.
-pub(super) async fn list(State(marathon): Shared, Query(pairs): Pairs) -> Response {
+/// `status` and `status[]`: running, staging; both when none is given. As text, the lines of all apps.
+pub(super) async fn list(State(marathon): Shared, headers: HeaderMap, Query(pairs): Pairs) -> Response {
+    if endpoints::are_wanted(&headers) {
+        let all = |state: &mut Everything| {
+            state.services.iter().map(|(id, s)| endpoints::of(&marathon, state, id, s)).collect()
+        };
+        return endpoints::answer(marathon.with(all));
+    }
     let mut wanted = values(&pairs, "status");
     wanted.extend(values(&pairs, "status[]"));
     let staged = |c: Condition| matches!(c, Condition::Staging | Condition::Starting);
@@ -33,9 +41,12 @@ pub(super) async fn list(State(marathon): Shared, Query(pairs): Pairs) -> Respon
     Json(json!({"tasks": tasks})).into_response()
 }
 
-pub(super) fn of_app(marathon: &Marathon, id: &str) -> Result<Response, ApiError> {
+pub(super) fn of_app(marathon: &Marathon, id: &str, headers: &HeaderMap) -> Result<Response, ApiError> {
     marathon.with(|state| {
-        known(state, id)?;
+        let service = known(state, id)?;
+        if endpoints::are_wanted(headers) {
+            return Ok(endpoints::answer(endpoints::of(marathon, state, id, service)));
+        }
         let tasks: Vec<Value> = state.tasks_of(id).iter().map(|task| render::task(marathon, task)).collect();
         Ok(Json(json!({"tasks": tasks})).into_response())
     })
@@ -82,14 +93,18 @@ pub(super) async fn delete(State(marathon): Shared, Query(pairs): Pairs, body: B
     let ids = body.get("ids").and_then(Value::as_array);
     let ids = ids.ok_or_else(|| ApiError::invalid("/ids", "error.path.missing"))?;
     let ids: Vec<&str> = ids.iter().filter_map(Value::as_str).collect();
-    let found: Vec<(String, String, Value)> = marathon.with(|state| {
-        let tasks = state.tasks.values().filter(|t| ids.contains(&t.id.as_str()) || ids.contains(&t.instance.as_str()));
-        tasks.map(|t| (t.service.clone(), t.instance.clone(), render::task(&marathon, t))).collect()
+    let mut by_app: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut shown = Vec::new();
+    marathon.with(|state| {
+        for task in state.tasks.values().filter(|t| ids.contains(&t.id.as_str()) || ids.contains(&t.instance.as_str()))
+        {
+            by_app.entry(task.service.clone()).or_default().push(task.instance.clone());
+            shown.push(render::task(&marathon, task));
+        }
     });
     let mut last = None;
-    for (service, instance, _) in &found {
-        last = marathon.kill_tasks(service, std::slice::from_ref(instance), flag(&pairs, "scale"))?;
+    for (app, instances) in &by_app {
+        last = marathon.kill_tasks(app, instances, flag(&pairs, "scale"))?;
     }
-    let shown: Vec<&Value> = found.iter().map(|(_, _, task)| task).collect();
     Ok(last.map_or_else(|| Json(json!({"tasks": shown})).into_response(), |c| deployed(StatusCode::OK, &c)))
 }
