@@ -376,6 +376,8 @@ pub struct Vip {
     pub empty: Empty,
     /// Whether flows without a session go by the tables before ([`Shared::second_chance`]).
     pub second_chance: bool,
+    /// File that keeps the claims of VIPs; `None` is `claims.json` in the state folder.
+    pub store: Option<PathBuf>,
     /// File with the 16-octet hash key that all nodes share; `None` is a random key.
     pub hash_key_file: Option<PathBuf>,
 }
@@ -575,6 +577,8 @@ pub struct Timeouts {
     pub tcp_closing: u16,
     /// UDP.
     pub udp: u16,
+    /// SCTP.
+    pub sctp: u16,
 }
 
 impl Timeouts {
@@ -584,7 +588,7 @@ impl Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { tcp_half_open: 10, tcp_established: 900, tcp_closing: 30, udp: 60 }
+        Self { tcp_half_open: 10, tcp_established: 900, tcp_closing: 30, udp: 60, sctp: 900 }
     }
 }
 

@@ -295,7 +295,7 @@ impl From<Timeouts> for Lifetimes {
             ticks(seconds.tcp_established),
             ticks(seconds.tcp_closing),
             ticks(seconds.udp),
-            ticks(seconds.udp),
+            ticks(seconds.sctp),
         ])
     }
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn life() -> Lifetimes {
-    Timeouts { tcp_half_open: 10, tcp_established: 100, tcp_closing: 20, udp: 30 }.into()
+    Timeouts { tcp_half_open: 10, tcp_established: 100, tcp_closing: 20, udp: 30, sctp: 100 }.into()
 }
 
 fn client(n: u32) -> Client {
