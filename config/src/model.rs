@@ -174,6 +174,20 @@ pub struct Admission {
     pub allow: Vec<IpNet>,
     /// Sources that may not, `allow` or not.
     pub deny: Vec<IpNet>,
+    /// Groups that may use it beside those of its backends.
+    pub groups: AllowGroups,
+}
+
+/// Which groups may use a grouped service beside those that its backends share (`SLUICE_ALLOW_GROUPS`).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum AllowGroups {
+    /// No other.
+    #[default]
+    Own,
+    /// These too, sorted.
+    These(Vec<String>),
+    /// Everybody, of whatever group or none.
+    All,
 }
 
 /// What a service is known by on the wire.

@@ -229,10 +229,10 @@ impl ClusterView {
         self.marathons.insert(source, listing);
     }
 
-    /// The agent's IPv4 address behind a host field: the literal, or what the name was found to be.
+    /// The agent's address behind a host field: the literal, or what the name was found to be.
     #[must_use]
-    pub fn agent_address(&self, host: &str) -> Option<Ipv4Addr> {
-        host.parse().ok().or_else(|| self.hosts.get(host).copied())
+    pub fn agent_address(&self, host: &str) -> Option<IpAddr> {
+        host.parse().ok().or_else(|| self.hosts.get(host).copied().map(IpAddr::V4))
     }
 }
 

@@ -8,7 +8,7 @@ use toml::Spanned;
 use super::{address, value};
 use crate::diagnostic::Findings;
 use crate::file::{self, List, Value};
-use crate::model::Admission;
+use crate::model::{Admission, AllowGroups};
 use crate::words::counted;
 
 /// Every packet of a new flow is compared with them.
@@ -32,6 +32,7 @@ pub(super) fn admission(file: &file::Service, vip: Option<IpAddr>, found: &mut F
         sessions: bound("sessions", &file.sessions, found),
         allow: allow.into_iter().map(|(net, _)| net).collect(),
         deny: deny.into_iter().map(|(net, _)| net).collect(),
+        groups: AllowGroups::Own,
     }
 }
 

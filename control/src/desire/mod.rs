@@ -4,7 +4,7 @@
 //! a label asks for and does not get is in [`Report::rejected`] with its reason; nothing is refused in silence.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use sluice_config::model::{Config, Container, Desired, Local, OverlayAgent, OverlayNetwork, Shared, VipKey};
 
@@ -17,11 +17,14 @@ pub mod vip_label;
 
 mod backends;
 mod draft;
+mod join;
+mod own_labels;
 mod reserved;
 mod services;
 mod zones;
 
 pub use claims::Claims;
+use claims::{InUse, Owner};
 
 /// Framework name when neither Marathon nor the configuration says one.
 const FRAMEWORK: &str = "marathon";
@@ -31,8 +34,12 @@ const FRAMEWORK: &str = "marathon";
 pub struct Report {
     /// Everything that was asked for and is not done, sorted.
     pub rejected: Vec<Rejected>,
-    /// Named VIPs in use and their addresses: [`Claims::settle`] takes them.
+    /// Named VIPs in use and their IPv4 addresses.
     pub named: BTreeMap<String, Ipv4Addr>,
+    /// Likewise the IPv6 addresses.
+    pub named6: BTreeMap<String, Ipv6Addr>,
+    /// With `vip.sharing = "owner"`: the app that has each VIP in use.
+    pub owners: BTreeMap<String, Owner>,
     /// VIPs whose running backends are all unhealthy, and therefore all used.
     pub fail_open: Vec<VipKey>,
     /// VIPs whose backends differ in their groups: only sources that all of them allow are admitted.
@@ -67,6 +74,12 @@ impl Report {
     /// what the file alone can tell; the rest is the kernel's and the sources' word.
     pub fn of_configuration(&self) -> impl Iterator<Item = &Rejected> {
         self.rejected.iter().filter(|r| r.task.is_empty() && matches!(r.label.as_str(), SERVICE | BACKEND))
+    }
+
+    /// What [`Claims::settle`] takes.
+    #[must_use]
+    pub fn in_use(&self) -> InUse<'_> {
+        InUse { named: &self.named, named6: &self.named6, owners: &self.owners }
     }
 
     /// Whether the list of rejected things is full, and may lack some.

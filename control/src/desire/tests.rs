@@ -5,10 +5,15 @@ use serde_json::{Value, json};
 use sluice_config::model::{Backend, Protocol, RecordData, Service, Sharing};
 
 use super::*;
+use crate::desire::claims::tests::claimed;
 use crate::fixture::{config, golden_bytes, marathon};
 use crate::marathon::payload::{Answers, listing};
 use crate::offline::local_from_config;
 use crate::view::Event;
+
+mod families;
+mod modes;
+mod ownership;
 
 struct Case {
     config: Config,
@@ -258,7 +263,7 @@ fn a_static_service_and_a_label_unite() {
 #[test]
 fn every_label_that_is_not_honoured_is_listed_and_spoils_nothing() {
     let bad = json!({
-        "VIP_0": "172.16.0.1:80", "VIP_1": "foo", "VIP_2": "foo:65536", "VIP_3": ":80", "VIP_4": "fd01:c::1:80",
+        "VIP_0": "172.16.0.1:80", "VIP_1": "foo", "VIP_2": "foo:65536", "VIP_3": ":80", "VIP_4": "ff02::1:80",
         "VIP_5": "0.0.0.0:80", "VIP_6": "224.0.0.1:80", "VIP_7": "127.0.0.1:80", "VIP_8": "192.0.2.10:80",
         "VIP_9": "192.0.2.53:53", "VIP_A": "192.0.2.11:80", "VIP_B": "9.0.1.7:80", "VIP_C": "169.254.0.1:80",
         "VIP_D": "10.0.0.11:80", "VIP_E": 7, "VIP_F": "44.128.0.9:80", "VIP_G": "a\u{0}\u{202e}", "VIP_H": "255.255.255.255:1",
@@ -277,7 +282,7 @@ fn every_label_that_is_not_honoured_is_listed_and_spoils_nothing() {
 #[test]
 fn bad_apps_tasks_and_ports_are_listed_and_the_good_ones_beside_them_serve() {
     let mut app =
-        bridge("/web", json!({ "VIP_0": "172.16.0.1:80", "SLUICE_WEIGHT": "much", "SLUICE_MODE": "dsr-ipip" }), 2);
+        bridge("/web", json!({ "VIP_0": "172.16.0.1:80", "SLUICE_WEIGHT": "much", "SLUICE_MODE": "tunnel" }), 2);
     app["tasks"].as_array_mut().unwrap().extend([json!({ "id": 7 }), json!(null), json!("task")]);
     app["tasks"]
         .as_array_mut()
@@ -294,7 +299,7 @@ fn bad_apps_tasks_and_ports_are_listed_and_the_good_ones_beside_them_serve() {
     assert_eq!(count("the task cannot be read"), 3);
     assert_eq!(count("no name that resolves"), 1);
     assert_eq!(count("no number for this port yet"), 1);
-    assert!(count("only the mode nat") >= 2 && count("0 to 1000") >= 2, "{:#?}", report.rejected);
+    assert!(count("a mode is one of nat, nat-preserve") >= 2 && count("0 to 1000") >= 2, "{:#?}", report.rejected);
 }
 
 #[test]
@@ -474,13 +479,14 @@ fn two_marathons_live_side_by_side() {
 fn a_claim_keeps_its_address_while_its_app_is_away() {
     let mut case = Case::of(json!([bridge("/web", json!({ "VIP_0": "minitwit:80" }), 1)]));
     let odd = Ipv4Addr::new(11, 9, 9, 9);
-    case.claims = Claims::default().settle(&BTreeMap::from([("minitwit.marathon".to_owned(), odd)]), 5);
+    case.claims = claimed(&[("minitwit.marathon", odd.octets())], 5);
     let (_, report) = case.run();
     assert_eq!(report.named["minitwit.marathon"], odd);
     case.list(0, json!([]));
     let (desired, report) = case.run();
     assert!(desired.shared.services.is_empty() && report.named.is_empty());
-    assert_eq!(case.claims.settle(&report.named, 10).named["minitwit.marathon"].ip, odd);
+    case.claims.settle(report.in_use(), 10);
+    assert_eq!(case.claims.named["minitwit.marathon"].holds, odd);
 }
 
 #[test]
@@ -488,8 +494,8 @@ fn an_address_in_the_named_range_may_be_claimed_unless_a_name_has_it() {
     let labels =
         json!({ "VIP_0": "11.1.2.3:80", "VIP_1": "11.45.193.125:81", "VIP_2": "11.9.9.9:80", "VIP_3": "minitwit:80" });
     let mut case = Case::of(json!([bridge("/a", labels, 1)]));
-    let idle = BTreeMap::from([("idle.marathon".to_owned(), Ipv4Addr::new(11, 9, 9, 9))]);
-    case.claims = Claims::default().settle(&idle, 1).settle(&BTreeMap::new(), 2);
+    case.claims = claimed(&[("idle.marathon", [11, 9, 9, 9])], 1);
+    case.claims.settle(Report::default().in_use(), 2);
     let (desired, report) = case.run();
     let keys: Vec<String> = desired.shared.services.iter().map(|s| s.key.to_string()).collect();
     assert_eq!(keys, ["11.1.2.3:80/tcp", "11.45.193.125:80/tcp"]);

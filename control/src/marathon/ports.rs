@@ -24,6 +24,8 @@ pub(super) struct AppPort {
     pub(super) name: Option<String>,
     pub(super) protocols: Vec<Protocol>,
     pub(super) place: Place,
+    /// Its number inside the container, where it has one.
+    pub(super) number: Option<u16>,
     pub(super) networks: Vec<String>,
     pub(super) labels: Arc<Labels>,
 }
@@ -51,26 +53,38 @@ pub(super) struct PortReader<'a> {
 impl PortReader<'_> {
     pub(super) fn definition(&mut self, port: &Value) {
         let place = Place::Host(self.host_port());
-        self.add(port, place);
+        self.add(port, place, None);
     }
 
     /// On a bridge every mapping has a host port; elsewhere only one that names it, be it 0.
     pub(super) fn mapping(&mut self, port: &Value) {
         if self.mode == Mode::Bridge || !port["hostPort"].is_null() {
             let place = Place::Agent(self.host_port());
-            self.add(port, place);
+            self.add(port, place, port_number(&port["containerPort"]).filter(|n| *n != 0));
         } else {
             self.contained(port, "containerPort");
         }
     }
 
+    /// A discovery port that a mapping has too is that mapping, with the labels of both (facts/dcos.md B.4).
     pub(super) fn discovered(&mut self, port: &Value) {
-        self.contained(port, "number");
+        let number = port_number(&port["number"]).filter(|n| *n != 0);
+        let said = protocols(port["protocol"].as_str().unwrap_or("tcp"));
+        let same = |p: &&mut AppPort| number.is_some() && p.number == number && p.protocols == said;
+        if self.ports.iter_mut().find(same).is_none() {
+            return self.contained(port, "number");
+        }
+        let more = self.labels(port);
+        if let Some(mapping) = self.ports.iter_mut().find(same) {
+            let mut labels = Labels::clone(&mapping.labels);
+            unite(&mut labels, &more);
+            mapping.labels = Arc::new(labels);
+        }
     }
 
     fn contained(&mut self, port: &Value, key: &str) {
         match port_number(&port[key]).filter(|n| *n != 0) {
-            Some(number) => self.add(port, Place::Container(number)),
+            Some(number) => self.add(port, Place::Container(number), Some(number)),
             None => {
                 let labels = self.labels(port);
                 let reason = format!("{key} must be a number from 1 to 65535 where there is no host port");
@@ -84,7 +98,7 @@ impl PortReader<'_> {
         self.next - 1
     }
 
-    fn add(&mut self, port: &Value, place: Place) {
+    fn add(&mut self, port: &Value, place: Place, number: Option<u16>) {
         let labels = self.labels(port);
         let protocols = protocols(port["protocol"].as_str().unwrap_or("tcp"));
         if protocols.is_empty() {
@@ -95,6 +109,7 @@ impl PortReader<'_> {
             name: port["name"].as_str().map(str::to_owned),
             protocols,
             place,
+            number,
             networks: networks.filter_map(Value::as_str).map(str::to_owned).collect(),
             labels,
         });
@@ -114,6 +129,18 @@ impl PortReader<'_> {
         for (key, value) in labels.iter().filter(|(key, _)| vip_label::is_vip_key(key)) {
             self.rejected.push(Rejected::new(self.id, key, value, reason));
         }
+    }
+}
+
+/// Adds labels. Of one key with two values both are kept: the second under a key of its own, which is a VIP key as well
+/// because any key is that begins like one.
+fn unite(labels: &mut Labels, more: &Labels) {
+    for (key, value) in more {
+        let mut key = key.clone();
+        while labels.get(&key).is_some_and(|there| there != value) && vip_label::is_vip_key(&key) {
+            key.push('+');
+        }
+        labels.entry(key).or_insert_with(|| value.clone());
     }
 }
 

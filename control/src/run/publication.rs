@@ -73,9 +73,7 @@ impl Publication {
     pub fn make(&mut self, mut local: Local, moment: Moment) -> Made {
         local.soa_serial = self.tables.as_ref().map_or(0, |t| t.desired.local.soa_serial);
         let (desired, report) = desire(&self.config, &self.view, &self.claims, &local, self.key);
-        let claims = self.claims.settle(&report.named, moment.unix_seconds);
-        self.unsaved |= claims != self.claims;
-        self.claims = claims;
+        self.unsaved |= self.claims.settle(report.in_use(), moment.unix_seconds);
         Made { tables: self.compile(desired, moment), report: Arc::new(report) }
     }
 
@@ -137,6 +135,7 @@ fn next_serial(last: u32, unix_seconds: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::desire::claims::tests::claimed;
     use crate::offline::local_from_config;
     use crate::rejected::Rejected;
     use crate::view::{Event, Listing};
@@ -188,7 +187,7 @@ mod tests {
         assert!(made.tables.unwrap().is_none());
         assert_eq!(made.report.rejected.len(), 1);
         // A claim that its last use leaves is idle from then on, whatever becomes of the tables.
-        publication.claims = Claims::default().settle(&[("gone.m".into(), "11.0.0.1".parse().unwrap())].into(), 1);
+        publication.claims = claimed(&[("gone.m", [11, 0, 0, 1])], 1);
         assert!(
             publication.make(local.clone(), Moment { unix_seconds: 5, ..Moment::default() }).tables.unwrap().is_none()
         );
