@@ -43,7 +43,7 @@ enum Subject {
     Workers,
     /// The names that are answered.
     Zone,
-    /// Labels that are not honoured, and why.
+    /// VIP labels and the VIPs that they give, or why not; and all else that is not honoured.
     Labels,
 }
 
@@ -212,7 +212,24 @@ pub(super) fn zone(document: &Value) -> String {
     table.finish("no names")
 }
 
+/// Every VIP label, then what is not honoured of all else.
 pub(super) fn labels(document: &Value) -> String {
+    format!("{}\n{}", given(document), rejected(document))
+}
+
+fn given(document: &Value) -> String {
+    let mut table = Table::new(&["APP", "TASK", "PORT", "LABEL", "VALUE", "VIP", "REASON"]);
+    for label in list(document, "labels") {
+        let [app, task, port, key, value, reason] =
+            ["app", "task", "port", "label", "value", "reason"].map(|key| text(label, key));
+        table.row([app, task, port, key, value, joined(label, "vips"), reason]);
+    }
+    let more = document.get("more_labels").and_then(Value::as_bool).unwrap_or(false);
+    table.finish("no VIP labels") + if more { "and more than are listed here\n" } else { "" }
+}
+
+/// What is not honoured, and why.
+pub(super) fn rejected(document: &Value) -> String {
     let mut table = Table::new(&["TASK", "LABEL", "VALUE", "REASON"]);
     for rejected in list(document, "rejected") {
         table.row(["task", "label", "value", "reason"].map(|key| text(rejected, key)));

@@ -5,13 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use sluice_config::model::{Config, Container, Desired, Local, OverlayAgent, OverlayNetwork, Shared, VipKey};
 
 use crate::rejected::Rejected;
-use crate::view::ClusterView;
+use crate::view::{ClusterView, Listing};
 
 pub mod claims;
+pub mod labels;
 pub mod named_vip;
 pub mod vip_label;
 
@@ -40,6 +42,8 @@ pub struct Report {
     pub named6: BTreeMap<String, Ipv6Addr>,
     /// With `vip.sharing = "owner"`: the app that has each VIP in use.
     pub owners: BTreeMap<String, Owner>,
+    /// What it tells of: each Marathon's framework name and listing, for [`labels::labels`].
+    pub listings: Vec<(String, Arc<Listing>)>,
     /// VIPs whose running backends are all unhealthy, and therefore all used.
     pub fail_open: Vec<VipKey>,
     /// VIPs whose backends differ in their groups: only sources that all of them allow are admitted.
@@ -107,6 +111,8 @@ pub fn desire(
     }
     view.overlay.rejected.iter().cloned().for_each(|r| report.reject(r));
     let cluster = Cluster::new(config, view);
+    let heard = view.marathons.iter();
+    report.listings = heard.map(|(n, l)| (cluster.framework(*n).to_owned(), Arc::clone(l))).collect();
     let services = services::services(&cluster, claims, local, &mut report);
     let zones = zones::zones(&cluster, &services, &mut report);
     let shared = Shared {
