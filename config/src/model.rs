@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -639,8 +640,8 @@ pub struct Shared {
     /// Whether a packet in the middle of a flow that has no session goes by the tables before, where they differ
     /// (`vip.second_chance`): the flow may come from another node.
     pub second_chance: bool,
-    /// Authoritative zones.
-    pub zones: Vec<Zone>,
+    /// Authoritative zones, sorted by apex: as a whole, because a million names are not copied for a change elsewhere.
+    pub zones: Arc<Vec<Zone>>,
     /// Overlay networks.
     pub networks: Vec<OverlayNetwork>,
     /// Remote VTEPs (never our own), sorted.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use serde_json::{Value, json};
 use sluice_config::model::{Config, Local};
-use sluice_control::desire::{Claims, desire};
+use sluice_control::desire::{Claims, names, serve};
 use sluice_control::marathon::payload::{Answers, listing};
 use sluice_control::offline::local_from_config;
 use sluice_control::run::publication::{Moment, Publication};
@@ -74,6 +74,9 @@ fn publish(c: &mut Criterion) {
     let mut turn = 0;
     let mut change = |publication: &mut Publication| {
         turn += 1;
+        // The names of the change before: they come after its services.
+        let local = local_from_config(&config);
+        publication.make(local, moment(turn as u64)).tables.unwrap();
         let listing = listings[turn % 2].clone();
         publication.view.apply(Event::Marathon { source: 0, listing });
         turn
@@ -99,10 +102,9 @@ fn publish(c: &mut Criterion) {
     let mut view = ClusterView::default();
     view.apply(Event::Marathon { source: 0, listing: listings[0].clone() });
     let claims = publication.claims.clone();
-    group.bench_function("desire", |b| {
-        b.iter_batched(|| (), |()| desire(&config, &view, &claims, &local, [1; 16]), BatchSize::LargeInput);
-    });
-    let (_, report) = desire(&config, &view, &claims, &local, [1; 16]);
+    group.bench_function("serve", |b| b.iter(|| serve(&config, &view, &claims, &local, [1; 16])));
+    let (desired, report) = serve(&config, &view, &claims, &local, [1; 16]);
+    group.bench_function("names", |b| b.iter(|| names(&config, &view, &desired.shared.services)));
     group.bench_function("claims", |b| {
         b.iter_batched(|| claims.clone(), |mut claims| claims.settle(report.in_use(), 1), BatchSize::LargeInput);
     });

@@ -218,6 +218,9 @@ impl Machine {
                         publish_at = Some(Instant::now() + AGAIN);
                     }
                     not_before = Instant::now() + pause;
+                    if self.publication.names_wait() {
+                        sooner(&mut publish_at, not_before);
+                    }
                 }
             }
         }
