@@ -96,11 +96,17 @@ fn joined(value: &Value, key: &str) -> String {
     if texts.is_empty() { "-".into() } else { texts.join(",") }
 }
 
+/// Address and port; an IPv6 address stands in brackets (RFC 5952 section 6).
+fn endpoint(value: &Value) -> String {
+    let (ip, port) = (text(value, "ip"), text(value, "port"));
+    if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
+}
+
 fn vips(document: &Value) -> String {
     let mut table = Table::new(&["VIP", "PROTOCOL", "NAME", "FRAMEWORK", "BACKENDS", "PACKETS"]);
     for vip in all(document) {
         table.row([
-            format!("{}:{}", text(vip, "ip"), text(vip, "port")),
+            endpoint(vip),
             text(vip, "protocol"),
             text(vip, "name"),
             text(vip, "framework"),
@@ -115,7 +121,7 @@ fn vips(document: &Value) -> String {
 pub(super) fn compiled(document: &Value) -> String {
     let mut table = Table::new(&["VIP", "PROTOCOL", "NAME", "FRAMEWORK", "BACKEND", "WEIGHT", "NETWORK"]);
     for vip in all(document) {
-        let address = format!("{}:{}", text(vip, "ip"), text(vip, "port"));
+        let address = endpoint(vip);
         let [protocol, name, framework] = ["protocol", "name", "framework"].map(|key| text(vip, key));
         let none = [Value::Null];
         let backends = list(vip, "backends");
@@ -125,7 +131,7 @@ pub(super) fn compiled(document: &Value) -> String {
                 protocol.clone(),
                 name.clone(),
                 framework.clone(),
-                format!("{}:{}", text(backend, "ip"), text(backend, "port")),
+                endpoint(backend),
                 text(backend, "weight"),
                 text(backend, "network"),
             ]);
@@ -139,7 +145,7 @@ fn backends(document: &Value) -> String {
     for backend in all(document) {
         table.row([
             text(backend, "vip"),
-            format!("{}:{}", text(backend, "ip"), text(backend, "port")),
+            endpoint(backend),
             text(backend, "weight"),
             text(backend, "flows"),
             text(backend, "agent_ip"),
