@@ -84,7 +84,7 @@ async fn the_schema_of_every_document_is_as_published() {
     let books = json!({"rx": "number", "taken": "number", "made": "number", "tx": "number", "host": "number",
         "drops": "number", "given": "number", "held": "number", "balanced": "bool"});
     let backend = json!({"ip": "string", "port": "number", "weight": "number", "agent_ip": "null", "network": "null",
-        "groups": [], "task": "null", "flows": "number"});
+        "groups": [], "task": "null", "flows": "number", "state": "string", "since": "null", "judges": []});
     let mut with_vip = backend.clone();
     with_vip["vip"] = json!("string");
     with_vip["name"] = json!("null");
@@ -95,6 +95,7 @@ async fn the_schema_of_every_document_is_as_published() {
             "backends": [backend], "packets": "number"}]),
         ),
         ("backends", json!([with_vip])),
+        ("drains", json!([])),
         (
             "sessions",
             json!({"workers": [{"worker": "number", "sessions": "number", "capacity": "number",

@@ -22,15 +22,13 @@ enum Kind {
     Udp,
 }
 
-/// Networks for measurements between devices (RFC 2544 appendix C): nobody routes them.
-const PROBE_RANGE: &str = "198.18.0.0/15";
-
 pub(super) fn health(file: Option<&Spanned<file::Health>>, found: &mut Findings<'_>) -> Health {
     let file = file.map(|at| at.get_ref().clone()).unwrap_or_default();
-    let passive = Passive::default();
+    let default = Health::default();
+    let passive = default.passive;
     Health {
-        check: check(&of_section(&file), &HealthCheck::default(), found),
-        parallel: value::number("parallel", &file.parallel, 128, 1..=4096, found),
+        check: check(&of_section(&file), &default.check, found),
+        parallel: value::number("parallel", &file.parallel, default.parallel, 1..=4096, found),
         passive: Passive {
             failures: value::number("eject_failures", &file.eject_failures, passive.failures, 1..=255, found),
             seconds: value::number("eject_seconds", &file.eject_seconds, passive.seconds, 1..=3600, found),
@@ -188,11 +186,11 @@ fn statuses(text: &Spanned<String>, found: &mut Findings<'_>) -> Option<(u16, u1
 }
 
 fn range(text: &Value<String>, found: &mut Findings<'_>) -> Ipv4Net {
-    let default = || PROBE_RANGE.parse().unwrap_or_default();
-    let Some(given) = text else { return default() };
-    let Some(net) = value::prefix("probe_range", given, found) else { return default() };
+    let Some(given) = text else { return Health::PROBE_RANGE };
+    let Some(net) = value::prefix("probe_range", given, found) else { return Health::PROBE_RANGE };
     if net.prefix_len() > 24 || !value::unicast("probe_range", net.addr(), &given.span(), found) {
-        let remedy = format!("write a prefix of /24 or shorter that nobody uses, for example \"{PROBE_RANGE}\"");
+        let remedy =
+            format!("write a prefix of /24 or shorter that nobody uses, for example \"{}\"", Health::PROBE_RANGE);
         found.error(
             &given.span(),
             format!("`probe_range` is {net}: every pair of VIP and backend needs an address"),

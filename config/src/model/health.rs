@@ -1,6 +1,7 @@
 //! What judges backends, and how their judgements are used.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
 use ipnet::Ipv4Net;
@@ -18,6 +19,18 @@ pub struct Health {
     pub passive: Passive,
     /// Addresses of [`super::ProbePath`]s: routed to the host port and to nowhere else.
     pub probe_range: Ipv4Net,
+}
+
+impl Health {
+    /// Networks for measurements between devices (RFC 2544 appendix C): nobody routes them.
+    pub const PROBE_RANGE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 15);
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        let (check, passive) = (HealthCheck::default(), Passive::default());
+        Self { check, parallel: 128, passive, probe_range: Self::PROBE_RANGE }
+    }
 }
 
 /// How one service's backends are probed.
