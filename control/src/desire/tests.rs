@@ -818,3 +818,10 @@ fn what_probes_and_the_packet_path_say_of_a_backend_moves_its_new_flows() {
     assert!(report.fail_open.is_empty());
     assert_eq!(report.judged.values().map(|j| j.state.name()).collect::<Vec<_>>(), ["unfit", "unfit", "active"]);
 }
+
+#[test]
+fn an_address_of_our_own_probes_is_no_vip() {
+    let (desired, report) = Case::of(json!([bridge("/web", json!({ "VIP_0": "198.19.0.1:80" }), 1)])).run();
+    assert!(desired.shared.services.is_empty());
+    assert!(report.rejected[0].reason.contains("health.probe_range"), "{report:?}");
+}

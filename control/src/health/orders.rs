@@ -141,12 +141,14 @@ pub fn drained(drains: &[Drain], word: &str, known: &Known<'_>) -> Result<What, 
     }))
 }
 
-/// Names that may have been meant: those that hold the word, else the nearest one.
+/// Names that may have been meant: the nearest one, and those that hold the word or that it holds.
 fn near<'a, I: Iterator<Item = &'a str>>(word: &str, names: impl Fn() -> I) -> Vec<String> {
     let holds = |name: &&str| word.len() >= 3 && (name.contains(word) || word.contains(*name));
-    let mut near: Vec<String> = names().filter(holds).take(NAMED).map(shown).collect();
-    if near.is_empty() {
-        near.extend(sluice_config::nearest(word, names()).map(shown));
+    let mut near: Vec<String> = sluice_config::nearest(word, names()).map(shown).into_iter().collect();
+    for name in names().filter(holds).take(NAMED).map(shown) {
+        if !near.contains(&name) {
+            near.push(name);
+        }
     }
     near
 }

@@ -11,6 +11,7 @@ use sluice_dataplane::event::Event;
 use sluice_dataplane::tables::Tables;
 use sluice_dataplane::tables::fib::Target;
 
+use crate::health::target::needs_path;
 use crate::netlink::host_port::{self, HostPort};
 use crate::netlink::inventory::Inventory;
 use crate::netlink::neighbours::{Key, MOST_ASKED, Neighbours};
@@ -177,6 +178,9 @@ fn served(config: &Config, tables: &Tables, kernel: &Inventory) -> Served {
     for network in &shared.networks {
         let own = config.host.iter().flat_map(|h| &h.addresses).map(Ipv4Net::addr);
         served.networks.insert(network.subnet.trunc(), own.into_iter().find(|ip| network.subnet.contains(ip)));
+    }
+    if tables.desired.local.probes.iter().any(|path| needs_path(path.mode)) {
+        served.claimed.insert(config.health.probe_range);
     }
     if !config.marathons.is_empty() {
         served.claimed.extend(Ipv4Subnets::new(*config.vip.named.start(), *config.vip.named.end(), 0));
