@@ -10,7 +10,7 @@ use serde_json::Value;
 
 mod namespace;
 
-use namespace::{Station, in_own_namespace, sh};
+use namespace::{Station, everything, in_own_namespace, sh};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sluice");
 
@@ -195,6 +195,8 @@ fn a_server_that_stops_gets_no_new_flows_and_show_says_why() {
 fn where_every_server_is_judged_unfit_all_of_them_are_used() {
     in_own_namespace("where_every_server_is_judged_unfit_all_of_them_are_used", || async {
         let station = node();
+        sh("ip neigh flush all");
+        let before = everything();
         let mut running = Running::start(folder("open"));
         let open = "fail-open probe unfit fail-open fit";
         running.become_so(&[&format!("31001 {open}"), &format!("31002 {open}")]);
@@ -204,6 +206,8 @@ fn where_every_server_is_judged_unfit_all_of_them_are_used() {
         let _second = serve(&station, 31002);
         running.become_so(&["31001 unfit probe unfit", "31002 active probe fit"]);
         assert_eq!(running.signal("TERM"), Some(0));
+        sh("ip neigh flush all");
+        assert_eq!(everything(), before, "probes leave nothing in the kernel");
         std::fs::remove_dir_all(&running.folder).unwrap();
     });
 }
