@@ -777,6 +777,14 @@ pub struct Local {
     pub timeouts: Timeouts,
 }
 
+impl Local {
+    /// Every SNAT address in the order of its index: underlay, overlay, IPv6.
+    pub fn snat_addresses(&self) -> impl Iterator<Item = IpAddr> + Clone + '_ {
+        let v4 = self.snat_underlay.iter().chain(&self.snat_overlay).map(|ip| IpAddr::V4(*ip));
+        v4.chain(self.snat_underlay6.iter().map(|ip| IpAddr::V6(*ip)))
+    }
+}
+
 /// A packet port as the tables know it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LocalPort {

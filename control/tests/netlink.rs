@@ -124,7 +124,7 @@ fn what_a_killed_sluice_left_is_replaced_and_a_clean_end_leaves_nothing() {
             routes.settle(&served().wanted(true), Some(&port)).await.unwrap();
             let mut neighbours = Neighbours::begin(handle.clone()).await.unwrap();
             let kernel = Inventory::list(&handle).await.unwrap();
-            neighbours.settle(&BTreeSet::from([(port.kernel_index, Ipv4Addr::new(9, 0, 9, 77))]), &kernel).await;
+            neighbours.settle(&BTreeSet::from([(port.kernel_index, Ipv4Addr::new(9, 0, 9, 77).into())]), &kernel).await;
         }
         assert_eq!(sh("ip route show proto 83").lines().count(), 5);
         let neighbours = Neighbours::begin(handle.clone()).await.unwrap();
@@ -157,7 +157,7 @@ fn a_managed_neighbour_resolves_without_a_packet_and_follows_a_new_mac() {
         let ip = Ipv4Addr::new(192, 0, 2, 7);
         let mut neighbours = Neighbours::begin(connect().unwrap()).await.unwrap();
         let first = kernel.borrow().clone();
-        neighbours.settle(&BTreeSet::from([(link, ip)]), &first).await;
+        neighbours.settle(&BTreeSet::from([(link, ip.into())]), &first).await;
         let mut becomes = async |mac: &str| {
             let started = Instant::now();
             let known = kernel.wait_for(|k| {

@@ -6,10 +6,24 @@
 use std::fmt::Debug;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
+
+use crate::sessions::beside::{Beside, Whole};
+use crate::tables::flat::Key;
+
 /// An address: `u32` is IPv4, `u128` is IPv6, both in host byte order.
-pub trait Address: Copy + Eq + Ord + Default + Debug + Send + Sync + 'static {
+pub trait Address: Key + Copy + Eq + Ord + Default + Debug + Send + Sync + 'static {
     /// Octets on the wire.
     const OCTETS: usize;
+
+    /// Whether it is IPv6.
+    const V6: bool = Self::OCTETS == 16;
+
+    /// Address, port and a small number (protocol, port index), as a key of the tables.
+    type End: Key;
+
+    /// What a session keeps of an address beside its 64-bit key word.
+    type Beside: Beside<Self>;
 
     /// The address, where it is of this family.
     fn from_ip(ip: IpAddr) -> Option<Self>;
@@ -19,10 +33,23 @@ pub trait Address: Copy + Eq + Ord + Default + Debug + Send + Sync + 'static {
 
     /// Two words that tell addresses apart, for hashing.
     fn words(self) -> [u64; 2];
+
+    /// The key of address, port and a small number.
+    fn end(self, port: u16, number: u8) -> Self::End;
+
+    /// First and last address of a prefix of this family.
+    fn range(net: &IpNet) -> Option<(Self, Self)> {
+        Some((Self::from_ip(net.network())?, Self::from_ip(net.broadcast())?))
+    }
+
+    /// The address after this one; `None` after the last.
+    fn next(self) -> Option<Self>;
 }
 
 impl Address for u32 {
     const OCTETS: usize = 4;
+    type End = u64;
+    type Beside = ();
 
     #[inline]
     fn from_ip(ip: IpAddr) -> Option<Self> {
@@ -40,10 +67,21 @@ impl Address for u32 {
     fn words(self) -> [u64; 2] {
         [u64::from(self), 0]
     }
+
+    #[inline]
+    fn end(self, port: u16, number: u8) -> u64 {
+        u64::from(self) << 32 | u64::from(port) << 16 | u64::from(number)
+    }
+
+    fn next(self) -> Option<Self> {
+        self.checked_add(1)
+    }
 }
 
 impl Address for u128 {
     const OCTETS: usize = 16;
+    type End = (Self, u32);
+    type Beside = Whole;
 
     #[inline]
     fn from_ip(ip: IpAddr) -> Option<Self> {
@@ -60,5 +98,14 @@ impl Address for u128 {
     #[inline]
     fn words(self) -> [u64; 2] {
         [(self >> 64) as u64, self as u64]
+    }
+
+    #[inline]
+    fn end(self, port: u16, number: u8) -> (Self, u32) {
+        (self, u32::from(port) << 16 | u32::from(number))
+    }
+
+    fn next(self) -> Option<Self> {
+        self.checked_add(1)
     }
 }

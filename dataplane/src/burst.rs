@@ -2,9 +2,10 @@
 
 use arrayvec::ArrayVec;
 
-use crate::frame::Frame;
+use crate::frame::{Frame, Pool};
 use crate::io::BURST;
 use crate::verdict::{DropReason, Verdict};
+use crate::wire::vlan;
 
 /// Packets of one turn.
 pub type Burst = ArrayVec<Packet, BURST>;
@@ -22,6 +23,8 @@ pub enum Action {
     Dns,
     /// An echo request to a VIP.
     Echo,
+    /// A neighbour solicitation for an address of ours.
+    Solicited,
     /// To a service (its number).
     Balance(u16),
     /// From a backend (its number) to a SNAT address (its index).
@@ -54,7 +57,8 @@ pub enum Out {
     Host,
 }
 
-/// The addresses and ports of a packet, host byte order. ICMP has its identifier nowhere: ports are 0.
+/// The IPv4 addresses and the ports of a packet, host byte order. ICMP has its identifier nowhere: ports are 0. The
+/// addresses of IPv6 are in [`Packet::ends6`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Tuple {
     /// Source address.
@@ -88,10 +92,18 @@ pub struct Packet {
     pub tcp_flags: u8,
     /// Agent (index into the tables) whose VTEP sent it, once stripped of VXLAN.
     pub agent: Option<u16>,
+    /// Whether the innermost packet is IPv6.
+    pub v6: bool,
+    /// Octets of 802.1Q tags that parse took off, 0, 4 or 8: [`Packet::tags`].
+    pub tagged: u8,
+    /// The tags as received; they are put back on what leaves by the port on which the packet came.
+    pub tags: [u8; 8],
     /// Octets of the IP packet, which Ethernet padding may follow.
     pub ip_len: u16,
     /// Innermost addresses and ports.
     pub tuple: Tuple,
+    /// Innermost source and destination of IPv6.
+    pub ends6: (u128, u128),
     /// What it is.
     pub action: Action,
     /// Where it leaves.
@@ -114,7 +126,11 @@ impl Packet {
             l4: 0,
             tcp_flags: 0,
             agent: None,
+            v6: false,
+            tagged: 0,
+            tags: [0; 8],
             ip_len: 0,
+            ends6: (0, 0),
             tuple: Tuple::default(),
             action: Action::Parsed,
             out: Out::Nowhere,
@@ -140,6 +156,17 @@ impl Packet {
     pub fn leave(&mut self, out: Out) {
         self.action = Action::Done;
         self.out = out;
+    }
+
+    /// Puts the tags that parse took off back in front; `false` where there is no room.
+    #[must_use]
+    pub fn tag(&mut self, pool: &mut Pool) -> bool {
+        let tags = self.tags;
+        let given = self.frame.prepend(u16::from(self.tagged));
+        if given {
+            vlan::tag(pool.bytes_mut(&mut self.frame), &tags[..usize::from(self.tagged)]);
+        }
+        given
     }
 
     /// Whether it still has a way to go.

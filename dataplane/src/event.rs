@@ -1,6 +1,6 @@
 //! What a worker tells control: small, `Copy`, lossy and counted.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
@@ -11,14 +11,14 @@ pub enum Event {
     /// A packet could not leave because this address on link has no MAC yet.
     NextHopUnresolved {
         /// Who is to be resolved.
-        ip: Ipv4Addr,
+        ip: IpAddr,
         /// Port index.
         port: u8,
     },
-    /// A station on link asked by ARP for an address of ours, so answers to it will soon need its MAC.
+    /// A station on link asked by ARP or neighbour solicitation for an address of ours, so answers to it will soon need its MAC.
     NeighbourAsked {
         /// Its protocol address.
-        ip: Ipv4Addr,
+        ip: IpAddr,
         /// Port index.
         port: u8,
     },

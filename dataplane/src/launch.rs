@@ -15,11 +15,11 @@ use sluice_config::model::{Config, Host};
 use self::open::{Line, Parts, check_cores, lines, open, worker_count};
 use crate::counters::Counters;
 use crate::event::{Event, Events, events};
+use crate::family::Flows;
 use crate::idle;
 use crate::io::steer::{Pass, Steer, SteerError, SteerStatistics};
 use crate::io::xsk::{XskPort, XskStatistics};
 use crate::mailbox::{Mailbox, Publisher};
-use crate::sessions::Sessions;
 use crate::tables::Tables;
 use crate::wake::Waker;
 use crate::worker::{Ends, Setup, Worker, mesh};
@@ -53,7 +53,7 @@ pub struct Dataplane {
     mailboxes: Vec<Mailbox>,
     wakers: Vec<Arc<Waker>>,
     counters: Vec<Arc<Counters>>,
-    sessions: Vec<Arc<Sessions>>,
+    flows: Vec<Arc<Flows>>,
     events: Vec<Events>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -76,7 +76,7 @@ pub fn launch(config: &Config, tables: &Arc<Tables>) -> Result<Dataplane, Launch
         publisher: Publisher::new(mailboxes.clone()),
         mailboxes,
         counters: counters(config, lines.len(), workers),
-        sessions: sessions(config, tables, workers),
+        flows: flows(config, tables, workers),
         events: (0..workers).map(|_| events()).collect(),
         stop: Arc::default(),
         threads: Vec::new(),
@@ -123,8 +123,8 @@ impl Dataplane {
 
     /// Each worker's sessions.
     #[must_use]
-    pub fn sessions(&self) -> &[Arc<Sessions>] {
-        &self.sessions
+    pub fn flows(&self) -> &[Arc<Flows>] {
+        &self.flows
     }
 
     /// What workers reported since the last call, with the worker's number.
@@ -185,7 +185,7 @@ impl Dataplane {
             mailbox: self.mailboxes[id].clone(),
             counters: Arc::clone(&self.counters[id]),
             events: Arc::clone(&self.events[id]),
-            sessions: Arc::clone(&self.sessions[id]),
+            flows: Arc::clone(&self.flows[id]),
             inboxes,
             outboxes,
         }
@@ -255,9 +255,9 @@ fn counters(config: &Config, ports: usize, workers: usize) -> Vec<Arc<Counters>>
     (0..workers).map(|_| Arc::new(Counters::new(ports, services, backends))).collect()
 }
 
-fn sessions(config: &Config, tables: &Tables, workers: usize) -> Vec<Arc<Sessions>> {
+fn flows(config: &Config, tables: &Tables, workers: usize) -> Vec<Arc<Flows>> {
     let key = tables.desired.shared.hash_key;
-    (0..workers).map(|_| Arc::new(Sessions::new(config.limits.sessions, key))).collect()
+    (0..workers).map(|_| Arc::new(Flows::new(config.limits.sessions, key))).collect()
 }
 
 #[cfg(test)]
@@ -274,7 +274,7 @@ mod tests {
             mailboxes: Vec::new(),
             wakers: Vec::new(),
             counters: Vec::new(),
-            sessions: Vec::new(),
+            flows: Vec::new(),
             events: Vec::new(),
             stop: Arc::default(),
             threads: vec![thread],

@@ -8,6 +8,7 @@ pub mod address;
 pub mod burst;
 pub mod counters;
 pub mod event;
+pub mod family;
 pub mod fragments;
 pub mod frame;
 pub mod idle;

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use crate::counters::Counters;
 use crate::event::events;
+use crate::family::Flows;
 use crate::frame::{HEADROOM, Pool};
 use crate::io::pcap::{Captured, PcapPort};
 use crate::mailbox::{Mailbox, Publisher};
-use crate::sessions::Sessions;
 use crate::tables::Tables;
 use crate::time::Nanos;
 use crate::verdict::DropReason;
 use crate::wake::Waker;
-use crate::wire::{ip4, long, word};
+use crate::wire::{ip4, ip6, long, vlan, word};
 use crate::worker::{Setup, Worker, mesh};
 
 /// Beyond every time-out and below half the session clock's wrap, seconds.
@@ -39,7 +39,7 @@ pub struct Outcome {
     /// Each worker's counters.
     pub counters: Vec<Arc<Counters>>,
     /// Each worker's sessions.
-    pub sessions: Vec<Arc<Sessions>>,
+    pub flows: Vec<Arc<Flows>>,
 }
 
 impl Outcome {
@@ -91,13 +91,36 @@ pub fn replay(
 /// The queue that a card with symmetric receive hashing would choose: both directions of a flow on one.
 #[must_use]
 pub fn queue_of(frame: &[u8], queues: usize) -> usize {
-    let Some(ip) = frame.get(14..).filter(|ip| word(frame, 12) == 0x0800 && ip.len() >= ip4::HEADER) else { return 0 };
-    let mut mixed = long(ip, ip4::field::SOURCE) ^ long(ip, ip4::field::DESTINATION);
-    if matches!(ip[ip4::field::PROTOCOL], ip4::TCP | ip4::UDP) && word(ip, ip4::field::FRAGMENT) & 0x3fff == 0 {
-        let l4 = usize::from(ip[0] & 15) * 4;
-        mixed ^= u32::from(word(ip, l4) ^ word(ip, l4 + 2)) * 0x0001_0001;
-    }
+    // Cards look behind tags.
+    let tags = (0..2).take_while(|n| vlan::is_tag(word(frame, 12 + 4 * n))).count();
+    let at = 12 + 4 * tags;
+    let ip = frame.get(at + 2..).unwrap_or_default();
+    let mixed = match word(frame, at) {
+        0x0800 if ip.len() >= ip4::HEADER => mixed4(ip),
+        0x86dd if ip.len() >= ip6::HEADER => mixed6(ip),
+        _ => return 0,
+    };
     ((u64::from(mixed.wrapping_mul(0x9e37_79b9)) * queues as u64) >> 32) as usize
+}
+
+/// Source and destination mixed so that either order gives the same.
+fn mixed4(ip: &[u8]) -> u32 {
+    let addresses = long(ip, ip4::field::SOURCE) ^ long(ip, ip4::field::DESTINATION);
+    let whole = word(ip, ip4::field::FRAGMENT) & 0x3fff == 0;
+    addresses ^ mixed_ports(ip, usize::from(ip[0] & 15) * 4, ip[ip4::field::PROTOCOL], whole)
+}
+
+fn mixed6(ip: &[u8]) -> u32 {
+    let addresses = (0..8).fold(0, |mixed, n| mixed ^ long(ip, ip6::field::SOURCE + 4 * n));
+    match ip6::walk(ip) {
+        Ok(walked) => addresses ^ mixed_ports(ip, walked.l4, walked.protocol, walked.fragment.is_none()),
+        Err(_) => addresses,
+    }
+}
+
+fn mixed_ports(ip: &[u8], l4: usize, protocol: u8, whole: bool) -> u32 {
+    let ports = whole && matches!(protocol, ip4::TCP | ip4::UDP | ip4::SCTP);
+    if ports { u32::from(word(ip, l4) ^ word(ip, l4 + 2)) * 0x0001_0001 } else { 0 }
 }
 
 fn machine(tables: &Arc<Tables>, workers: usize, sizes: Sizes) -> std::io::Result<Vec<Worker<PcapPort>>> {
@@ -121,7 +144,7 @@ fn machine(tables: &Arc<Tables>, workers: usize, sizes: Sizes) -> std::io::Resul
                 mailbox,
                 counters: Arc::new(Counters::new(ports, sizes.services, sizes.backends)),
                 events: events(),
-                sessions: Arc::new(Sessions::new(sizes.sessions, tables.desired.shared.hash_key)),
+                flows: Arc::new(Flows::new(sizes.sessions, tables.desired.shared.hash_key)),
                 inboxes,
                 outboxes,
             })
@@ -131,7 +154,7 @@ fn machine(tables: &Arc<Tables>, workers: usize, sizes: Sizes) -> std::io::Resul
 
 fn outcome(mut machine: Vec<Worker<PcapPort>>, ports: usize) -> Outcome {
     let counters = machine.iter().map(|w| Arc::clone(w.counters())).collect();
-    let sessions = machine.iter().map(|w| Arc::clone(w.sessions())).collect();
+    let flows = machine.iter().map(|w| Arc::clone(w.flows())).collect();
     let sent = (0..ports)
         .map(|port| {
             let mut sent: Vec<Captured> =
@@ -140,5 +163,5 @@ fn outcome(mut machine: Vec<Worker<PcapPort>>, ports: usize) -> Outcome {
             sent
         })
         .collect();
-    Outcome { sent, counters, sessions }
+    Outcome { sent, counters, flows }
 }

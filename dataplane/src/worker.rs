@@ -11,11 +11,11 @@ use arrayvec::ArrayVec;
 use crate::burst::{Burst, Packet};
 use crate::counters::Counters;
 use crate::event::Events;
+use crate::family::Flows;
 use crate::frame::Pool;
 use crate::io::{BURST, Frames, Port};
 use crate::mailbox::Mailbox;
 use crate::ring::{Giver, Label, Taker, ring};
-use crate::sessions::Sessions;
 use crate::stage::balance::{self, Balance};
 use crate::stage::{classify, decap, dns, egress, encap, isolate, parse, reply};
 use crate::tables::Tables;
@@ -41,7 +41,7 @@ pub struct Setup<P> {
     /// Where it reports.
     pub events: Events,
     /// Its sessions, which others may read.
-    pub sessions: Arc<Sessions>,
+    pub flows: Arc<Flows>,
     /// Packets from the other workers.
     pub inboxes: Vec<Taker>,
     /// Packets to the other workers, by worker number; `None` at its own.
@@ -104,7 +104,7 @@ impl<P: Port> Worker<P> {
         let Some(tables) = self.tables.take() else { return 0 };
         let received = self.receive(now);
         if received > 0 {
-            let Setup { pool, counters, events, sessions, id, .. } = &mut self.setup;
+            let Setup { pool, counters, events, flows, id, .. } = &mut self.setup;
             let burst = &mut *self.burst;
             parse::run(burst, pool, &tables);
             decap::run(burst, pool, &tables);
@@ -113,7 +113,7 @@ impl<P: Port> Worker<P> {
             dns::run(burst, pool, &tables, counters);
             reply::run(burst, pool, &tables, events, counters);
             // Replies of other workers' sessions are given away here, and judged by policy where their client is known.
-            balance::run(burst, pool, &Balance::new(&tables, sessions, counters, *id, now));
+            balance::run(burst, pool, &Balance::new(&tables, flows, counters, *id, now));
             encap::run(burst, pool, &tables);
             egress::run(burst, pool, &tables, events, counters);
         }
@@ -187,6 +187,10 @@ impl<P: Port> Worker<P> {
                 },
                 Verdict::Give(worker) => {
                     packet.frame.restore(packet.received);
+                    if packet.tagged > 0 {
+                        // There is room: the tags were taken off this very frame.
+                        let _always = packet.tag(pool);
+                    }
                     let outbox = outboxes.get_mut(usize::from(worker)).and_then(Option::as_mut);
                     let label = Label { ingress: packet.ingress };
                     match outbox.is_some_and(|o| o.ring.give(label, pool.bytes(&packet.frame))) {
@@ -220,18 +224,22 @@ impl<P: Port> Worker<P> {
 
     /// Sweeps a few sessions.
     fn expire(&mut self, tables: &Tables, now: Nanos) {
-        let Setup { sessions, counters, .. } = &mut self.setup;
-        let alive = |service, backend| tables.service(service).is_some() && tables.backend(backend).is_some();
-        let ended = sessions.sweep(sessions.sweep_step(), now.tick(), tables.local.timeouts.into(), alive);
+        let Setup { flows, counters, .. } = &mut self.setup;
+        let alive = |service, backend| tables.is_served(service, backend);
+        let life = tables.local.timeouts.into();
+        let mut ended = flows.v4.sweep(flows.v4.sweep_step(), now.tick(), life, alive);
+        ended += flows.v6.sweep(flows.v6.sweep_step(), now.tick(), life, alive);
         counters.sessions_expired.add(u64::from(ended));
-        counters.sessions.set(sessions.len() as u64);
-        counters.sessions_evicted.set(sessions.evicted());
+        counters.sessions.set(flows.len() as u64);
+        counters.sessions_evicted.set(flows.v4.evicted() + flows.v6.evicted());
     }
 
     /// Ends every session that has expired by `now`, at once: for captures, whose clock jumps.
     pub fn expire_all(&mut self, now: Nanos) {
         if let Some(tables) = &self.tables {
-            let ended = self.setup.sessions.sweep(usize::MAX, now.tick(), tables.local.timeouts.into(), |_, _| true);
+            let (flows, life) = (&self.setup.flows, tables.local.timeouts.into());
+            let ended = flows.v4.sweep(usize::MAX, now.tick(), life, |_, _| true)
+                + flows.v6.sweep(usize::MAX, now.tick(), life, |_, _| true);
             self.setup.counters.sessions_expired.add(u64::from(ended));
         }
     }
@@ -267,8 +275,8 @@ impl<P: Port> Worker<P> {
 
     /// Its sessions.
     #[must_use]
-    pub fn sessions(&self) -> &Arc<Sessions> {
-        &self.setup.sessions
+    pub fn flows(&self) -> &Arc<Flows> {
+        &self.setup.flows
     }
 
     /// What it counts.

@@ -257,7 +257,8 @@ fn each_bad_packet_is_dropped_for_its_own_reason() {
     };
     let cases: Vec<(&str, Vec<u8>, R)> = vec![
         ("another station's frame", edit(0, &[2, 9, 9, 9, 9, 9]), R::NotOurMac),
-        ("IPv6", edit(12, &[0x86, 0xdd]), R::EtherType),
+        ("IPv4 that says it is IPv6", edit(12, &[0x86, 0xdd]), R::Ip6Header),
+        ("neither IP nor ARP", edit(12, &[0x88, 0xcc]), R::EtherType),
         ("IHL 4", edit(14, &[0x44]), R::Ip4Header),
         ("version 5", edit(14, &[0x55]), R::Ip4Header),
         ("longer than the frame", edit(16, &[0xff, 0]), R::Truncated),
@@ -538,4 +539,46 @@ fn books_balance_under_injected_faults_and_the_recorder_sees_it_all() {
     let (port, _) = machine.workers[0].port(0).unwrap();
     assert_eq!((port.received().len(), port.sent().len()), (64, 64));
     assert!(machine.drops(DropReason::PortFull) > 0);
+}
+
+/// The first service's backend becomes the second's: its sessions must not follow.
+#[test]
+fn a_session_does_not_follow_its_backends_address_to_another_service() {
+    let with = |first: &[&str], second: &[&str]| {
+        let mut desired = desired(1);
+        let backends = |list: &[&str]| list.iter().map(|address| backend(address, None)).collect::<Vec<_>>();
+        desired.shared.services =
+            vec![service(Protocol::Tcp, VIP, 80, backends(first)), service(Protocol::Tcp, VIP, 81, backends(second))];
+        desired
+    };
+    let mut machine = Machine::new(with(&["10.0.0.12:31001"], &[]));
+    let ((snat, snat_port), _) = ends(&syn(&mut machine, 0, 5000));
+    machine.publish(with(&["10.0.0.11:31000"], &["10.0.0.12:31001"]));
+    machine.refuse(0, 0, tcp(("10.0.0.12", 31001), (&snat, snat_port), "SA"), DropReason::SnatNoSession);
+    let there = machine.pass(0, tcp((CLIENT, 5000), (VIP, 80), "A"));
+    assert_eq!(ends(&there).1, ("10.0.0.11".into(), 31000));
+    let there = machine.pass(0, tcp((CLIENT, 5000), (VIP, 81), "S"));
+    assert_eq!(ends(&there).1, ("10.0.0.12".into(), 31001));
+}
+
+#[test]
+fn a_backend_that_two_services_share_keeps_the_sessions_of_both() {
+    let mut desired = desired(1);
+    desired.shared.services =
+        [80, 81].map(|port| service(Protocol::Tcp, VIP, port, vec![backend("10.0.0.12:31001", None)])).to_vec();
+    let mut machine = Machine::new(desired);
+    for port in [80, 81] {
+        let flags = ["S", "A", "A"];
+        let there = flags.map(|flags| ends(&machine.pass(0, tcp((CLIENT, 5000), (VIP, port), flags))));
+        assert_eq!(there[0], there[2]);
+        let ((snat, snat_port), _) = there[0].clone();
+        let back = machine.pass(0, tcp(("10.0.0.12", 31001), (&snat, snat_port), "SA"));
+        assert_eq!(ends(&back).0, (VIP.into(), port));
+    }
+}
+
+#[test]
+fn a_subnets_broadcast_address_is_no_source() {
+    let mut machine = Machine::new(desired(1));
+    machine.refuse(0, 0, tcp(("10.0.0.255", 5000), (VIP, 80), "S"), DropReason::Martian);
 }

@@ -2,16 +2,20 @@
 // Steering: frames that are ours go to the socket on their receive queue, everything else goes to the kernel.
 //
 // One instance per interface, loaded by src/io/steer.rs, which fills ADDRESSES. Ours are
-//   - IPv4 to an address with TAKE_ALL (VIPs, SNAT addresses), fragments included;
+//   - IPv4 and IPv6 to an address with TAKE_ALL (VIPs, SNAT addresses), fragments included;
 //   - UDP to an address with TAKE_DNS and port 53 (DNS), or to its own port (VTEP);
-//   - ARP requests whose target has TAKE_ARP;
+//   - ARP requests and neighbour solicitations whose target has TAKE_ARP;
 //   - on Sluice's end of the host port (HOST_PORT), all IPv4 and all ARP requests: the peer is private.
-// Non-first fragments of UDP to a DNS or VTEP address carry no port: they pass and are counted. 802.1Q passes.
+// Non-first fragments of UDP to a DNS or VTEP address carry no port: they pass and are counted. At most two 802.1Q tags
+// are looked behind; a frame with more passes.
 // What is ours and has no socket on its queue is dropped and counted: the kernel must not answer for a VIP.
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/icmpv6.h>
 #include <linux/in.h>
+#include <linux/in6.h>
 #include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <linux/udp.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -24,6 +28,7 @@
 
 #define DNS_PORT 53
 #define FRAGMENT_OFFSET 0x1fff // RFC 791 section 3.1
+#define MOST_TAGS 2
 
 // Indexes of STATISTICS, in the order of steer.rs.
 enum statistic { TAKEN, PASSED, NO_SOCKET, FRAGMENT_PASSED, ARP_TAKEN, STATISTIC_COUNT };
@@ -31,7 +36,7 @@ enum statistic { TAKEN, PASSED, NO_SOCKET, FRAGMENT_PASSED, ARP_TAKEN, STATISTIC
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 65536);
-	__type(key, __be32);
+	__type(key, struct in6_addr); // IPv4 as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2)
 	__type(value, __u32);
 } ADDRESSES SEC(".maps");
 
@@ -51,6 +56,16 @@ struct {
 
 volatile const __u32 HOST_PORT = 0;
 
+struct tag {
+	__be16 control, type;
+};
+
+// RFC 4861 section 4.3.
+struct solicitation {
+	struct icmp6hdr icmp;
+	struct in6_addr target;
+};
+
 // RFC 826 for Ethernet and IPv4; if_arp.h leaves the variable part out.
 struct arp_ipv4 {
 	__be16 hardware, protocol;
@@ -69,10 +84,16 @@ static __always_inline void count(__u32 statistic)
 		(*value)++;
 }
 
+static __always_inline __u32 flags_of6(struct in6_addr *address)
+{
+	__u32 *flags = bpf_map_lookup_elem(&ADDRESSES, address);
+	return flags ? *flags : 0;
+}
+
 static __always_inline __u32 flags_of(__be32 address)
 {
-	__u32 *flags = bpf_map_lookup_elem(&ADDRESSES, &address);
-	return flags ? *flags : 0;
+	struct in6_addr mapped = { .in6_u.u6_addr32 = { 0, 0, bpf_htonl(0xffff), address } };
+	return flags_of6(&mapped);
 }
 
 static __always_inline int pass(void)
@@ -107,29 +128,25 @@ static __always_inline int arp(struct xdp_md *ctx, struct arp_ipv4 *arp, void *e
 
 // The UDP destination port, 0 when it is cut off. Behind options it is copied out: to add a variable to a packet
 // pointer takes CAP_PERFMON.
-static __always_inline __u16 udp_port(struct xdp_md *ctx, struct iphdr *ip, void *end)
+static __always_inline __u16 udp_port(struct xdp_md *ctx, struct iphdr *ip, __u32 at, void *end)
 {
 	struct udphdr *udp = (void *)(ip + 1), copy;
 	if (ip->ihl == 5)
 		return (void *)(udp + 1) > end ? 0 : bpf_ntohs(udp->dest);
-	if (ip->ihl < 5 || bpf_xdp_load_bytes(ctx, sizeof(struct ethhdr) + ip->ihl * 4, &copy, sizeof(copy)))
+	if (ip->ihl < 5 || bpf_xdp_load_bytes(ctx, at + ip->ihl * 4, &copy, sizeof(copy)))
 		return 0;
 	return bpf_ntohs(copy.dest);
 }
 
-static __always_inline int udp(struct xdp_md *ctx, struct iphdr *ip, __u32 flags, void *end)
+static __always_inline int udp(struct xdp_md *ctx, __u16 port, __u32 flags)
 {
-	if (ip->frag_off & bpf_htons(FRAGMENT_OFFSET)) {
-		count(FRAGMENT_PASSED);
-		return pass();
-	}
-	__u16 port = udp_port(ctx, ip, end);
 	if ((flags & TAKE_DNS && port == DNS_PORT) || (port && port == (flags & TAKE_PORT)))
 		return take(ctx, TAKEN);
 	return pass();
 }
 
-static __always_inline int ipv4(struct xdp_md *ctx, struct iphdr *ip, void *end)
+// `at` is the header's offset in the frame.
+static __always_inline int ipv4(struct xdp_md *ctx, struct iphdr *ip, __u32 at, void *end)
 {
 	if ((void *)(ip + 1) > end)
 		return pass();
@@ -138,8 +155,35 @@ static __always_inline int ipv4(struct xdp_md *ctx, struct iphdr *ip, void *end)
 	__u32 flags = flags_of(ip->daddr);
 	if (flags & TAKE_ALL)
 		return take(ctx, TAKEN);
-	if (flags & (TAKE_DNS | TAKE_PORT) && ip->protocol == IPPROTO_UDP)
-		return udp(ctx, ip, flags, end);
+	if (!(flags & (TAKE_DNS | TAKE_PORT)) || ip->protocol != IPPROTO_UDP)
+		return pass();
+	if (ip->frag_off & bpf_htons(FRAGMENT_OFFSET)) {
+		count(FRAGMENT_PASSED);
+		return pass();
+	}
+	return udp(ctx, udp_port(ctx, ip, at, end), flags);
+}
+
+static __always_inline int solicited(struct xdp_md *ctx, struct solicitation *asked, void *end)
+{
+	if ((void *)(asked + 1) > end || asked->icmp.icmp6_type != 135 || !(flags_of6(&asked->target) & TAKE_ARP))
+		return pass();
+	return take(ctx, ARP_TAKEN);
+}
+
+// Extension headers are walked behind TAKE_ALL only, by the packet path: neither DNS nor discovery has them.
+static __always_inline int ipv6(struct xdp_md *ctx, struct ipv6hdr *ip, void *end)
+{
+	struct udphdr *header = (void *)(ip + 1);
+	if ((void *)(ip + 1) > end)
+		return pass();
+	__u32 flags = flags_of6(&ip->daddr);
+	if (flags & TAKE_ALL)
+		return take(ctx, TAKEN);
+	if (ip->nexthdr == IPPROTO_ICMPV6)
+		return solicited(ctx, (void *)(ip + 1), end);
+	if (flags & TAKE_DNS && ip->nexthdr == IPPROTO_UDP && (void *)(header + 1) <= end)
+		return udp(ctx, bpf_ntohs(header->dest), flags);
 	return pass();
 }
 
@@ -147,12 +191,28 @@ static __always_inline int steering(struct xdp_md *ctx)
 {
 	void *end = (void *)(long)ctx->data_end;
 	struct ethhdr *ethernet = (void *)(long)ctx->data;
-	if ((void *)(ethernet + 1) > end)
+	void *next = ethernet + 1;
+	if (next > end)
 		return pass();
-	if (ethernet->h_proto == bpf_htons(ETH_P_IP))
-		return ipv4(ctx, (void *)(ethernet + 1), end);
-	if (ethernet->h_proto == bpf_htons(ETH_P_ARP))
-		return arp(ctx, (void *)(ethernet + 1), end);
+	__be16 type = ethernet->h_proto;
+	__u32 at = sizeof(*ethernet);
+#pragma unroll
+	for (int n = 0; n < MOST_TAGS; n++) {
+		struct tag *tag = next;
+		if (type != bpf_htons(ETH_P_8021Q) && type != bpf_htons(ETH_P_8021AD) && type != bpf_htons(ETH_P_QINQ1))
+			break;
+		if ((void *)(tag + 1) > end)
+			return pass();
+		type = tag->type;
+		next = tag + 1;
+		at += sizeof(*tag);
+	}
+	if (type == bpf_htons(ETH_P_IP))
+		return ipv4(ctx, next, at, end);
+	if (type == bpf_htons(ETH_P_IPV6))
+		return ipv6(ctx, next, end);
+	if (type == bpf_htons(ETH_P_ARP))
+		return arp(ctx, next, end);
 	return pass();
 }
 

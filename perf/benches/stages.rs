@@ -9,9 +9,10 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sluice_dataplane::burst::{Burst, Packet};
 use sluice_dataplane::counters::Counters;
 use sluice_dataplane::event::{Events, events};
+use sluice_dataplane::family::Flows;
 use sluice_dataplane::frame::Pool;
 use sluice_dataplane::io::BURST;
-use sluice_dataplane::sessions::{ACK, Client, SYN, Sessions};
+use sluice_dataplane::sessions::{ACK, Client, SYN};
 use sluice_dataplane::stage::balance::{self, Balance};
 use sluice_dataplane::stage::{classify, decap, dns, egress, encap, isolate, parse, reply};
 use sluice_dataplane::tables::Tables;
@@ -95,7 +96,7 @@ struct Bench {
     burst: Burst,
     counters: Counters,
     events: Events,
-    sessions: Sessions,
+    flows: Flows,
 }
 
 impl Bench {
@@ -107,7 +108,7 @@ impl Bench {
             burst: Burst::new(),
             counters: Counters::new(2, 1024, 65536),
             events: events(),
-            sessions: Sessions::new(sessions.max(262_144) as usize, key),
+            flows: Flows::new(sessions.max(262_144) as usize, key),
             tables,
         };
         let mut frame = Vec::new();
@@ -137,7 +138,7 @@ impl Bench {
 
     #[inline(always)]
     fn step(&mut self, stage: Stage) {
-        let Self { tables, pool, burst, counters, events, sessions } = self;
+        let Self { tables, pool, burst, counters, events, flows } = self;
         match stage {
             Parse => parse::run(burst, pool, tables),
             Decap => decap::run(burst, pool, tables),
@@ -146,7 +147,7 @@ impl Bench {
             Dns => dns::run(burst, pool, tables, counters),
             Reply => reply::run(burst, pool, tables, events, counters),
             Balanced => {
-                let with = Balance::new(tables, sessions, counters, 0, Nanos::from_seconds(1));
+                let with = Balance::new(tables, flows, counters, 0, Nanos::from_seconds(1));
                 balance::run(burst, pool, &with);
             }
             Encap => encap::run(burst, pool, tables),
@@ -168,7 +169,7 @@ impl Bench {
             let start = Instant::now();
             self.step(stage);
             spent += start.elapsed();
-            clients.into_iter().flatten().for_each(|c| self.sessions.remove(c));
+            clients.into_iter().flatten().for_each(|c| self.flows.v4.remove(c));
             self.recycle();
         }
         spent

@@ -159,9 +159,9 @@ impl Scene {
     pub fn restore(&mut self, rig: &Rig) -> Result<()> {
         for n in std::mem::take(&mut self.flows) {
             let (ip, port) = new_flow(n);
-            rig.sessions(0).remove(Client { ip: ip.to_bits(), port, service: self.service });
+            rig.flows(0).v4.remove(Client { ip: ip.to_bits(), port, service: self.service });
         }
-        let left = rig.sessions(0).len();
+        let left = rig.flows(0).v4.len();
         ensure!(left == self.sessions as usize, "{} sessions are left of {}", left, self.sessions);
         Ok(())
     }

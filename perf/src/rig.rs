@@ -4,17 +4,17 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
+use sluice_config::model::{Protocol, VipKey};
 use sluice_dataplane::counters::Counters;
 use sluice_dataplane::event::events;
+use sluice_dataplane::family::Flows;
 use sluice_dataplane::frame::Pool;
 use sluice_dataplane::io::memory::MemoryPort;
 use sluice_dataplane::io::{BURST, Frames, Port as _};
 use sluice_dataplane::mailbox::{Mailbox, Publisher};
-use sluice_dataplane::sessions::Sessions;
-use sluice_dataplane::tables::{Tables, service_key};
+use sluice_dataplane::tables::Tables;
 use sluice_dataplane::time::Nanos;
 use sluice_dataplane::wake::Waker;
-use sluice_dataplane::wire::ip4;
 use sluice_dataplane::worker::{Setup, Worker, mesh};
 
 use crate::traffic::End;
@@ -56,7 +56,7 @@ impl Rig {
                 mailbox,
                 counters: Arc::new(Counters::new(tables.local.ports.len(), 1024, 65536)),
                 events: events(),
-                sessions: Arc::new(Sessions::new(sessions, tables.desired.shared.hash_key)),
+                flows: Arc::new(Flows::new(sessions, tables.desired.shared.hash_key)),
                 inboxes,
                 outboxes,
             })
@@ -144,7 +144,7 @@ impl Rig {
     /// The number of a TCP service.
     #[must_use]
     pub fn service(&self, (ip, port): End) -> Option<u16> {
-        self.tables.service_numbers.get(service_key(ip.to_bits(), port, ip4::TCP)).map(|number| number as u16)
+        self.tables.service_number(VipKey { protocol: Protocol::Tcp, ip: ip.into(), port })
     }
 
     /// A worker's counters.
@@ -155,8 +155,8 @@ impl Rig {
 
     /// A worker's sessions.
     #[must_use]
-    pub fn sessions(&self, worker: usize) -> &Sessions {
-        self.workers[worker].sessions()
+    pub fn flows(&self, worker: usize) -> &Flows {
+        self.workers[worker].flows()
     }
 }
 

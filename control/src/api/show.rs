@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sluice_config::model::{self, Protocol};
 use sluice_dataplane::counters::Counters;
-use sluice_dataplane::tables::{Tables, service_key};
+use sluice_dataplane::tables::Tables;
 use sluice_dataplane::verdict::DropReason;
 
 use super::books::{Books, dropped};
@@ -198,7 +198,7 @@ pub fn vips(observed: &Observed, published: Option<&Published>) -> Vec<Vip> {
 
 fn vip(observed: &Observed, tables: &Tables, service: &model::Service) -> Vip {
     let key = service.key;
-    let number = number(&tables.service_numbers, key.ip, key.port, key.protocol);
+    let number = tables.service_number(key).map(usize::from);
     Vip {
         protocol: key.protocol.to_string(),
         ip: key.ip,
@@ -212,7 +212,7 @@ fn vip(observed: &Observed, tables: &Tables, service: &model::Service) -> Vip {
 
 fn backend(observed: &Observed, tables: &Tables, backend: &model::Backend, protocol: Protocol) -> Backend {
     let address = backend.address;
-    let number = number(&tables.backend_numbers, address.ip(), address.port(), protocol);
+    let number = tables.backend_number(address, protocol).map(|n| n as usize);
     Backend {
         ip: address.ip(),
         port: address.port(),
@@ -223,11 +223,6 @@ fn backend(observed: &Observed, tables: &Tables, backend: &model::Backend, proto
         task: backend.task.clone(),
         flows: sum(&observed.workers, |c| &c.backends, number),
     }
-}
-
-fn number(map: &sluice_dataplane::tables::flat::FlatMap, ip: IpAddr, port: u16, protocol: Protocol) -> Option<usize> {
-    let IpAddr::V4(ip) = ip else { return None };
-    map.get(service_key(ip.to_bits(), port, protocol.number())).map(|n| n as usize)
 }
 
 fn sum(

@@ -119,8 +119,8 @@ fn what_is_desired_compiles_into_tables_that_serve_it() {
     let mut ids = Ids::new(100, 1000, 1);
     let tables =
         Tables::compile(&std::sync::Arc::new(desired), &mut ids, sluice_dataplane::time::Nanos(0), None).unwrap();
-    assert!(tables.address(Ipv4Addr::new(11, 45, 193, 125).to_bits()).is_some());
-    assert!(tables.address(Ipv4Addr::new(172, 16, 0, 1).to_bits()).is_some());
+    assert!(tables.v4.address(Ipv4Addr::new(11, 45, 193, 125).to_bits()).is_some());
+    assert!(tables.v4.address(Ipv4Addr::new(172, 16, 0, 1).to_bits()).is_some());
     assert!(tables.zones.rejected().is_empty(), "{:?}", tables.zones.rejected());
 }
 

@@ -4,7 +4,7 @@
 //! here; the kernel's answers come back through the [`super::inventory`].
 
 use std::collections::{BTreeSet, VecDeque};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use futures_util::TryStreamExt;
 use rtnetlink::Handle;
@@ -15,7 +15,7 @@ use super::inventory::{Inventory, read_neighbour};
 use super::{NetlinkError, Tried, ours, unless};
 
 /// Link index and address.
-pub type Key = (u32, Ipv4Addr);
+pub type Key = (u32, IpAddr);
 
 /// Most stations that are kept because they asked or were missed; the oldest gives way.
 pub const MOST_ASKED: usize = 4096;
@@ -44,7 +44,7 @@ impl Neighbours {
     /// Forgets what the kernel no longer keeps for us (a link that goes down takes its neighbours with it, and anybody
     /// may flush them), so that the next [`Neighbours::settle`] puts it back.
     fn compare(&mut self, kernel: &Inventory) {
-        let kept = |(link, ip): &Key| kernel.neighbours.get(&(*link, IpAddr::V4(*ip))).is_some_and(|n| n.kept);
+        let kept = |(link, ip): &Key| kernel.neighbours.get(&(*link, *ip)).is_some_and(|n| n.kept);
         self.there.retain(kept);
     }
 
@@ -112,7 +112,7 @@ impl Neighbours {
 
     async fn install(&self, (link, ip): Key) -> Result<(), NetlinkError> {
         // NUD_NONE lets the kernel begin resolution; on an entry that exists it changes the flags alone.
-        let mut request = self.handle.neighbours().add(link, IpAddr::V4(ip)).state(NeighbourState::None).replace();
+        let mut request = self.handle.neighbours().add(link, ip).state(NeighbourState::None).replace();
         request
             .message_mut()
             .attributes
@@ -121,7 +121,7 @@ impl Neighbours {
     }
 
     async fn remove(&self, (link, ip): Key) -> Result<(), NetlinkError> {
-        let mut add = self.handle.neighbours().add(link, IpAddr::V4(ip)).state(NeighbourState::None);
+        let mut add = self.handle.neighbours().add(link, ip).state(NeighbourState::None);
         let message: NeighbourMessage = add.message_mut().clone();
         let removed = self.handle.neighbours().del(message).execute().await;
         unless(removed, &[libc::ENOENT, libc::ENODEV]).tried(|| format!("remove the neighbour {ip}"))
@@ -132,10 +132,10 @@ async fn left_behind(handle: &Handle) -> Result<BTreeSet<Key>, NetlinkError> {
     let mut found = BTreeSet::new();
     let mut all = handle.neighbours().get().set_address_family(AddressFamily::Inet).execute();
     while let Some(message) = all.try_next().await.tried(|| "list neighbours".into())? {
-        if let Some(((link, IpAddr::V4(ip)), neighbour)) = read_neighbour(&message)
+        if let Some((key, neighbour)) = read_neighbour(&message)
             && neighbour.kept
         {
-            found.insert((link, ip));
+            found.insert(key);
         }
     }
     Ok(found)

@@ -200,17 +200,14 @@ fn served(config: &Config, tables: &Tables, kernel: &Inventory) -> Served {
 /// Everything on link that packets leave to: gateways, backends and agents.
 fn next_hops(config: &Config, tables: &Tables, links: &[u32]) -> BTreeSet<Key> {
     let desired = &tables.desired;
-    let gateways = desired.local.routes.iter().filter_map(|route| match route.via {
-        Some(IpAddr::V4(via)) => Some((route.port, via)),
-        Some(IpAddr::V6(_)) | None => None,
-    });
+    let gateways = desired.local.routes.iter().filter_map(|route| Some((route.port, route.via?)));
     let backends = tables.backends.iter().flatten().filter(|b| b.agent.is_none()).map(|b| b.ip);
-    let agents = tables.agents.iter().map(|a| a.underlay);
-    let on_link = backends.chain(agents).filter_map(|ip| match tables.fib.lookup(ip.to_bits()) {
+    let agents = tables.agents.iter().map(|a| IpAddr::V4(a.underlay));
+    let on_link = backends.chain(agents).filter_map(|ip| match tables.target(ip) {
         Some(Target::Link(port)) => Some((usize::from(port), ip)),
         Some(Target::Hop(_) | Target::Agent(_) | Target::NoAgent | Target::Host) | None => None,
     });
-    let fixed = |port: usize, ip: Ipv4Addr| config.neighbours.iter().any(|n| n.port == port && n.ip == IpAddr::V4(ip));
+    let fixed = |port: usize, ip: IpAddr| config.neighbours.iter().any(|n| n.port == port && n.ip == ip);
     gateways
         .chain(on_link)
         .filter(|(port, ip)| !fixed(*port, *ip))

@@ -1,14 +1,16 @@
 //! What the API sees of a running packet path.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use sluice_config::model::{Config, Marathon};
+use sluice_dataplane::address::Address;
+use sluice_dataplane::family::Flows;
 use sluice_dataplane::idle::clock;
 use sluice_dataplane::launch::{Dataplane, PortStatistics};
-use sluice_dataplane::sessions::{Sessions, Shown, State};
+use sluice_dataplane::sessions::{Shown, State};
 use sluice_dataplane::tables::Tables;
 use sluice_dataplane::time::{Nanos, Tick};
 use tokio::sync::watch;
@@ -31,7 +33,7 @@ pub fn observed(
     listed: Listed,
 ) -> Arc<Observed> {
     let (workers, sessions) = match &*dataplane.lock().unwrap_or_else(PoisonError::into_inner) {
-        Some(running) => (running.counters().to_vec(), running.sessions().to_vec()),
+        Some(running) => (running.counters().to_vec(), running.flows().to_vec()),
         None => (Vec::new(), Vec::new()),
     };
     let mut ports: Vec<String> = config.ports.iter().map(|p| p.name.clone()).collect();
@@ -115,20 +117,25 @@ fn steering(name: &str, port: &PortStatistics) -> Vec<SocketState> {
 }
 
 /// The first sessions of all workers, as these tables name them.
-fn rows(sessions: &[Arc<Sessions>], tables: &Tables, now: Nanos) -> Vec<SessionRow> {
-    let all = sessions.iter().enumerate().flat_map(|(worker, s)| s.iter().map(move |shown| (worker, shown)));
-    all.take(MOST_SESSIONS).map(|(worker, shown)| row(worker, &shown, tables, now.tick())).collect()
+fn rows(flows: &[Arc<Flows>], tables: &Tables, now: Nanos) -> Vec<SessionRow> {
+    let each = |(worker, flows): (usize, &Arc<Flows>)| {
+        let four = flows.v4.iter().map(|shown| row(worker, &shown, tables, now.tick()));
+        four.chain(flows.v6.iter().map(|shown| row(worker, &shown, tables, now.tick())))
+            .take(MOST_SESSIONS)
+            .collect::<Vec<_>>()
+    };
+    flows.iter().enumerate().flat_map(each).take(MOST_SESSIONS).collect()
 }
 
-fn row(worker: usize, shown: &Shown, tables: &Tables, now: Tick) -> SessionRow {
-    let address = |ip: Ipv4Addr, port: u16| SocketAddrV4::new(ip, port).to_string();
+fn row<A: Address>(worker: usize, shown: &Shown<A>, tables: &Tables, now: Tick) -> SessionRow {
+    let address = |ip: IpAddr, port: u16| SocketAddr::new(ip, port).to_string();
     // A service or backend that has gone since is no longer in the tables.
     let gone = || "gone".to_owned();
-    let snat = tables.snat.address(shown.flow.snat).map(Ipv4Addr::from_bits);
+    let snat = tables.snat.ip(shown.flow.snat);
     SessionRow {
         worker,
         protocol: shown.flow.protocol.to_string(),
-        client: address(shown.client_ip(), shown.client.port),
+        client: address(shown.client.ip.to_ip(), shown.client.port),
         vip: tables.service(shown.client.service).map_or_else(gone, |s| address(s.ip, s.port)),
         backend: tables.backend(shown.flow.backend).map_or_else(gone, |b| address(b.ip, b.port)),
         snat: snat.map_or_else(gone, |ip| address(ip, shown.flow.port)),

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
 use aya::maps::{HashMap, MapData, MapError, PerCpuArray, XskMap};
@@ -52,7 +52,7 @@ pub struct SteerStatistics {
     pub no_socket: u64,
     /// Of those passed: later fragments of UDP to a DNS or VTEP address, which may have been ours.
     pub fragment_passed: u64,
-    /// ARP requests sent to a socket.
+    /// ARP requests and neighbour solicitations sent to a socket.
     pub arp_taken: u64,
 }
 
@@ -64,7 +64,7 @@ pub struct Steer {
     ebpf: Ebpf,
     link: Option<FdLink>,
     /// What ADDRESSES holds.
-    held: BTreeMap<Ipv4Addr, u32>,
+    held: BTreeMap<IpAddr, u32>,
 }
 
 impl Steer {
@@ -140,7 +140,7 @@ impl Steer {
     /// What the kernel says.
     pub fn withdraw(&mut self, steering: &Steering) -> Result<(), SteerError> {
         let wanted = entries(steering, self.side, is_local);
-        let gone: Vec<Ipv4Addr> = self.held.keys().filter(|ip| !wanted.contains_key(ip)).copied().collect();
+        let gone: Vec<IpAddr> = self.held.keys().filter(|ip| !wanted.contains_key(ip)).copied().collect();
         for ip in gone {
             let removed = self.addresses()?.remove(&key(ip));
             removed.map_err(|e| failed(&self.interface, "remove an address", &e))?;
@@ -167,7 +167,7 @@ impl Steer {
         })
     }
 
-    fn addresses(&mut self) -> Result<HashMap<&mut MapData, u32, u32>, SteerError> {
+    fn addresses(&mut self) -> Result<HashMap<&mut MapData, [u8; 16], u32>, SteerError> {
         self.map(|e| HashMap::try_from(e.map_mut("ADDRESSES")?).ok(), "ADDRESSES")
     }
 
@@ -221,15 +221,15 @@ fn attach(ebpf: &mut Ebpf, name: &str, interface: &str, mode: XdpMode) -> Result
 }
 
 /// Entries of ADDRESSES. `local` says whether the kernel owns an address and so answers ARP for it.
-fn entries(steering: &Steering, side: Side, local: impl Fn(Ipv4Addr) -> bool) -> BTreeMap<Ipv4Addr, u32> {
+fn entries(steering: &Steering, side: Side, local: impl Fn(IpAddr) -> bool) -> BTreeMap<IpAddr, u32> {
     let Side::Wire { arp } = side else { return BTreeMap::new() };
     let answer = if arp { TAKE_ARP } else { 0 };
-    let mut entries = BTreeMap::new();
+    let mut entries: BTreeMap<IpAddr, u32> = BTreeMap::new();
     for ip in &steering.dns {
-        *entries.entry(*ip).or_default() |= TAKE_DNS | if local(*ip) { 0 } else { answer };
+        *entries.entry((*ip).into()).or_default() |= TAKE_DNS | if local((*ip).into()) { 0 } else { answer };
     }
     if let Some((ip, port)) = steering.vtep {
-        *entries.entry(ip).or_default() |= u32::from(port);
+        *entries.entry(ip.into()).or_default() |= u32::from(port);
     }
     for ip in &steering.addresses {
         *entries.entry(*ip).or_default() |= TAKE_ALL | answer;
@@ -238,15 +238,19 @@ fn entries(steering: &Steering, side: Side, local: impl Fn(Ipv4Addr) -> bool) ->
 }
 
 /// Whether the kernel owns `ip` in this network namespace: only then may a socket have it.
-fn is_local(ip: Ipv4Addr) -> bool {
+fn is_local(ip: IpAddr) -> bool {
     match UdpSocket::bind((ip, 0)) {
         Ok(_) => true,
         Err(error) => error.kind() != io::ErrorKind::AddrNotAvailable,
     }
 }
 
-fn key(ip: Ipv4Addr) -> u32 {
-    u32::from_ne_bytes(ip.octets())
+/// An address as the program has it: IPv4 mapped into IPv6.
+fn key(ip: IpAddr) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+        IpAddr::V6(ip) => ip.octets(),
+    }
 }
 
 #[cfg(test)]

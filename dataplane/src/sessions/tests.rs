@@ -1,15 +1,105 @@
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use proptest::prelude::*;
+use sluice_config::model::{Protocol, Timeouts};
 
 use super::*;
+use crate::tables::flat::Key;
+use crate::time::Nanos;
 
 fn life() -> Lifetimes {
     Timeouts { tcp_half_open: 10, tcp_established: 100, tcp_closing: 20, udp: 30 }.into()
 }
 
-fn client(n: u32) -> Client {
-    Client { ip: 0x0a00_0000 + n, port: 1000, service: 1 }
+/// A family of clients to test with.
+trait Sample: Address {
+    fn nth(n: u32) -> Self;
+}
+
+impl Sample for u32 {
+    fn nth(n: u32) -> Self {
+        0x0a00_0000 + n
+    }
+}
+
+impl Sample for u128 {
+    fn nth(n: u32) -> Self {
+        0x2001_0db8 << 96 | Self::from(n) << 64 | 7
+    }
+}
+
+/// IPv6 as it would be if every digest and every hash clashed with another's.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+struct Clashing(u128);
+
+impl Sample for Clashing {
+    fn nth(n: u32) -> Self {
+        Self(n.into())
+    }
+}
+
+impl Key for Clashing {
+    const NONE: Self = Self(0);
+
+    fn folded(self, multiplier: u64) -> u64 {
+        self.0.folded(multiplier)
+    }
+}
+
+impl Address for Clashing {
+    const OCTETS: usize = 16;
+    type End = (u128, u32);
+    type Beside = Apart;
+
+    fn from_ip(ip: IpAddr) -> Option<Self> {
+        u128::from_ip(ip).map(Self)
+    }
+
+    fn to_ip(self) -> IpAddr {
+        self.0.to_ip()
+    }
+
+    fn words(self) -> [u64; 2] {
+        self.0.words()
+    }
+
+    fn end(self, port: u16, number: u8) -> Self::End {
+        self.0.end(port, number)
+    }
+
+    fn next(self) -> Option<Self> {
+        self.0.next().map(Self)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Apart(beside::Whole);
+
+impl Beside<Clashing> for Apart {
+    fn hash(_key: HashKey, ip: Clashing, _port_and_service: u32) -> u64 {
+        ip.0 as u64 & 1
+    }
+
+    fn tag(_ip: Clashing, _hash: u64) -> u32 {
+        9
+    }
+
+    fn is(&self, ip: Clashing) -> bool {
+        self.0.is(ip.0)
+    }
+
+    fn set(&self, ip: Clashing) {
+        self.0.set(ip.0);
+    }
+
+    fn get(&self, tag: u32) -> Clashing {
+        Clashing(self.0.get(tag))
+    }
+}
+
+fn client<A: Sample>(n: u32) -> Client<A> {
+    Client { ip: A::nth(n), port: 1000, service: 1 }
 }
 
 fn flow(n: u32) -> Flow {
@@ -20,17 +110,17 @@ fn tick(seconds: u64) -> Tick {
     Nanos::from_seconds(seconds).tick()
 }
 
-fn ask(sessions: &Sessions, c: Client, flags: u8, at: u64) -> Option<(Flow, State)> {
+fn ask<A: Address>(sessions: &Sessions<A>, c: Client<A>, flags: u8, at: u64) -> Option<(Flow, State)> {
     sessions.forward(c, sessions.expect_client(c), flags, tick(at), life())
 }
 
-fn answer(sessions: &Sessions, f: Flow, flags: u8, at: u64) -> Option<Client> {
+fn answer<A: Address>(sessions: &Sessions<A>, f: Flow, flags: u8, at: u64) -> Option<Client<A>> {
     sessions.reverse(f, sessions.expect_flow(f), flags, tick(at), life())
 }
 
 #[test]
 fn both_directions_find_each_other() {
-    let sessions = Sessions::new(100, [1; 16]);
+    let sessions = Sessions::<u32>::new(100, [1; 16]);
     sessions.insert(client(1), flow(1), SYN, tick(0), life()).unwrap();
     assert_eq!(ask(&sessions, client(1), SYN, 0), Some((flow(1), State::HalfOpen)));
     assert_eq!(answer(&sessions, flow(1), SYN | ACK, 0), Some(client(1)));
@@ -40,7 +130,7 @@ fn both_directions_find_each_other() {
 
 #[test]
 fn a_handshake_lengthens_and_a_fin_shortens_the_life() {
-    let sessions = Sessions::new(100, [1; 16]);
+    let sessions = Sessions::<u32>::new(100, [1; 16]);
     for n in 0..3 {
         sessions.insert(client(n), flow(n), SYN, tick(0), life()).unwrap();
     }
@@ -55,14 +145,14 @@ fn a_handshake_lengthens_and_a_fin_shortens_the_life() {
 
 #[test]
 fn a_flow_met_half_way_is_established_at_once() {
-    let sessions = Sessions::new(100, [1; 16]);
+    let sessions = Sessions::<u32>::new(100, [1; 16]);
     sessions.insert(client(1), flow(1), ACK, tick(0), life()).unwrap();
     assert_eq!(answer(&sessions, flow(1), ACK, 60), Some(client(1)));
 }
 
 #[test]
 fn replies_alone_keep_a_session_alive() {
-    let sessions = Sessions::new(100, [1; 16]);
+    let sessions = Sessions::<u32>::new(100, [1; 16]);
     sessions.insert(client(1), flow(1), SYN, tick(0), life()).unwrap();
     ask(&sessions, client(1), ACK, 0);
     for at in (0..500).step_by(50) {
@@ -76,7 +166,7 @@ fn replies_alone_keep_a_session_alive() {
 
 #[test]
 fn a_full_table_prefers_the_established() {
-    let sessions = Sessions::new(64, [1; 16]);
+    let sessions = Sessions::<u32>::new(64, [1; 16]);
     for n in 0..64 {
         sessions.insert(client(n), flow(n), SYN, tick(0), life()).unwrap();
         if n < 32 {
@@ -93,7 +183,7 @@ fn a_full_table_prefers_the_established() {
 
 #[test]
 fn a_million_sessions_find_room_at_half_load() {
-    let sessions = Sessions::new(1 << 17, [3; 16]);
+    let sessions = Sessions::<u32>::new(1 << 17, [3; 16]);
     for n in 0..1 << 17 {
         assert_eq!(sessions.insert(client(n), flow(n), SYN, tick(0), life()), Ok(()), "session {n}");
     }
@@ -102,7 +192,7 @@ fn a_million_sessions_find_room_at_half_load() {
 
 #[test]
 fn a_session_ends_with_its_backend() {
-    let sessions = Sessions::new(100, [1; 16]);
+    let sessions = Sessions::<u32>::new(100, [1; 16]);
     sessions.insert(client(1), flow(1), SYN, tick(0), life()).unwrap();
     sessions.insert(client(2), Flow { backend: 9, ..flow(2) }, SYN, tick(0), life()).unwrap();
     assert_eq!(sessions.sweep(1 << 20, tick(0), life(), |_, backend| backend == 9), 1);
@@ -145,46 +235,70 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-proptest! {
-    #[test]
-    fn they_do_what_a_slow_model_does(steps in prop::collection::vec(step(), 1..200), key: [u8; 16]) {
-        let sessions = Sessions::new(1000, key);
-        let mut model: BTreeMap<u32, Model> = BTreeMap::new();
-        let mut now = 0;
-        let mut next_flow = 0;
-        for step in steps {
-            match step {
-                Step::Wait(seconds) => now += seconds,
-                Step::Sweep => {
-                    sessions.sweep(usize::MAX, tick(now), life(), |_, _| true);
-                    model.retain(|_, m| m.lives(now));
-                    prop_assert_eq!(sessions.len(), model.len());
+/// Goes through `steps` beside the model, with clients of one family.
+fn follow<A: Sample>(steps: &[Step], key: [u8; 16]) -> Result<(), TestCaseError> {
+    let sessions = Sessions::<A>::new(1000, key);
+    let mut model: BTreeMap<u32, Model> = BTreeMap::new();
+    let mut now = 0;
+    let mut next_flow = 0;
+    for step in steps {
+        match *step {
+            Step::Wait(seconds) => now += seconds,
+            Step::Sweep => {
+                sessions.sweep(usize::MAX, tick(now), life(), |_, _| true);
+                model.retain(|_, m| m.lives(now));
+                prop_assert_eq!(sessions.len(), model.len());
+            }
+            Step::Ask(n, flags) => {
+                let found = ask(&sessions, client(n), flags, now);
+                let expected = model.get(&n).filter(|m| m.lives(now)).copied();
+                prop_assert_eq!(found, expected.map(|m| (flow(m.flow), m.state)));
+                let mut m = expected.unwrap_or_else(|| {
+                    next_flow += 1;
+                    sessions.insert(client(n), flow(next_flow), SYN, tick(now), life()).unwrap();
+                    Model { flow: next_flow, state: State::HalfOpen, asked: now, answered: now }
+                });
+                if expected.is_some() {
+                    m.state = m.state.after(flags, true);
+                    m.asked = now;
                 }
-                Step::Ask(n, flags) => {
-                    let found = ask(&sessions, client(n), flags, now);
-                    let expected = model.get(&n).filter(|m| m.lives(now)).copied();
-                    prop_assert_eq!(found, expected.map(|m| (flow(m.flow), m.state)));
-                    let mut m = expected.unwrap_or_else(|| {
-                        next_flow += 1;
-                        sessions.insert(client(n), flow(next_flow), SYN, tick(now), life()).unwrap();
-                        Model { flow: next_flow, state: State::HalfOpen, asked: now, answered: now }
-                    });
-                    if expected.is_some() {
-                        m.state = m.state.after(flags, true);
-                        m.asked = now;
-                    }
-                    model.insert(n, m);
-                }
-                Step::Answer(n, flags) => {
-                    let Some(m) = model.get(&n).copied() else { continue };
-                    let found = answer(&sessions, flow(m.flow), flags, now);
-                    prop_assert_eq!(found, m.lives(now).then(|| client(n)));
-                    match m.lives(now) {
-                        true => model.insert(n, Model { state: m.state.after(flags, false), answered: now, ..m }),
-                        false => model.remove(&n),
-                    };
-                }
+                model.insert(n, m);
+            }
+            Step::Answer(n, flags) => {
+                let Some(m) = model.get(&n).copied() else { continue };
+                let found = answer(&sessions, flow(m.flow), flags, now);
+                prop_assert_eq!(found, m.lives(now).then(|| client(n)));
+                match m.lives(now) {
+                    true => model.insert(n, Model { state: m.state.after(flags, false), answered: now, ..m }),
+                    false => model.remove(&n),
+                };
             }
         }
     }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn they_do_what_a_slow_model_does(steps in prop::collection::vec(step(), 1..200), key: [u8; 16]) {
+        follow::<u32>(&steps, key)?;
+        follow::<u128>(&steps, key)?;
+        follow::<Clashing>(&steps, key)?;
+    }
+}
+
+#[test]
+fn clients_whose_digests_clash_keep_their_own_sessions() {
+    let sessions = Sessions::<Clashing>::new(100, [1; 16]);
+    for n in 0..8 {
+        sessions.insert(client(2 * n), flow(n), SYN, tick(0), life()).unwrap();
+    }
+    for n in 0..8 {
+        assert_eq!(ask(&sessions, client(2 * n), SYN, 0), Some((flow(n), State::HalfOpen)));
+        assert_eq!(answer(&sessions, flow(n), ACK, 0), Some(client(2 * n)));
+    }
+    sessions.remove(client(6));
+    assert_eq!(ask(&sessions, client(6), SYN, 0), None);
+    assert_eq!(answer(&sessions, flow(3), ACK, 0), None);
+    assert_eq!(sessions.len(), 7);
 }

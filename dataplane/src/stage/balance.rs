@@ -2,19 +2,23 @@
 //!
 //! Three passes over the burst: hashes with prefetch, look-ups, rewriting in the same loop as its look-up.
 
+use std::net::IpAddr;
+
 use sluice_config::model::Protocol;
 
 use crate::burst::{Action, Burst, Out, Packet};
 use crate::counters::Counters;
+use crate::family::{Family, Flows};
 use crate::frame::Pool;
 use crate::io::BURST;
-use crate::sessions::{ACK, Client, Flow, Lifetimes, RST, Refused, SYN, Sessions, State};
+use crate::sessions::{ACK, Client, Flow, Lifetimes, RST, Refused, SYN, State};
+use crate::tables::hash::HashKey;
 use crate::tables::maglev;
 use crate::tables::snat::Side;
 use crate::tables::{BackendEntry, ServiceEntry, Tables};
 use crate::time::{Nanos, Tick};
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::ip4::{self, End};
+use crate::wire::{End, ip4};
 
 /// SNAT ports tried for a new flow before it is refused. With 9 of 10 ports taken, 64 tries fail once in 850.
 const SNAT_TRIES: u32 = 256;
@@ -24,7 +28,7 @@ pub struct Balance<'a> {
     /// The snapshot.
     pub tables: &'a Tables,
     /// This worker's sessions.
-    pub sessions: &'a Sessions,
+    pub flows: &'a Flows,
     /// This worker's counters.
     pub counters: &'a Counters,
     /// This worker's number.
@@ -39,19 +43,15 @@ pub struct Balance<'a> {
 pub fn run(burst: &mut Burst, pool: &mut Pool, with: &Balance<'_>) {
     let mut hashes = [0u64; BURST];
     for (packet, hash) in burst.iter_mut().zip(&mut hashes) {
-        *hash = with.gather(packet);
+        *hash = match packet.v6 {
+            false => with.gather::<u32>(packet),
+            true => with.gather::<u128>(packet),
+        };
     }
     for (packet, hash) in burst.iter_mut().zip(hashes) {
-        let done = match packet.action {
-            Action::Balance(service) => with.forward(packet, pool, service, hash),
-            Action::Return { backend, snat } => with.reply(packet, pool, backend, snat, hash),
-            Action::Forward => {
-                let l3 = usize::from(packet.l3);
-                ip4::decrement_ttl(&mut pool.bytes_mut(&mut packet.frame)[l3..]);
-                packet.leave(Out::Route);
-                Ok(())
-            }
-            Action::Done | Action::Parsed | Action::Arp | Action::Dns | Action::Echo | Action::Host => Ok(()),
+        let done = match packet.v6 {
+            false => with.settle::<u32>(packet, pool, hash),
+            true => with.settle::<u128>(packet, pool, hash),
         };
         if let Err(reason) = done {
             packet.drop(reason);
@@ -65,25 +65,30 @@ fn flow(packet: &Packet, backend: u32, snat: u8) -> Flow {
 }
 
 fn protocol(number: u8) -> Protocol {
-    if number == ip4::UDP { Protocol::Udp } else { Protocol::Tcp }
+    match number {
+        ip4::UDP => Protocol::Udp,
+        ip4::SCTP => Protocol::Sctp,
+        _ => Protocol::Tcp,
+    }
 }
 
 impl<'a> Balance<'a> {
     /// For one turn at `now`.
     #[must_use]
-    pub fn new(tables: &'a Tables, sessions: &'a Sessions, counters: &'a Counters, worker: u8, now: Nanos) -> Self {
-        Self { tables, sessions, counters, worker, now: now.tick(), life: tables.local.timeouts.into() }
+    pub fn new(tables: &'a Tables, flows: &'a Flows, counters: &'a Counters, worker: u8, now: Nanos) -> Self {
+        Self { tables, flows, counters, worker, now: now.tick(), life: tables.local.timeouts.into() }
     }
 
     /// The hash of a packet's session key, its line asked for. A reply that another worker owns goes there at once.
     #[inline]
-    fn gather(&self, packet: &mut Packet) -> u64 {
+    fn gather<A: Family>(&self, packet: &mut Packet) -> u64 {
+        let sessions = A::sessions(self.flows);
         match packet.action {
-            Action::Balance(service) => self.sessions.expect_client(client(packet, service)),
+            Action::Balance(service) => sessions.expect_client(client::<A>(packet, service)),
             Action::Return { backend, snat } => {
                 let owner = self.tables.snat.owner(packet.tuple.dport);
                 if owner == self.worker {
-                    return self.sessions.expect_flow(flow(packet, backend, snat));
+                    return sessions.expect_flow(flow(packet, backend, snat));
                 }
                 packet.end(match packet.handed {
                     true => Verdict::Drop(DropReason::HandoverTwice),
@@ -96,25 +101,54 @@ impl<'a> Balance<'a> {
             | Action::Arp
             | Action::Dns
             | Action::Echo
+            | Action::Solicited
             | Action::Forward
             | Action::Host => 0,
         }
     }
 
     #[inline]
-    fn forward(&self, packet: &mut Packet, pool: &mut Pool, number: u16, hash: u64) -> Result<(), DropReason> {
+    fn settle<A: Family>(&self, packet: &mut Packet, pool: &mut Pool, hash: u64) -> Result<(), DropReason> {
+        match packet.action {
+            Action::Balance(service) => self.forward::<A>(packet, pool, service, hash),
+            Action::Return { backend, snat } => self.reply::<A>(packet, pool, backend, snat, hash),
+            Action::Forward => {
+                let l3 = usize::from(packet.l3);
+                A::decrement(&mut pool.bytes_mut(&mut packet.frame)[l3..]);
+                packet.leave(Out::Route);
+                Ok(())
+            }
+            Action::Done
+            | Action::Parsed
+            | Action::Arp
+            | Action::Dns
+            | Action::Echo
+            | Action::Solicited
+            | Action::Host => Ok(()),
+        }
+    }
+
+    #[inline]
+    fn forward<A: Family>(
+        &self,
+        packet: &mut Packet,
+        pool: &mut Pool,
+        number: u16,
+        hash: u64,
+    ) -> Result<(), DropReason> {
         let service = self.tables.service(number).ok_or(DropReason::NoService)?;
-        let client = client(packet, number);
-        let (flow, backend) = match self.known(packet, client, hash) {
+        let client = client::<A>(packet, number);
+        let (flow, backend) = match self.known(packet, client, service, hash) {
             Some(known) => known,
             None => self.begin(packet, client, service)?,
         };
         let source = End { ip: self.tables.snat.address(flow.snat).ok_or(DropReason::NoSnat)?, port: flow.port };
-        let destination = End { ip: backend.ip.to_bits(), port: backend.port };
+        // A backend of another family is refused by `check`, and left out where Marathon gives one.
+        let destination = End { ip: A::from_ip(backend.ip).ok_or(DropReason::NoBackend)?, port: backend.port };
         if let Some(counter) = self.counters.services.get(usize::from(number)) {
             counter.add(1);
         }
-        rewrite(packet, pool, source, destination);
+        rewrite::<A>(packet, pool, source, destination);
         packet.leave(match (backend.side, backend.agent, backend.hop) {
             (_, Some(agent), _) => Out::Agent(agent),
             (Side::Overlay, None, _) => return Err(DropReason::NoAgent),
@@ -126,29 +160,34 @@ impl<'a> Balance<'a> {
 
     /// The client's session, unless it has ended: by time, by its backend's leaving, or by the client's starting anew.
     #[inline]
-    fn known(&self, packet: &Packet, client: Client, hash: u64) -> Option<(Flow, &BackendEntry)> {
+    fn known<A: Family>(
+        &self,
+        packet: &Packet,
+        client: Client<A>,
+        service: &ServiceEntry,
+        hash: u64,
+    ) -> Option<(Flow, &BackendEntry)> {
         let flags = packet.tcp_flags;
-        let (flow, state) = self.sessions.forward(client, hash, flags, self.now, self.life)?;
+        let sessions = A::sessions(self.flows);
+        let (flow, state) = sessions.forward(client, hash, flags, self.now, self.life)?;
         let anew = state == State::Closing && flags & (SYN | ACK | RST) == SYN;
-        let backend = self.tables.backend(flow.backend).filter(|_| !anew);
+        let stays = !anew && self.tables.serves(client.service, service, flow.backend);
+        let backend = self.tables.backend(flow.backend).filter(|_| stays);
         if backend.is_none() {
-            self.sessions.remove(client);
+            sessions.remove(client);
         }
         backend.map(|b| (flow, b))
     }
 
     /// A new session: a backend by Maglev, a SNAT address and port of this worker's that its backend does not use.
-    fn begin(
+    fn begin<A: Family>(
         &self,
         packet: &Packet,
-        client: Client,
+        client: Client<A>,
         service: &ServiceEntry,
     ) -> Result<(Flow, &BackendEntry), DropReason> {
-        let tuple = &packet.tuple;
-        let hash = self.tables.key.two(
-            u64::from(tuple.src) << 32 | u64::from(tuple.dst),
-            u64::from(tuple.sport) << 32 | u64::from(tuple.dport) << 16 | u64::from(tuple.protocol),
-        );
+        let sessions = A::sessions(self.flows);
+        let hash = flow_hash::<A>(self.tables.key, packet);
         if service.maglev.is_empty() {
             return Err(DropReason::NoBackend);
         }
@@ -159,16 +198,16 @@ impl<'a> Balance<'a> {
         }
         // The slot above used the high bits of the hash; the port takes another mixture.
         let hash = hash.rotate_left(31).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let snat = self.tables.snat.pick(backend.side, hash >> 32).ok_or(DropReason::NoSnat)?;
+        let snat = self.tables.snat.pick::<A>(backend.side, hash >> 32).ok_or(DropReason::NoSnat)?;
         let mut flow = Flow { backend: number, snat, port: 0, protocol: service.protocol };
         let tries = SNAT_TRIES.min(self.tables.snat.slots(self.worker));
         for n in 0..tries {
             let Some(port) = self.tables.snat.candidate(self.worker, hash, n) else { continue };
             flow.port = port;
-            if self.sessions.in_use(flow, self.now, self.life) {
+            if sessions.in_use(flow, self.now, self.life) {
                 continue;
             }
-            match self.sessions.insert(client, flow, packet.tcp_flags, self.now, self.life) {
+            match sessions.insert(client, flow, packet.tcp_flags, self.now, self.life) {
                 Ok(()) => {
                     self.counters.sessions_made.add(1);
                     if let Some(counter) = self.counters.backends.get(number as usize) {
@@ -184,34 +223,58 @@ impl<'a> Balance<'a> {
     }
 
     #[inline]
-    fn reply(&self, packet: &mut Packet, pool: &mut Pool, backend: u32, snat: u8, hash: u64) -> Result<(), DropReason> {
+    fn reply<A: Family>(
+        &self,
+        packet: &mut Packet,
+        pool: &mut Pool,
+        backend: u32,
+        snat: u8,
+        hash: u64,
+    ) -> Result<(), DropReason> {
         let flow = flow(packet, backend, snat);
-        let client = self
-            .sessions
+        let client = A::sessions(self.flows)
             .reverse(flow, hash, packet.tcp_flags, self.now, self.life)
             .ok_or(DropReason::SnatNoSession)?;
-        if !self.tables.policy.is_empty() {
-            self.tables.policy.admits(client.ip, packet.tuple.src)?;
+        if !self.tables.policy.is_empty()
+            && let IpAddr::V4(client) = client.ip.to_ip()
+        {
+            self.tables.policy.admits(client.to_bits(), packet.tuple.src)?;
         }
         let service = self.tables.service(client.service).ok_or(DropReason::NoService)?;
-        let source = End { ip: service.ip.to_bits(), port: service.port };
-        rewrite(packet, pool, source, End { ip: client.ip, port: client.port });
+        if !self.tables.serves(client.service, service, backend) {
+            return Err(DropReason::SnatNoSession);
+        }
+        let ip = A::from_ip(service.ip).ok_or(DropReason::NoService)?;
+        let source = End { ip, port: service.port };
+        rewrite::<A>(packet, pool, source, End { ip: client.ip, port: client.port });
         packet.leave(Out::Route);
         Ok(())
     }
 }
 
+/// The hash of a packet's 5-tuple that chooses a backend: equal on every node with the same key.
 #[inline]
-fn client(packet: &Packet, service: u16) -> Client {
-    Client { ip: packet.tuple.src, port: packet.tuple.sport, service }
+fn flow_hash<A: Family>(key: HashKey, packet: &Packet) -> u64 {
+    let tuple = &packet.tuple;
+    let (source, destination) = A::ends(packet);
+    let ports = u64::from(tuple.sport) << 32 | u64::from(tuple.dport) << 16 | u64::from(tuple.protocol);
+    let ([s0, s1], [d0, d1]) = (source.words(), destination.words());
+    match A::V6 {
+        false => key.two(s0 << 32 | d0, ports),
+        true => key.two(key.two(s0, s1), key.two(d0, d1) ^ ports),
+    }
 }
 
 #[inline]
-fn rewrite(packet: &mut Packet, pool: &mut Pool, source: End, destination: End) {
+fn client<A: Family>(packet: &Packet, service: u16) -> Client<A> {
+    Client { ip: A::ends(packet).0, port: packet.tuple.sport, service }
+}
+
+#[inline]
+fn rewrite<A: Family>(packet: &mut Packet, pool: &mut Pool, source: End<A>, destination: End<A>) {
     let (l3, l4) = (usize::from(packet.l3), usize::from(packet.l4));
     let ip = &mut pool.bytes_mut(&mut packet.frame)[l3..];
-    ip4::translate(ip, l4 - l3, packet.tuple.protocol, source, destination);
-    let tuple = &mut packet.tuple;
-    (tuple.src, tuple.sport) = (source.ip, source.port);
-    (tuple.dst, tuple.dport) = (destination.ip, destination.port);
+    A::translate(ip, l4 - l3, packet.tuple.protocol, source, destination);
+    A::set_ends(packet, source.ip, destination.ip);
+    (packet.tuple.sport, packet.tuple.dport) = (source.port, destination.port);
 }

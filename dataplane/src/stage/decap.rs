@@ -28,6 +28,7 @@ fn is_vxlan(packet: &Packet, vtep: &OwnVtep) -> bool {
     let tuple = &packet.tuple;
     packet.action == Action::Parsed
         && tuple.dport == vtep.udp_port
+        && !packet.v6
         && tuple.protocol == ip4::UDP
         && tuple.dst == vtep.underlay.to_bits()
 }
@@ -37,7 +38,7 @@ fn strip(packet: &mut Packet, pool: &mut Pool, tables: &Tables, vtep: &OwnVtep) 
     if !tables.local.ports.get(usize::from(packet.ingress)).is_some_and(|p| p.underlay) {
         return Err(DropReason::VxlanPort);
     }
-    let agent = tables.agent_numbers.get(u64::from(packet.tuple.src)).ok_or(DropReason::VxlanUnknownVtep)?;
+    let agent = tables.agent_numbers.get(packet.tuple.src).ok_or(DropReason::VxlanUnknownVtep)?;
     let bytes = pool.bytes(&packet.frame);
     let l4 = usize::from(packet.l4);
     // Parse has checked the UDP length against the packet: 8 to what there is.

@@ -1,13 +1,14 @@
 //! Egress: next hop, MACs, MTU. Every packet leaves here as Transmit, Host or Drop.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crate::burst::{Burst, Out, Packet};
 use crate::counters::Counters;
 use crate::event::{Event, Events};
+use crate::family::Family;
 use crate::frame::Pool;
 use crate::tables::fib::Target;
-use crate::tables::{Hop, PortEntry, Tables, link_key};
+use crate::tables::{Hop, PortEntry, Tables};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::put;
 
@@ -23,7 +24,8 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables, events: &Events,
             Out::Hop(hop) => {
                 tables.hops.get(hop as usize).ok_or(Stop::NoRoute).and_then(|h| leave(packet, pool, tables, h))
             }
-            Out::Route => on_link(packet, tables).and_then(|h| leave(packet, pool, tables, h)),
+            Out::Route if packet.v6 => on_link::<u128>(packet, tables).and_then(|h| leave(packet, pool, tables, h)),
+            Out::Route => on_link::<u32>(packet, tables).and_then(|h| leave(packet, pool, tables, h)),
             Out::Agent(_) | Out::Nowhere => Err(Stop::NoRoute),
         };
         match verdict {
@@ -44,9 +46,10 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables, events: &Events,
 #[derive(Clone, Copy)]
 enum Stop {
     NoRoute,
-    Unresolved { ip: Ipv4Addr, port: u8 },
+    Unresolved { ip: IpAddr, port: u8 },
     TooBig,
     NoHost,
+    NoHeadroom,
 }
 
 impl Stop {
@@ -56,19 +59,20 @@ impl Stop {
             Self::Unresolved { .. } => DropReason::NextHopUnresolved,
             Self::TooBig => DropReason::TooBig,
             Self::NoHost => DropReason::NoHost,
+            Self::NoHeadroom => DropReason::NoHeadroom,
         }
     }
 }
 
 /// The hop for a destination that no tunnel and no precomputed hop leads to.
-fn on_link<'a>(packet: &Packet, tables: &'a Tables) -> Result<&'a Hop, Stop> {
-    let ip = packet.tuple.dst;
+fn on_link<'a, A: Family>(packet: &Packet, tables: &'a Tables) -> Result<&'a Hop, Stop> {
+    let ip = A::ends(packet).1;
     let hop = |number: u32| tables.hops.get(number as usize).ok_or(Stop::NoRoute);
-    match tables.fib.lookup(ip).ok_or(Stop::NoRoute)? {
+    match A::tables(tables).fib.lookup(ip).ok_or(Stop::NoRoute)? {
         Target::Hop(number) => hop(number),
-        Target::Link(port) => match tables.links.get(link_key(ip, port)) {
+        Target::Link(port) => match A::tables(tables).link(ip, port) {
             Some(number) => hop(number),
-            None => Err(Stop::Unresolved { ip: ip.into(), port }),
+            None => Err(Stop::Unresolved { ip: ip.to_ip(), port }),
         },
         Target::Agent(_) | Target::NoAgent | Target::Host => Err(Stop::NoRoute),
     }
@@ -82,8 +86,18 @@ fn leave(packet: &mut Packet, pool: &mut Pool, tables: &Tables, hop: &Hop) -> Re
     let bytes = pool.bytes_mut(&mut packet.frame);
     put(bytes, 0, mac.0);
     put(bytes, 6, port.mac.0);
-    put(bytes, 12, [8, 0]);
+    put(bytes, 12, if packet.v6 { u128::ETHER_TYPE } else { u32::ETHER_TYPE });
+    retag(packet, pool, hop.port)?;
     Ok(Verdict::Transmit(hop.port))
+}
+
+/// Puts the tags back on what leaves by the port on which it came.
+#[inline]
+fn retag(packet: &mut Packet, pool: &mut Pool, port: u8) -> Result<(), Stop> {
+    if packet.tagged == 0 || port != packet.ingress {
+        return Ok(());
+    }
+    if packet.tag(pool) { Ok(()) } else { Err(Stop::NoHeadroom) }
 }
 
 #[inline]
@@ -98,6 +112,7 @@ fn back(packet: &mut Packet, pool: &mut Pool, tables: &Tables) -> Result<Verdict
     let bytes = pool.bytes_mut(&mut packet.frame);
     bytes.copy_within(6..12, 0);
     put(bytes, 6, port.mac.0);
+    retag(packet, pool, packet.ingress)?;
     Ok(Verdict::Transmit(packet.ingress))
 }
 

@@ -1,9 +1,10 @@
 //! Encap: routes are looked up, and what lies behind an agent gets its VXLAN header.
 
+use crate::address::Address;
 use crate::burst::{Burst, Out, Packet};
 use crate::frame::Pool;
 use crate::tables::Tables;
-use crate::tables::fib::Target;
+use crate::tables::fib::{Fib, Target};
 use crate::verdict::DropReason;
 use crate::wire::ETHERNET;
 use crate::wire::vxlan::{self, Tunnel};
@@ -15,7 +16,11 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables) {
             continue;
         }
         if packet.out == Out::Route {
-            match routed(tables, packet.tuple.dst) {
+            let found = match packet.v6 {
+                false => routed(&tables.v4.fib, packet.tuple.dst),
+                true => routed(&tables.v6.fib, packet.ends6.1),
+            };
+            match found {
                 Ok(out) => packet.out = out,
                 Err(reason) => packet.drop(reason),
             }
@@ -30,8 +35,8 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables) {
 
 /// What the overlay knows of the destination; the underlay's routes are left to egress.
 #[inline]
-fn routed(tables: &Tables, destination: u32) -> Result<Out, DropReason> {
-    match tables.fib.lookup(destination).ok_or(DropReason::NoRoute)? {
+fn routed<A: Address>(fib: &Fib<A>, destination: A) -> Result<Out, DropReason> {
+    match fib.lookup(destination).ok_or(DropReason::NoRoute)? {
         Target::Agent(agent) => Ok(Out::Agent(agent)),
         Target::NoAgent => Err(DropReason::NoAgent),
         Target::Host => Ok(Out::Host),

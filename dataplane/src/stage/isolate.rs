@@ -1,6 +1,7 @@
 //! Isolate: may this source talk to this destination? Asked before any state is made. Replies are judged in balance,
 //! where their session tells the original client.
 
+use crate::address::Address;
 use crate::burst::{Action, Burst, Packet};
 use crate::tables::Tables;
 use crate::verdict::DropReason;
@@ -10,7 +11,8 @@ pub fn run(burst: &mut Burst, tables: &Tables) {
     if tables.policy.is_empty() {
         return;
     }
-    for packet in burst {
+    // Groups are the overlay's, which carries IPv4.
+    for packet in burst.iter_mut().filter(|p| !p.v6) {
         if let Err(reason) = admitted(packet, tables) {
             packet.drop(reason);
         }
@@ -28,6 +30,7 @@ fn admitted(packet: &Packet, tables: &Tables) -> Result<(), DropReason> {
         | Action::Arp
         | Action::Dns
         | Action::Echo
+        | Action::Solicited
         | Action::Return { .. }
         | Action::Host => Ok(()),
     }
@@ -36,5 +39,5 @@ fn admitted(packet: &Packet, tables: &Tables) -> Result<(), DropReason> {
 /// Any backend of the service: all lie in the network whose groups it has.
 fn near(tables: &Tables, service: u16) -> u32 {
     let first = tables.service(service).and_then(|s| s.maglev.first());
-    first.and_then(|number| tables.backend(*number)).map_or(0, |b| b.ip.to_bits())
+    first.and_then(|number| u32::from_ip(tables.backend(*number)?.ip)).unwrap_or_default()
 }

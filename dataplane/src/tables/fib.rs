@@ -2,7 +2,9 @@
 //!
 //! Load-balancer nodes have few routes; a sorted array of ranges answers in log2(n) steps from one or two lines.
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
+
+use crate::address::Address;
 
 /// What a prefix leads to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -21,31 +23,32 @@ pub enum Target {
 
 /// Ranges of addresses and their targets.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Fib {
+pub struct Fib<A> {
     /// First address of each range, ascending; the first is 0.
-    starts: Box<[u32]>,
+    starts: Box<[A]>,
     targets: Box<[Option<Target>]>,
 }
 
-impl Fib {
-    /// Of these prefixes; of equal prefixes the first wins.
+impl<A: Address> Fib<A> {
+    /// Of those of these prefixes that are of this family; of equal prefixes the first wins.
     #[must_use]
-    pub fn new(prefixes: impl IntoIterator<Item = (Ipv4Net, Target)>) -> Self {
-        let mut prefixes: Vec<_> = prefixes.into_iter().collect();
+    pub fn new(prefixes: impl IntoIterator<Item = (IpNet, Target)>) -> Self {
+        let ranged = |(net, target): (IpNet, Target)| Some((A::range(&net)?, net.prefix_len(), target));
+        let mut prefixes: Vec<_> = prefixes.into_iter().filter_map(ranged).collect();
         // Shortest first, so that longer ones are painted over them; stable, so reversing keeps the first of equals.
         prefixes.reverse();
-        prefixes.sort_by_key(|(net, _)| net.prefix_len());
-        let mut starts: Vec<u32> = vec![0];
-        for (net, _) in &prefixes {
-            starts.push(net.network().to_bits());
-            starts.extend(net.broadcast().to_bits().checked_add(1));
+        prefixes.sort_by_key(|(_, length, _)| *length);
+        let mut starts = vec![A::default()];
+        for ((first, last), ..) in &prefixes {
+            starts.push(*first);
+            starts.extend(last.next());
         }
         starts.sort_unstable();
         starts.dedup();
         let mut targets = vec![None; starts.len()];
-        for (net, target) in &prefixes {
-            let first = starts.partition_point(|s| *s < net.network().to_bits());
-            let last = starts.partition_point(|s| *s <= net.broadcast().to_bits());
+        for ((first, last), _, target) in &prefixes {
+            let first = starts.partition_point(|s| s < first);
+            let last = starts.partition_point(|s| s <= last);
             targets[first..last].fill(Some(*target));
         }
         Self { starts: starts.into(), targets: targets.into() }
@@ -54,7 +57,7 @@ impl Fib {
     /// Where `address` leads.
     #[must_use]
     #[inline]
-    pub fn lookup(&self, address: u32) -> Option<Target> {
+    pub fn lookup(&self, address: A) -> Option<Target> {
         let range = self.starts.partition_point(|s| *s <= address);
         *self.targets.get(range.checked_sub(1)?)?
     }
@@ -64,6 +67,7 @@ impl Fib {
 mod tests {
     use std::net::Ipv4Addr;
 
+    use ipnet::Ipv4Net;
     use proptest::prelude::*;
 
     use super::*;
@@ -79,7 +83,7 @@ mod tests {
                 .into_iter()
                 .map(|(a, l, p)| (Ipv4Net::new(Ipv4Addr::from_bits(a), l).unwrap().trunc(), Target::Link(p)))
                 .collect();
-            let fib = Fib::new(routes.iter().copied());
+            let fib = Fib::<u32>::new(routes.iter().map(|(net, target)| ((*net).into(), *target)));
             let edges = near.iter().filter(|_| !routes.is_empty()).map(|(i, d)| {
                 (i64::from(i.get(&routes).0.network().to_bits()) + d).clamp(0, i64::from(u32::MAX)) as u32
             });

@@ -1,32 +1,80 @@
-//! A read-only map from 64-bit keys to 32-bit values: what control compiles and packets look up.
+//! A read-only map from small keys to 32-bit values: what control compiles and packets look up.
 //!
-//! Open addressing with linear probing at no more than half load; one multiplication to find the slot. The multiplier
-//! is keyed, because tenants choose addresses and names.
+//! Open addressing with linear probing at no more than half load; one multiplication to find the slot (three for an
+//! IPv6 address and port). The multiplier is keyed, because tenants choose addresses and names.
+
+/// What a map is looked up by.
+pub trait Key: Copy + Eq {
+    /// A key for slots that are empty; it may be a real one.
+    const NONE: Self;
+
+    /// One word that goes into the multiplication; `multiplier` is odd and secret.
+    fn folded(self, multiplier: u64) -> u64;
+}
+
+impl Key for u64 {
+    const NONE: Self = 0;
+
+    #[inline]
+    fn folded(self, _: u64) -> u64 {
+        // The high half carries what the low bits of the key did to the product, and the other way round.
+        self ^ (self >> 32)
+    }
+}
+
+impl Key for u32 {
+    const NONE: Self = 0;
+
+    #[inline]
+    fn folded(self, _: u64) -> u64 {
+        u64::from(self)
+    }
+}
+
+impl Key for u128 {
+    const NONE: Self = 0;
+
+    #[inline]
+    fn folded(self, multiplier: u64) -> u64 {
+        let high = ((self >> 64) as u64).wrapping_mul(multiplier);
+        (self as u64).wrapping_add(high ^ (high >> 32)).folded(multiplier)
+    }
+}
+
+impl Key for (u128, u32) {
+    const NONE: Self = (0, 0);
+
+    #[inline]
+    fn folded(self, multiplier: u64) -> u64 {
+        let address = self.0.folded(multiplier).wrapping_mul(multiplier);
+        (address ^ (address >> 32)).wrapping_add(u64::from(self.1))
+    }
+}
 
 /// A compiled map. Equal contents and seeds give equal bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FlatMap {
-    slots: Box<[Slot]>,
+pub struct FlatMap<K> {
+    slots: Box<[Slot<K>]>,
     multiplier: u64,
     shift: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Slot {
-    key: u64,
+struct Slot<K> {
+    key: K,
     value: u32,
 }
 
 /// No entry; never a value.
 const EMPTY: u32 = u32::MAX;
 
-impl FlatMap {
+impl<K: Key> FlatMap<K> {
     /// Of these entries; a key given twice keeps its last value. No value may be `u32::MAX`.
     #[must_use]
-    pub fn new(seed: u64, entries: impl IntoIterator<Item = (u64, u32)>) -> Self {
+    pub fn new(seed: u64, entries: impl IntoIterator<Item = (K, u32)>) -> Self {
         let entries: Vec<_> = entries.into_iter().collect();
         let capacity = (entries.len() * 2).next_power_of_two().max(8);
-        let slots = vec![Slot { key: 0, value: EMPTY }; capacity].into_boxed_slice();
+        let slots = vec![Slot { key: K::NONE, value: EMPTY }; capacity].into_boxed_slice();
         // Odd, so that the multiplication is a permutation.
         let mut map = Self { slots, multiplier: seed | 1, shift: 64 - capacity.trailing_zeros() };
         for (key, value) in entries {
@@ -35,7 +83,7 @@ impl FlatMap {
         map
     }
 
-    fn insert(&mut self, key: u64, value: u32) {
+    fn insert(&mut self, key: K, value: u32) {
         debug_assert_ne!(value, EMPTY);
         let mask = self.slots.len() - 1;
         let mut at = self.home(key);
@@ -46,16 +94,14 @@ impl FlatMap {
     }
 
     #[inline]
-    fn home(&self, key: u64) -> usize {
-        // The high half carries what the low bits of the key did to the product, and the other way round.
-        let folded = key ^ (key >> 32);
-        (folded.wrapping_mul(self.multiplier) >> self.shift) as usize
+    fn home(&self, key: K) -> usize {
+        (key.folded(self.multiplier).wrapping_mul(self.multiplier) >> self.shift) as usize
     }
 
     /// The value of `key`.
     #[must_use]
     #[inline]
-    pub fn get(&self, key: u64) -> Option<u32> {
+    pub fn get(&self, key: K) -> Option<u32> {
         let mask = self.slots.len() - 1;
         let mut at = self.home(key) & mask;
         loop {
@@ -82,6 +128,14 @@ mod tests {
     proptest! {
         #[test]
         fn it_finds_what_a_btree_map_finds(entries: BTreeMap<u64, u16>, seed: u64, others: Vec<u64>) {
+            let map = FlatMap::new(seed, entries.iter().map(|(k, v)| (*k, u32::from(*v))));
+            for key in entries.keys().chain(&others) {
+                prop_assert_eq!(map.get(*key), entries.get(key).map(|v| u32::from(*v)));
+            }
+        }
+
+        #[test]
+        fn it_finds_addresses_and_ports_of_ipv6(entries: BTreeMap<(u128, u32), u16>, seed: u64, others: Vec<(u128, u32)>) {
             let map = FlatMap::new(seed, entries.iter().map(|(k, v)| (*k, u32::from(*v))));
             for key in entries.keys().chain(&others) {
                 prop_assert_eq!(map.get(*key), entries.get(key).map(|v| u32::from(*v)));

@@ -7,8 +7,12 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use sluice_config::model::{Desired, Local, Mac, OverlayAgent, OwnVtep, Protocol, Service, Shared, Timeouts};
+use ipnet::IpNet;
+use sluice_config::model::{
+    Desired, Empty, Local, Mac, Mode, OverlayAgent, OwnVtep, Protocol, Service, Shared, Timeouts, VipKey,
+};
 
+use crate::address::Address;
 use crate::time::Nanos;
 use fib::{Fib, Target};
 use flat::FlatMap;
@@ -34,30 +38,24 @@ pub struct Tables {
     pub generation: u64,
     /// Key of every hash whose result nodes must agree on.
     pub key: HashKey,
-    /// What each address of ours is.
-    pub addresses: FlatMap,
-    /// Service numbers by protocol, address and port ([`service_key`]).
-    pub service_numbers: FlatMap,
+    /// What is looked up by IPv4 addresses.
+    pub v4: AddressTables<u32>,
+    /// What is looked up by IPv6 addresses.
+    pub v6: AddressTables<u128>,
     /// By service number; index 0 is never used.
     pub services: Box<[Option<Arc<ServiceEntry>>]>,
-    /// Backend numbers by protocol, address and port ([`service_key`]).
-    pub backend_numbers: FlatMap,
     /// By backend number; index 0 is never used.
     pub backends: Box<[Option<BackendEntry>]>,
     /// SNAT addresses, and who owns which of their ports.
     pub snat: Snat,
-    /// Routes, the overlay's included.
-    pub fib: Fib,
     /// Next hops by number.
     pub hops: Box<[Hop]>,
-    /// Hop numbers of neighbours on link ([`link_key`]).
-    pub links: FlatMap,
     /// First and last address of every overlay network and of the VTEPs: who speaks from there comes out of a tunnel.
     pub overlay: Box<[(u32, u32)]>,
     /// Agents by number.
     pub agents: Box<[Agent]>,
     /// Agent numbers by underlay address.
-    pub agent_numbers: FlatMap,
+    pub agent_numbers: FlatMap<u32>,
     /// Who may talk to whom.
     pub policy: Policy,
     /// Names.
@@ -70,9 +68,54 @@ pub struct Tables {
     pub desired: Arc<Desired>,
 }
 
-/// What an address of ours is, as [`Tables::addresses`] holds it.
+/// What is looked up by the addresses of one family.
+#[derive(Clone, Debug)]
+pub struct AddressTables<A: Address> {
+    /// What each address of ours is.
+    pub addresses: FlatMap<A>,
+    /// Service numbers by address, port and protocol ([`Address::end`]).
+    pub services: FlatMap<A::End>,
+    /// Backend numbers by address, port and protocol.
+    pub backends: FlatMap<A::End>,
+    /// Routes, the overlay's included.
+    pub fib: Fib<A>,
+    /// Hop numbers of neighbours on link, by address and port index.
+    pub links: FlatMap<A::End>,
+}
+
+impl<A: Address> AddressTables<A> {
+    /// What `address` is to us, if anything.
+    #[must_use]
+    #[inline]
+    pub fn address(&self, address: A) -> Option<Owned> {
+        self.addresses.get(address).map(Owned::decode)
+    }
+
+    /// The number of the service at this address, port and protocol.
+    #[must_use]
+    #[inline]
+    pub fn service(&self, ip: A, port: u16, protocol: u8) -> Option<u16> {
+        self.services.get(ip.end(port, protocol)).map(|number| number as u16)
+    }
+
+    /// The number of the backend at this address, port and protocol.
+    #[must_use]
+    #[inline]
+    pub fn backend(&self, ip: A, port: u16, protocol: u8) -> Option<u32> {
+        self.backends.get(ip.end(port, protocol))
+    }
+
+    /// The number of the hop with this address on link on this port.
+    #[must_use]
+    #[inline]
+    pub fn link(&self, ip: A, port: u8) -> Option<u32> {
+        self.links.get(ip.end(0, port))
+    }
+}
+
+/// What an address of ours is, as [`AddressTables::addresses`] holds it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Address {
+pub enum Owned {
     /// A VIP.
     Vip,
     /// A SNAT address: its index.
@@ -81,11 +124,11 @@ pub enum Address {
     Dns,
     /// Our VTEP's underlay address.
     Vtep,
-    /// The kernel's: on a port, or in the overlay.
+    /// The kernel's: on a port (its subnet's ends included), or in the overlay.
     Host,
 }
 
-impl Address {
+impl Owned {
     fn encode(self) -> u32 {
         match self {
             Self::Vip => 0,
@@ -111,22 +154,37 @@ impl Address {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServiceEntry {
     /// Virtual address.
-    pub ip: Ipv4Addr,
+    pub ip: IpAddr,
     /// Virtual port.
     pub port: u16,
     /// Protocol.
     pub protocol: Protocol,
+    /// How packets reach backends.
+    pub mode: Mode,
+    /// What it answers without eligible backends.
+    pub empty: Empty,
     /// Backend numbers by Maglev slot; empty without eligible backends.
     pub maglev: Box<[u32]>,
+    /// Entries that configuration asks of the table.
+    size: Option<u32>,
     /// Backends with their weights, by which an unchanged table is known.
     members: Box<[(u32, u16)]>,
+}
+
+impl ServiceEntry {
+    /// Whether it is what `service` with these backends would compile to.
+    fn is(&self, service: &Service, members: &[(u32, u16)]) -> bool {
+        let key = VipKey { protocol: self.protocol, ip: self.ip, port: self.port };
+        let rest = (self.mode, self.empty, self.size) == (service.mode, service.empty, service.maglev_size);
+        rest && key == service.key && *self.members == *members
+    }
 }
 
 /// A backend, ready for packets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BackendEntry {
     /// Address.
-    pub ip: Ipv4Addr,
+    pub ip: IpAddr,
     /// Port.
     pub port: u16,
     /// The agent to tunnel to; `None` for the underlay.
@@ -135,13 +193,16 @@ pub struct BackendEntry {
     pub hop: Option<u32>,
     /// Which side it is on; an overlay backend without agent cannot be reached.
     pub side: Side,
+    /// The first service that has it, and whether others do ([`Tables::serves`]).
+    service: u16,
+    shared: bool,
 }
 
 /// A next hop, ready for packets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Hop {
     /// Who it is.
-    pub ip: Ipv4Addr,
+    pub ip: IpAddr,
     /// Its MAC; `None` while unresolved.
     pub mac: Option<Mac>,
     /// Port index.
@@ -215,20 +276,6 @@ pub enum CompileError {
     TooManyAgents(usize),
 }
 
-/// Key of a service or backend in its map.
-#[must_use]
-#[inline]
-pub fn service_key(ip: u32, port: u16, protocol: u8) -> u64 {
-    u64::from(ip) << 32 | u64::from(port) << 16 | u64::from(protocol)
-}
-
-/// Key of a neighbour on link.
-#[must_use]
-#[inline]
-pub fn link_key(ip: u32, port: u8) -> u64 {
-    u64::from(ip) << 8 | u64::from(port)
-}
-
 impl Tables {
     /// Compiles `desired`, giving numbers from `ids`; what has not changed since `previous` is shared with it.
     ///
@@ -247,42 +294,23 @@ impl Tables {
         if shared.agents.len() > usize::from(u16::MAX) {
             return Err(CompileError::TooManyAgents(shared.agents.len()));
         }
-        let hops = Hops::new(local);
-        let ways = Ways { fib: Fib::new(prefixes(shared, local, &hops)), hops };
+        let ways = Ways::new(shared, local);
         let agents: Box<[Agent]> = shared.agents.iter().map(|a| agent(a, &ways)).collect();
         let Numbered { services, backends, protocols, left_out } = services(shared, &ways, key, ids, now, previous);
-        let Ways { fib, hops } = ways;
-        let live = |(number, b): (usize, &Option<BackendEntry>)| b.map(|b| (b, number as u32));
+        let ours = addresses(shared, local)?;
+        let numbered = Names { seed, ours: &ours, services: &services, backends: &backends, protocols: &protocols };
+        let Ways { v4, v6, hops } = ways;
         Ok(Self {
             generation: previous.map_or(0, |p| p.generation) + 1,
             key,
-            addresses: FlatMap::new(seed, addresses(shared, local)?),
-            service_numbers: FlatMap::new(
-                seed,
-                services.iter().enumerate().filter_map(|(number, s)| {
-                    let s = s.as_ref()?;
-                    Some((service_key(s.ip.to_bits(), s.port, s.protocol.number()), number as u32))
-                }),
-            ),
+            v4: numbered.tables(v4, &hops),
+            v6: numbered.tables(v6, &hops),
             services: services.into(),
             left_out: left_out.into(),
-            backend_numbers: FlatMap::new(
-                seed,
-                backends
-                    .iter()
-                    .enumerate()
-                    .filter_map(live)
-                    .map(|(b, number)| (service_key(b.ip.to_bits(), b.port, protocols[number as usize]), number)),
-            ),
             backends: backends.into(),
             snat: Snat::new(local),
-            fib,
-            links: FlatMap::new(seed, hops.links()),
             hops: hops.table.into(),
-            agent_numbers: FlatMap::new(
-                seed,
-                agents.iter().enumerate().map(|(i, a)| (u64::from(a.underlay.to_bits()), i as u32)),
-            ),
+            agent_numbers: FlatMap::new(seed, agents.iter().enumerate().map(|(i, a)| (a.underlay.to_bits(), i as u32))),
             agents,
             overlay: overlay_nets(shared, local).map(|n| (n.network().to_bits(), n.broadcast().to_bits())).collect(),
             policy: Policy::new(desired, ids, seed, now),
@@ -292,11 +320,31 @@ impl Tables {
         })
     }
 
-    /// What `address` is to us, if anything.
+    /// The number of a service, by what it is known by on the wire.
     #[must_use]
-    #[inline]
-    pub fn address(&self, address: u32) -> Option<Address> {
-        self.addresses.get(u64::from(address)).map(Address::decode)
+    pub fn service_number(&self, key: VipKey) -> Option<u16> {
+        match key.ip {
+            IpAddr::V4(ip) => self.v4.service(ip.to_bits(), key.port, key.protocol.number()),
+            IpAddr::V6(ip) => self.v6.service(ip.to_bits(), key.port, key.protocol.number()),
+        }
+    }
+
+    /// The number of a backend.
+    #[must_use]
+    pub fn backend_number(&self, address: SocketAddr, protocol: Protocol) -> Option<u32> {
+        match address.ip() {
+            IpAddr::V4(ip) => self.v4.backend(ip.to_bits(), address.port(), protocol.number()),
+            IpAddr::V6(ip) => self.v6.backend(ip.to_bits(), address.port(), protocol.number()),
+        }
+    }
+
+    /// Where an address leads.
+    #[must_use]
+    pub fn target(&self, ip: IpAddr) -> Option<Target> {
+        match ip {
+            IpAddr::V4(ip) => self.v4.fib.lookup(ip.to_bits()),
+            IpAddr::V6(ip) => self.v6.fib.lookup(ip.to_bits()),
+        }
     }
 
     /// Whether an address lies in the overlay.
@@ -320,12 +368,28 @@ impl Tables {
         self.backends.get(number as usize)?.as_ref()
     }
 
+    /// Whether `backend` is one of this service's: a session must not outlive that, whoever has its address by then.
+    #[must_use]
+    #[inline]
+    pub fn serves(&self, number: u16, service: &ServiceEntry, backend: u32) -> bool {
+        self.backend(backend).is_some_and(|entry| {
+            entry.service == number || entry.shared && service.members.iter().any(|(member, _)| *member == backend)
+        })
+    }
+
+    /// As [`Tables::serves`], by number.
+    #[must_use]
+    #[inline]
+    pub fn is_served(&self, service: u16, backend: u32) -> bool {
+        self.service(service).is_some_and(|entry| self.serves(service, entry, backend))
+    }
+
     /// What the kernel program must take for us.
     #[must_use]
     pub fn steering(&self) -> Steering {
         let local = &self.desired.local;
-        let mut addresses: Vec<Ipv4Addr> = self.services.iter().flatten().map(|s| s.ip).collect();
-        addresses.extend(local.snat_underlay.iter().chain(&local.snat_overlay));
+        let mut addresses: Vec<IpAddr> = self.services.iter().flatten().map(|s| s.ip).collect();
+        addresses.extend(local.snat_addresses());
         addresses.sort_unstable();
         addresses.dedup();
         Steering {
@@ -339,25 +403,17 @@ impl Tables {
 /// What the kernel program takes: the rest passes to the kernel.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Steering {
-    /// Everything to these (VIPs and SNAT addresses), and ARP requests for them. Sorted.
-    pub addresses: Vec<Ipv4Addr>,
+    /// Everything to these (VIPs and SNAT addresses), and ARP requests and neighbour solicitations for them. Sorted.
+    pub addresses: Vec<IpAddr>,
     /// UDP port 53 of these, and ARP requests for them where the kernel does not own them.
     pub dns: Vec<Ipv4Addr>,
     /// UDP to this address and port.
     pub vtep: Option<(Ipv4Addr, u16)>,
 }
 
-/// An IPv4 address; IPv6 services are refused before they get here.
-fn v4(ip: IpAddr) -> Option<Ipv4Addr> {
-    match ip {
-        IpAddr::V4(ip) => Some(ip),
-        IpAddr::V6(_) => None,
-    }
-}
-
 fn agent(agent: &OverlayAgent, ways: &Ways) -> Agent {
     Agent {
-        hop: ways.hop(agent.ip),
+        hop: ways.hop(agent.ip.into()),
         underlay: agent.ip,
         vtep_ip: agent.vtep_ip,
         vtep_mac: agent.vtep_mac,
@@ -368,26 +424,24 @@ fn agent(agent: &OverlayAgent, ways: &Ways) -> Agent {
 /// Next hops as they are numbered: neighbours first, then gateways that no neighbour resolves.
 struct Hops {
     table: Vec<Hop>,
-    numbers: BTreeMap<(Ipv4Addr, usize), u32>,
+    numbers: BTreeMap<(IpAddr, usize), u32>,
 }
 
 impl Hops {
     fn new(local: &Local) -> Self {
         let mut hops = Self { table: Vec::new(), numbers: BTreeMap::new() };
         for neighbour in &local.neighbours {
-            if let Some(ip) = v4(neighbour.ip) {
-                hops.add(ip, neighbour.port, Some(neighbour.mac));
-            }
+            hops.add(neighbour.ip, neighbour.port, Some(neighbour.mac));
         }
         for route in &local.routes {
-            if let Some(ip) = route.via.and_then(v4) {
+            if let Some(ip) = route.via {
                 hops.add(ip, route.port, None);
             }
         }
         hops
     }
 
-    fn add(&mut self, ip: Ipv4Addr, port: usize, mac: Option<Mac>) {
+    fn add(&mut self, ip: IpAddr, port: usize, mac: Option<Mac>) {
         let table = &mut self.table;
         self.numbers.entry((ip, port)).or_insert_with(|| {
             table.push(Hop { ip, mac, port: port as u8 });
@@ -395,20 +449,34 @@ impl Hops {
         });
     }
 
-    fn links(&self) -> impl Iterator<Item = (u64, u32)> + '_ {
-        self.numbers.iter().map(|((ip, port), number)| (link_key(ip.to_bits(), *port as u8), *number))
+    fn links<A: Address>(&self) -> impl Iterator<Item = (A::End, u32)> + '_ {
+        self.numbers.iter().filter_map(|((ip, port), number)| Some((A::from_ip(*ip)?.end(0, *port as u8), *number)))
     }
 }
 
 /// Routes and next hops together: where an address is reached.
 struct Ways {
-    fib: Fib,
+    v4: Fib<u32>,
+    v6: Fib<u128>,
     hops: Hops,
 }
 
 impl Ways {
-    fn hop(&self, ip: Ipv4Addr) -> Option<u32> {
-        match self.fib.lookup(ip.to_bits())? {
+    fn new(shared: &Shared, local: &Local) -> Self {
+        let hops = Hops::new(local);
+        let prefixes = prefixes(shared, local, &hops);
+        Self { v4: Fib::new(prefixes.iter().copied()), v6: Fib::new(prefixes), hops }
+    }
+
+    fn target(&self, ip: IpAddr) -> Option<Target> {
+        match ip {
+            IpAddr::V4(ip) => self.v4.lookup(ip.to_bits()),
+            IpAddr::V6(ip) => self.v6.lookup(ip.to_bits()),
+        }
+    }
+
+    fn hop(&self, ip: IpAddr) -> Option<u32> {
+        match self.target(ip)? {
             Target::Hop(hop) => Some(hop),
             Target::Link(port) => self.hops.numbers.get(&(ip, usize::from(port))).copied(),
             Target::Agent(_) | Target::NoAgent | Target::Host => None,
@@ -416,13 +484,13 @@ impl Ways {
     }
 
     /// A backend and its way; one in an overlay network is never reached bare.
-    fn backend(&self, ip: Ipv4Addr, port: u16, in_network: bool) -> BackendEntry {
-        let agent = match self.fib.lookup(ip.to_bits()) {
+    fn backend(&self, ip: IpAddr, port: u16, in_network: bool) -> BackendEntry {
+        let agent = match self.target(ip) {
             Some(Target::Agent(agent)) => Some(agent),
             Some(Target::Hop(_) | Target::Link(_) | Target::NoAgent | Target::Host) | None => None,
         };
         let side = if in_network || agent.is_some() { Side::Overlay } else { Side::Underlay };
-        BackendEntry { ip, port, agent, hop: self.hop(ip), side }
+        BackendEntry { ip, port, agent, hop: self.hop(ip), side, service: 0, shared: false }
     }
 }
 
@@ -432,21 +500,20 @@ fn overlay_nets<'a>(shared: &'a Shared, local: &'a Local) -> impl Iterator<Item 
 }
 
 /// Every prefix that packets are routed by: the node's, then the overlay's; of equal ones the first wins.
-fn prefixes(shared: &Shared, local: &Local, hops: &Hops) -> Vec<(ipnet::Ipv4Net, Target)> {
-    let host = local.vtep.iter().flat_map(|v| &v.host_addresses).map(|ip| ((*ip).into(), Target::Host));
+fn prefixes(shared: &Shared, local: &Local, hops: &Hops) -> Vec<(IpNet, Target)> {
+    let host = local.vtep.iter().flat_map(|v| &v.host_addresses).map(|ip| (IpAddr::V4(*ip).into(), Target::Host));
     let agents = shared.agents.iter().enumerate().flat_map(|(number, agent)| {
         let vtep = std::iter::once(agent.vtep_ip.into());
-        agent.subnets.values().copied().chain(vtep).map(move |net| (net, Target::Agent(number as u16)))
+        agent.subnets.values().copied().chain(vtep).map(move |net| (net.into(), Target::Agent(number as u16)))
     });
     let routes = local.routes.iter().filter_map(|route| {
-        let ipnet::IpNet::V4(prefix) = route.prefix else { return None };
-        let target = match route.via.and_then(v4) {
+        let target = match route.via {
             Some(via) => Target::Hop(*hops.numbers.get(&(via, route.port))?),
             None => Target::Link(route.port as u8),
         };
-        Some((prefix, target))
+        Some((route.prefix, target))
     });
-    let overlay = overlay_nets(shared, local).map(|net| (net, Target::NoAgent));
+    let overlay = overlay_nets(shared, local).map(|net| (net.into(), Target::NoAgent));
     host.chain(agents).chain(overlay).chain(routes).collect()
 }
 
@@ -462,21 +529,57 @@ fn zones(desired: &Desired, key: HashKey, previous: Option<&Tables>) -> Arc<Zone
     }
 }
 
-fn addresses(shared: &Shared, local: &Local) -> Result<Vec<(u64, u32)>, CompileError> {
-    let snat = local.snat_underlay.iter().chain(&local.snat_overlay);
-    let count = snat.clone().count();
+/// Every address of ours with what it is.
+fn addresses(shared: &Shared, local: &Local) -> Result<Vec<(IpAddr, u32)>, CompileError> {
+    let count = local.snat_addresses().count();
     if count > usize::from(u8::MAX) {
         return Err(CompileError::TooManySnat(count));
     }
-    let key = |ip: &Ipv4Addr| u64::from(ip.to_bits());
-    let vips = shared.services.iter().filter_map(|s| v4(s.key.ip)).map(|ip| (key(&ip), Address::Vip.encode()));
-    let snat = snat.enumerate().map(|(i, ip)| (key(ip), Address::Snat(i as u8).encode()));
-    let dns = local.dns_addresses.iter().map(|ip| (key(ip), Address::Dns.encode()));
-    let ports = local.ports.iter().flat_map(|p| &p.addresses).map(|net| (key(&net.addr()), Address::Host.encode()));
-    let host = local.vtep.iter().flat_map(|v| &v.host_addresses).map(|ip| (key(ip), Address::Host.encode()));
-    let vtep = local.vtep.iter().map(|v| (key(&v.underlay), Address::Vtep.encode()));
+    let v4 = |ip: &Ipv4Addr, owned: Owned| (IpAddr::V4(*ip), owned.encode());
+    let vips = shared.services.iter().map(|s| (s.key.ip, Owned::Vip.encode()));
+    let snat = local.snat_addresses().enumerate().map(|(i, ip)| (ip, Owned::Snat(i as u8).encode()));
+    let dns = local.dns_addresses.iter().map(|ip| v4(ip, Owned::Dns));
+    // A subnet's network and broadcast addresses are nobody's to send from.
+    let edges = local.ports.iter().flat_map(|p| &p.addresses).filter(|net| net.prefix_len() < 31);
+    let edges = edges.flat_map(|net| [net.network(), net.broadcast()]).map(|ip| v4(&ip, Owned::Host));
+    let ports = local.ports.iter().flat_map(|p| {
+        let six = p.addresses6.iter().map(|net| (IpAddr::V6(net.addr()), Owned::Host.encode()));
+        p.addresses.iter().map(|net| v4(&net.addr(), Owned::Host)).chain(six)
+    });
+    let host = local.vtep.iter().flat_map(|v| &v.host_addresses).map(|ip| v4(ip, Owned::Host));
+    let vtep = local.vtep.iter().map(|v| v4(&v.underlay, Owned::Vtep));
     // The last of equal ones counts: DNS takes one port only and leaves the rest to the kernel.
-    Ok(ports.chain(host).chain(vtep).chain(vips).chain(snat).chain(dns).collect())
+    Ok(edges.chain(ports).chain(host).chain(vtep).chain(vips).chain(snat).chain(dns).collect())
+}
+
+/// What the tables by address are made of.
+struct Names<'a> {
+    seed: u64,
+    ours: &'a [(IpAddr, u32)],
+    services: &'a [Option<Arc<ServiceEntry>>],
+    backends: &'a [Option<BackendEntry>],
+    protocols: &'a [u8],
+}
+
+impl Names<'_> {
+    fn tables<A: Address>(&self, fib: Fib<A>, hops: &Hops) -> AddressTables<A> {
+        let ours = self.ours.iter().filter_map(|(ip, owned)| Some((A::from_ip(*ip)?, *owned)));
+        let services = self.services.iter().enumerate().filter_map(|(number, s)| {
+            let s = s.as_ref()?;
+            Some((A::from_ip(s.ip)?.end(s.port, s.protocol.number()), number as u32))
+        });
+        let backends = self.backends.iter().zip(self.protocols).enumerate().filter_map(|(number, (b, protocol))| {
+            let b = b.as_ref()?;
+            Some((A::from_ip(b.ip)?.end(b.port, *protocol), number as u32))
+        });
+        AddressTables {
+            addresses: FlatMap::new(self.seed, ours),
+            services: FlatMap::new(self.seed, services),
+            backends: FlatMap::new(self.seed, backends),
+            fib,
+            links: FlatMap::new(self.seed, hops.links::<A>()),
+        }
+    }
 }
 
 /// Services and backends by their numbers.
@@ -499,7 +602,6 @@ fn services(
 ) -> Numbered {
     let mut all = Numbered::default();
     for service in &shared.services {
-        let Some(ip) = v4(service.key.ip) else { continue };
         let number = match ids.service(service.key, now) {
             Ok(number) => number,
             Err(error) => {
@@ -507,15 +609,18 @@ fn services(
                 continue;
             }
         };
-        let members = members(service, ways, ids, now, &mut all);
+        let members = members(number, service, ways, ids, now, &mut all);
         let before = previous.filter(|p| p.key == key).and_then(|p| p.services.get(usize::from(number))?.as_ref());
         let entry = match before {
-            Some(same) if same.members == members && same.ip == ip && same.port == service.key.port => Arc::clone(same),
+            Some(same) if same.is(service, &members) => Arc::clone(same),
             _ => Arc::new(ServiceEntry {
-                ip,
+                ip: service.key.ip,
                 port: service.key.port,
                 protocol: service.key.protocol,
-                maglev: maglev_table(&all.backends, &members, key),
+                mode: service.mode,
+                empty: service.empty,
+                size: service.maglev_size,
+                maglev: maglev_table(&all.backends, &members, key, service.maglev_size),
                 members,
             }),
         };
@@ -525,14 +630,23 @@ fn services(
 }
 
 /// The service's backends as (number, weight), in the order of `service.backends`.
-fn members(service: &Service, ways: &Ways, ids: &mut Ids, now: Nanos, all: &mut Numbered) -> Box<[(u32, u16)]> {
+fn members(
+    of: u16,
+    service: &Service,
+    ways: &Ways,
+    ids: &mut Ids,
+    now: Nanos,
+    all: &mut Numbered,
+) -> Box<[(u32, u16)]> {
     let mut members = Vec::new();
     let protocol = service.key.protocol;
     for backend in &service.backends {
-        let SocketAddr::V4(address) = backend.address else { continue };
-        match ids.backend(BackendKey { address: backend.address, protocol }, now) {
+        let address = backend.address;
+        match ids.backend(BackendKey { address, protocol }, now) {
             Ok(number) => {
-                let entry = ways.backend(*address.ip(), address.port(), backend.network.is_some());
+                let mut entry = ways.backend(address.ip(), address.port(), backend.network.is_some());
+                let before = all.backends.get(number as usize).copied().flatten();
+                (entry.service, entry.shared) = before.map_or((of, false), |b| (b.service, true));
                 put(&mut all.backends, number as usize, Some(entry));
                 put(&mut all.protocols, number as usize, protocol.number());
                 members.push((number, backend.weight));
@@ -543,10 +657,15 @@ fn members(service: &Service, ways: &Ways, ids: &mut Ids, now: Nanos, all: &mut 
     members.into()
 }
 
-fn maglev_table(backends: &[Option<BackendEntry>], members: &[(u32, u16)], key: HashKey) -> Box<[u32]> {
+fn maglev_table(
+    backends: &[Option<BackendEntry>],
+    members: &[(u32, u16)],
+    key: HashKey,
+    size: Option<u32>,
+) -> Box<[u32]> {
     let named = members.iter().filter_map(|(number, weight)| {
         let backend = backends.get(*number as usize)?.as_ref()?;
-        Some((format!("{}:{}", backend.ip, backend.port), *number, *weight))
+        Some((SocketAddr::new(backend.ip, backend.port).to_string(), *number, *weight))
     });
     let named: Vec<_> = named.collect();
     let candidates: Vec<_> = named
@@ -554,7 +673,7 @@ fn maglev_table(backends: &[Option<BackendEntry>], members: &[(u32, u16)], key: 
         .map(|(name, number, weight)| maglev::Candidate { name, weight: *weight, number: *number })
         .collect();
     let eligible = candidates.iter().filter(|c| c.weight > 0).count();
-    maglev::fill(key, &candidates, maglev::size_for(eligible))
+    maglev::fill(key, &candidates, size.map_or_else(|| maglev::size_for(eligible), |size| size as usize))
 }
 
 fn put<T: Default + Clone>(table: &mut Vec<T>, index: usize, value: T) {

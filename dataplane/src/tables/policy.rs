@@ -19,11 +19,11 @@ use crate::verdict::DropReason;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Policy {
     /// Set numbers of grouped containers, by address.
-    containers: FlatMap,
+    containers: FlatMap<u32>,
     /// Sets of (network, group) numbers, each sorted; set 0 is empty.
     sets: Box<[Box<[u32]>]>,
     /// For each grouped service: the sets of its backends.
-    services: FlatMap,
+    services: FlatMap<u32>,
     service_sets: Box<[Box<[u32]>]>,
     networks: Box<[Network]>,
     /// The node's own overlay addresses: probes and the node's other processes are allowed everywhere.
@@ -58,7 +58,7 @@ impl Policy {
         for container in &shared.containers {
             let number = set(&container.network, &container.groups);
             if number != 0 {
-                containers.push((u64::from(container.ip.to_bits()), number));
+                containers.push((container.ip.to_bits(), number));
             }
         }
         let mut services = Vec::new();
@@ -74,7 +74,7 @@ impl Policy {
             if of.iter().any(|s| *s != 0) {
                 // A service without a number is served to nobody.
                 let Ok(number) = ids.service(service.key, now) else { continue };
-                services.push((u64::from(number), service_sets.len() as u32));
+                services.push((u32::from(number), service_sets.len() as u32));
                 service_sets.push(of.into_boxed_slice());
             }
         }
@@ -105,7 +105,7 @@ impl Policy {
     /// # Errors
     /// The reason to drop.
     pub fn admits(&self, source: u32, destination: u32) -> Result<(), DropReason> {
-        self.admits_set(source, self.containers.get(u64::from(destination)).unwrap_or(0), destination)
+        self.admits_set(source, self.containers.get(destination).unwrap_or(0), destination)
     }
 
     /// May `source` send to the service with this number, chosen backend or not?
@@ -113,13 +113,13 @@ impl Policy {
     /// # Errors
     /// The reason to drop.
     pub fn admits_service(&self, source: u32, service: u16, backend: impl Fn() -> u32) -> Result<(), DropReason> {
-        let Some(index) = self.services.get(u64::from(service)) else { return Ok(()) };
+        let Some(index) = self.services.get(u32::from(service)) else { return Ok(()) };
         let near = backend();
         self.service_sets[index as usize].iter().try_for_each(|set| self.admits_set(source, *set, near))
     }
 
     fn admits_set(&self, source: u32, set: u32, destination: u32) -> Result<(), DropReason> {
-        let from = self.containers.get(u64::from(source)).unwrap_or(0);
+        let from = self.containers.get(source).unwrap_or(0);
         if from == 0 && (set == 0 || self.own.contains(&source)) {
             return Ok(());
         }

@@ -3,18 +3,22 @@
 //! Ports are owned in blocks of 64, dealt to the workers in turn, so that a reply tells its owner by its destination
 //! port alone. A worker picks ports from its own blocks; whether one is free is asked of its sessions.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use sluice_config::model::{self, Local};
+
+use crate::address::Address;
 
 /// Ports of a block.
 pub const BLOCK: usize = model::Snat::BLOCK as usize;
 
-/// SNAT addresses by index: those towards the underlay first, then those towards the overlay.
+/// SNAT addresses by index: those towards the underlay first, then those towards the overlay, then IPv6's.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Snat {
-    addresses: Box<[Ipv4Addr]>,
-    underlay: u8,
+    addresses: Box<[IpAddr]>,
+    /// Where those towards the overlay, and IPv6's, begin.
+    overlay: u8,
+    v6: u8,
     ports: (u16, u16),
     workers: u16,
 }
@@ -31,34 +35,43 @@ pub enum Side {
 impl Snat {
     pub(super) fn new(local: &Local) -> Self {
         Self {
-            addresses: local.snat_underlay.iter().chain(&local.snat_overlay).copied().collect(),
-            underlay: local.snat_underlay.len() as u8,
+            addresses: local.snat_addresses().collect(),
+            overlay: local.snat_underlay.len() as u8,
+            v6: (local.snat_underlay.len() + local.snat_overlay.len()) as u8,
             ports: local.snat_ports,
             workers: local.workers.max(1) as u16,
         }
     }
 
-    /// The address with this index.
+    /// The address with this index, where it is of this family.
     #[must_use]
     #[inline]
-    pub fn address(&self, index: u8) -> Option<u32> {
-        self.addresses.get(usize::from(index)).map(|a| a.to_bits())
+    pub fn address<A: Address>(&self, index: u8) -> Option<A> {
+        self.addresses.get(usize::from(index)).and_then(|ip| A::from_ip(*ip))
+    }
+
+    /// As [`Snat::address`], of either family.
+    #[must_use]
+    pub fn ip(&self, index: u8) -> Option<IpAddr> {
+        self.addresses.get(usize::from(index)).copied()
     }
 
     /// The side that this address serves.
     #[must_use]
     #[inline]
     pub fn side(&self, index: u8) -> Side {
-        if index < self.underlay { Side::Underlay } else { Side::Overlay }
+        if (self.overlay..self.v6).contains(&index) { Side::Overlay } else { Side::Underlay }
     }
 
-    /// The address for a new flow: one of the side's, by hash.
+    /// The address for a new flow of this family: one of the side's, by hash.
     #[must_use]
     #[inline]
-    pub fn pick(&self, side: Side, hash: u64) -> Option<u8> {
-        let range = match side {
-            Side::Underlay => 0..self.underlay,
-            Side::Overlay => self.underlay..self.addresses.len() as u8,
+    pub fn pick<A: Address>(&self, side: Side, hash: u64) -> Option<u8> {
+        let range = match (A::V6, side) {
+            (false, Side::Underlay) => 0..self.overlay,
+            (false, Side::Overlay) => self.overlay..self.v6,
+            (true, Side::Underlay) => self.v6..self.addresses.len() as u8,
+            (true, Side::Overlay) => 0..0,
         };
         (!range.is_empty()).then(|| range.start + (hash % u64::from(range.end - range.start)) as u8)
     }
@@ -115,6 +128,7 @@ mod tests {
             workers,
             snat_underlay: vec!["10.0.0.100".parse().unwrap()],
             snat_overlay: vec!["9.0.9.2".parse().unwrap(), "9.0.9.3".parse().unwrap()],
+            snat_underlay6: vec!["fd00::100".parse().unwrap()],
             snat_ports: (1024, 65535),
             ..Local::default()
         })
@@ -139,8 +153,17 @@ mod tests {
     #[test]
     fn each_side_has_its_own_addresses() {
         let snat = snat(2);
-        assert_eq!(snat.pick(Side::Underlay, 7), Some(0));
-        assert!((0..100).all(|h| matches!(snat.pick(Side::Overlay, h), Some(1 | 2))));
+        assert_eq!(snat.pick::<u32>(Side::Underlay, 7), Some(0));
+        assert!((0..100).all(|h| matches!(snat.pick::<u32>(Side::Overlay, h), Some(1 | 2))));
         assert_eq!((snat.side(0), snat.side(1)), (Side::Underlay, Side::Overlay));
+    }
+
+    #[test]
+    fn ipv6_has_its_own_addresses() {
+        let snat = snat(2);
+        assert_eq!(snat.pick::<u128>(Side::Underlay, 7), Some(3));
+        assert_eq!(snat.pick::<u128>(Side::Overlay, 7), None);
+        assert_eq!((snat.side(3), snat.address::<u32>(3)), (Side::Underlay, None));
+        assert_eq!(snat.address::<u128>(3), Some(0xfd00 << 112 | 0x100));
     }
 }

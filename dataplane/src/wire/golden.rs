@@ -39,7 +39,7 @@ fn base64(text: &str) -> Vec<u8> {
 
 #[test]
 fn recorded_tcp_packets_are_translated_to_the_octet() {
-    use super::ip4::{self, End};
+    use super::{End, ip4};
     let end = |ip: [u8; 4], port| End { ip: u32::from_be_bytes(ip), port };
     let client = end([110, 0, 11, 1], 22330);
     let (vip, backend) = (end([172, 16, 10, 1], 80), end([192, 168, 0, 1], 22331));

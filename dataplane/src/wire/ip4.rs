@@ -1,7 +1,7 @@
 //! IPv4 headers (RFC 791) and the ports behind them.
 
 use super::checksum::{Delta, fold, sum};
-use super::{long, put, word};
+use super::{End, long, put, word};
 
 /// ICMP (RFC 792).
 pub const ICMP: u8 = 1;
@@ -9,6 +9,8 @@ pub const ICMP: u8 = 1;
 pub const TCP: u8 = 6;
 /// UDP (RFC 768).
 pub const UDP: u8 = 17;
+/// SCTP (RFC 9260).
+pub const SCTP: u8 = 132;
 
 /// Length of a header without options.
 pub const HEADER: usize = 20;
@@ -44,15 +46,6 @@ pub const FRESH_TTL: u8 = 64;
 /// ECN codepoint CE (RFC 3168).
 pub const CE: u8 = 3;
 
-/// An address with its port.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct End {
-    /// Address, host byte order.
-    pub ip: u32,
-    /// Port.
-    pub port: u16,
-}
-
 /// Whether a header's checksum is right. Nearly every header has no options: those are summed without a loop.
 #[must_use]
 #[inline]
@@ -87,19 +80,23 @@ pub fn set_ecn(ip: &mut [u8], ecn: u8) {
     Delta::default().word(before, after).update(ip, field::CHECKSUM);
 }
 
-/// Rewrites source and destination of a TCP or UDP packet and takes one from its TTL. `ip` begins at the IP header,
-/// `l4` is the transport header's offset in it. Checksums by RFC 1624.
+/// Rewrites source and destination of a TCP, UDP or SCTP packet and takes one from its TTL. `ip` begins at the IP
+/// header, `l4` is the transport header's offset in it. Checksums by RFC 1624; SCTP's covers no addresses, and is the
+/// caller's, who changes the ports too.
 #[inline]
-pub fn translate(ip: &mut [u8], l4: usize, protocol: u8, source: End, destination: End) {
+pub fn translate(ip: &mut [u8], l4: usize, protocol: u8, source: End<u32>, destination: End<u32>) {
     let addresses =
         Delta::default().long(long(ip, field::SOURCE), source.ip).long(long(ip, field::DESTINATION), destination.ip);
     let all = addresses.word(word(ip, l4), source.port).word(word(ip, l4 + 2), destination.port);
     put(ip, field::SOURCE, source.ip.to_be_bytes());
     put(ip, field::DESTINATION, destination.ip.to_be_bytes());
-    put(ip, l4, source.port.to_be_bytes());
-    put(ip, l4 + 2, destination.port.to_be_bytes());
+    if protocol != SCTP {
+        put(ip, l4, source.port.to_be_bytes());
+        put(ip, l4 + 2, destination.port.to_be_bytes());
+    }
     match protocol {
         TCP => all.update(ip, l4 + 16),
+        SCTP => {}
         _ => all.update_udp(ip, l4 + 6),
     }
     let ttl = word(ip, field::TTL);

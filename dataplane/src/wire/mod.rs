@@ -10,16 +10,28 @@ pub mod gue;
 pub mod icmp;
 pub mod icmp6;
 pub mod ip4;
+pub mod ip6;
 pub mod ipip;
 pub mod name;
+pub mod nd;
 pub mod quote;
 pub mod sctp;
 pub mod tcp;
 pub mod tunnel;
+pub mod vlan;
 pub mod vxlan;
 
 /// Length of an Ethernet header without tags (IEEE 802.3).
 pub const ETHERNET: usize = 14;
+
+/// An address with its port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct End<A> {
+    /// Address, host byte order.
+    pub ip: A,
+    /// Port.
+    pub port: u16,
+}
 
 /// The 16-bit word at `at`, network byte order; 0 beyond the end.
 #[must_use]

@@ -37,7 +37,7 @@ fn the_dataplane_comes_up_follows_its_tables_and_leaves_nothing_behind() {
     let client = lab.socket("10.9.0.2:5000");
     let mut dataplane = launch(&config(&[0, 1], XdpMode::Auto), &tables(&[])).unwrap();
     assert!(dataplane.alive() && lab.show().contains("xdp"));
-    assert_eq!((dataplane.counters().len(), dataplane.sessions().len()), (2, 2));
+    assert_eq!((dataplane.counters().len(), dataplane.flows().len()), (2, 2));
     let taken = |dataplane: &sluice_dataplane::launch::Dataplane| {
         client.send_to(b"x", (VIP, 7)).unwrap();
         std::thread::sleep(Duration::from_millis(5));

@@ -11,11 +11,11 @@ use etherparse::PacketBuilder;
 use sluice_config::model::*;
 use sluice_dataplane::counters::Counters;
 use sluice_dataplane::event::events;
+use sluice_dataplane::family::Flows;
 use sluice_dataplane::frame::Pool;
 use sluice_dataplane::io::Port;
 use sluice_dataplane::io::memory::MemoryPort;
 use sluice_dataplane::mailbox::{Mailbox, Publisher};
-use sluice_dataplane::sessions::Sessions;
 use sluice_dataplane::tables::Tables;
 use sluice_dataplane::tables::ids::Ids;
 use sluice_dataplane::time::Nanos;
@@ -193,7 +193,7 @@ impl<P: Port> Machine<P> {
                     mailbox,
                     counters: Arc::new(Counters::new(ports, 64, 256)),
                     events: events(),
-                    sessions: Arc::new(Sessions::new(4096, [3; 16])),
+                    flows: Arc::new(Flows::new(4096, [3; 16])),
                     inboxes,
                     outboxes,
                 })

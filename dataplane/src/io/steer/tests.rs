@@ -2,11 +2,12 @@
 //! queue 0 of `lo` in a network namespace of the test's own, so a socket on that queue makes a redirect possible.
 #![allow(unsafe_code, reason = "unshare has no safe binding here")]
 
+use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
 use std::process::Command;
 
 use aya::programs::{TestRun, TestRunOptions};
-use etherparse::{ArpEthIpv4Packet, ArpOperation, IpFragOffset, IpNumber, Ipv4Header, PacketBuilder, VlanId};
+use etherparse::{ArpEthIpv4Packet, ArpOperation, Icmpv6Type, IpFragOffset, IpNumber, Ipv4Header, PacketBuilder};
 use proptest::prelude::*;
 
 use super::*;
@@ -23,10 +24,16 @@ const DNS: [u8; 4] = [192, 0, 2, 53];
 const VTEP: [u8; 4] = [192, 0, 2, 10];
 const OTHER: [u8; 4] = [192, 0, 2, 99];
 const CLIENT: [u8; 4] = [198, 51, 100, 7];
+const VIP6: [u8; 16] = [0xfd, 1, 0, 0xc, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80];
+const VIP_MAPPED: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 172, 16, 0, 1];
 const MACS: ([u8; 6], [u8; 6]) = ([2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 1]);
 
 fn steering() -> Steering {
-    Steering { addresses: vec![VIP.into(), SNAT.into()], dns: vec![DNS.into()], vtep: Some((VTEP.into(), 64000)) }
+    Steering {
+        addresses: vec![VIP.into(), SNAT.into(), VIP6.into()],
+        dns: vec![DNS.into()],
+        vtep: Some((VTEP.into(), 64000)),
+    }
 }
 
 /// A loaded program, with a socket on queue 0 unless `bare`. Dropping it gives everything back.
@@ -137,18 +144,25 @@ fn arp(operation: ArpOperation, target: [u8; 4]) -> Vec<u8> {
     frame
 }
 
-fn tagged(to: [u8; 4]) -> Vec<u8> {
+fn tagged(frame: &[u8], tags: usize) -> Vec<u8> {
+    [&frame[..12], &[0x81, 0, 0, 7].repeat(tags), &frame[12..]].concat()
+}
+
+fn ipv6(to: [u8; 16]) -> Vec<u8> {
     let mut frame = Vec::new();
-    let vlan = VlanId::try_new(7).unwrap();
-    let build = PacketBuilder::ethernet2(MACS.0, MACS.1).single_vlan(vlan).ipv4(CLIENT, to, 64).udp(1, 53);
+    let build = PacketBuilder::ethernet2(MACS.0, MACS.1).ipv6([1; 16], to, 64).udp(40000, 53);
     build.write(&mut frame, &[]).unwrap();
     frame
 }
 
-fn ipv6() -> Vec<u8> {
+/// To the target's solicited-node group (RFC 4291 section 2.7.1).
+fn solicitation(target: [u8; 16], kind: u8) -> Vec<u8> {
+    let [.., a, b, c] = target;
+    let group = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c];
     let mut frame = Vec::new();
-    let build = PacketBuilder::ethernet2(MACS.0, MACS.1).ipv6([1; 16], [2; 16], 64).udp(40000, 53);
-    build.write(&mut frame, &[]).unwrap();
+    let message = Icmpv6Type::Unknown { type_u8: kind, code_u8: 0, bytes5to8: [0; 4] };
+    let build = PacketBuilder::ethernet2(MACS.0, [0x33, 0x33, 0xff, a, b, c]).ipv6([1; 16], group, 255).icmpv6(message);
+    build.write(&mut frame, &target).unwrap();
     frame
 }
 
@@ -196,8 +210,19 @@ fn each_class_of_packet_goes_where_the_design_says() {
         ("who has the VTEP's address", arp(ArpOperation::REQUEST, VTEP), PASS, PASSED),
         ("who has another address", arp(ArpOperation::REQUEST, OTHER), PASS, PASSED),
         ("a reply", arp(ArpOperation::REPLY, VIP), PASS, PASSED),
-        ("a tagged packet to a VIP", tagged(VIP), PASS, PASSED),
-        ("IPv6", ipv6(), PASS, PASSED),
+        ("a tagged packet to a VIP", tagged(&tcp(VIP, 80), 1), REDIRECT, TAKEN),
+        ("two tags and a question", tagged(&udp(DNS, 53), 2), REDIRECT, TAKEN),
+        ("two tags and a question behind options", tagged(&ipv4(DNS, u, 3, 0, false, 53), 2), REDIRECT, TAKEN),
+        ("a tagged request for a VIP", tagged(&arp(ArpOperation::REQUEST, VIP), 1), REDIRECT, ARP_TAKEN),
+        ("three tags", tagged(&tcp(VIP, 80), 3), PASS, PASSED),
+        ("a tagged packet elsewhere", tagged(&tcp(OTHER, 80), 1), PASS, PASSED),
+        ("IPv6 to a VIP", ipv6(VIP6), REDIRECT, TAKEN),
+        ("tagged IPv6 to a VIP", tagged(&ipv6(VIP6), 1), REDIRECT, TAKEN),
+        ("IPv6 elsewhere", ipv6([2; 16]), PASS, PASSED),
+        ("IPv6 to an IPv4 VIP's mapped form", ipv6(VIP_MAPPED), REDIRECT, TAKEN),
+        ("a solicitation for a VIP", solicitation(VIP6, 135), REDIRECT, ARP_TAKEN),
+        ("a solicitation for another", solicitation([2; 16], 135), PASS, PASSED),
+        ("an advertisement of a VIP", solicitation(VIP6, 136), PASS, PASSED),
     ] {
         assert_eq!(bench.ask(&frame), (verdict, counted), "{sentence}");
     }
@@ -211,7 +236,7 @@ fn everything_from_the_host_port_is_taken_but_replies_and_ipv6() {
         ("a later fragment", ipv4(OTHER, IpNumber::UDP, 0, 185, false, 0), REDIRECT, TAKEN),
         ("who has any address", arp(ArpOperation::REQUEST, OTHER), REDIRECT, ARP_TAKEN),
         ("a reply", arp(ArpOperation::REPLY, OTHER), PASS, PASSED),
-        ("IPv6", ipv6(), PASS, PASSED),
+        ("IPv6", ipv6([2; 16]), PASS, PASSED),
     ] {
         assert_eq!(bench.ask(&frame), (verdict, counted), "{sentence}");
     }
@@ -284,7 +309,7 @@ fn a_change_adds_what_is_new_and_leaves_what_has_gone() {
 #[test]
 fn more_addresses_than_the_program_holds_are_refused_and_the_first_are_taken() {
     let Some(mut bench) = Bench::new(Side::Wire { arp: true }, false) else { return };
-    let addresses: Vec<Ipv4Addr> = (0..65_540).map(|n| Ipv4Addr::from_bits(0x0a00_0000 + n)).collect();
+    let addresses = (0..65_540).map(|n| Ipv4Addr::from_bits(0x0a00_0000 + n).into()).collect();
     let many = Steering { addresses, ..Steering::default() };
     assert!(matches!(bench.steer.set(&many), Err(SteerError::Full)));
     assert_eq!(bench.verdict(&tcp([10, 0, 0, 1], 80)), REDIRECT);
@@ -295,9 +320,9 @@ fn more_addresses_than_the_program_holds_are_refused_and_the_first_are_taken() {
 #[test]
 fn arp_is_answered_for_a_dns_address_only_where_the_kernel_does_not_own_it() {
     let dns = Ipv4Addr::from(DNS);
-    let wire = |local| entries(&steering(), Side::Wire { arp: true }, |_| local)[&dns];
+    let wire = |local| entries(&steering(), Side::Wire { arp: true }, |_| local)[&IpAddr::V4(dns)];
     assert_eq!((wire(true), wire(false)), (TAKE_DNS, TAKE_DNS | TAKE_ARP));
-    assert!(is_local(Ipv4Addr::LOCALHOST) && !is_local(Ipv4Addr::new(203, 0, 113, 77)));
+    assert!(is_local(Ipv4Addr::LOCALHOST.into()) && !is_local(Ipv4Addr::new(203, 0, 113, 77).into()));
     let both = Steering { addresses: vec![], dns: vec![dns], vtep: Some((dns, 4789)) };
-    assert_eq!(entries(&both, Side::Wire { arp: false }, |_| false)[&dns], TAKE_DNS | 4789);
+    assert_eq!(entries(&both, Side::Wire { arp: false }, |_| false)[&IpAddr::V4(dns)], TAKE_DNS | 4789);
 }

@@ -1,0 +1,159 @@
+//! The two families as stages see them: where a packet, the tables and a worker have the parts of each.
+
+use crate::address::Address;
+use crate::burst::Packet;
+use crate::sessions::Sessions;
+use crate::tables::{AddressTables, Tables};
+use crate::wire::{End, ip4, ip6, long};
+
+/// A family that packets are carried in.
+pub trait Family: Address {
+    /// ICMP's protocol number.
+    const ICMP: u8;
+
+    /// Its Ethernet type.
+    const ETHER_TYPE: [u8; 2];
+
+    /// Innermost source and destination of a packet.
+    fn ends(packet: &Packet) -> (Self, Self);
+
+    /// Notes new ones.
+    fn set_ends(packet: &mut Packet, source: Self, destination: Self);
+
+    /// What is looked up by its addresses.
+    fn tables(tables: &Tables) -> &AddressTables<Self>;
+
+    /// A worker's sessions of it.
+    fn sessions(flows: &Flows) -> &Sessions<Self>;
+
+    /// Rewrites both ends of a packet whose IP header `ip` begins with, and takes one from its TTL.
+    fn translate(ip: &mut [u8], l4: usize, protocol: u8, source: End<Self>, destination: End<Self>);
+
+    /// Takes one from the TTL or hop limit.
+    fn decrement(ip: &mut [u8]);
+
+    /// TTL or hop limit of a header that parse has measured.
+    fn hops_left(ip: &[u8]) -> u8;
+
+    /// Source and destination as the header at the start of `ip` has them.
+    fn read(ip: &[u8]) -> (Self, Self);
+}
+
+/// Sessions of one worker, by family.
+#[derive(Debug)]
+pub struct Flows {
+    /// IPv4.
+    pub v4: Sessions<u32>,
+    /// IPv6.
+    pub v6: Sessions<u128>,
+}
+
+impl Flows {
+    /// Room for `capacity` sessions of each family; hashes are keyed with `key`. Memory is touched as it is used.
+    #[must_use]
+    pub fn new(capacity: usize, key: [u8; 16]) -> Self {
+        Self { v4: Sessions::new(capacity, key), v6: Sessions::new(capacity, key) }
+    }
+
+    /// Sessions at this moment, of both families.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.v4.len() + self.v6.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Family for u32 {
+    const ICMP: u8 = ip4::ICMP;
+    const ETHER_TYPE: [u8; 2] = [0x08, 0x00];
+
+    #[inline]
+    fn ends(packet: &Packet) -> (Self, Self) {
+        (packet.tuple.src, packet.tuple.dst)
+    }
+
+    #[inline]
+    fn set_ends(packet: &mut Packet, source: Self, destination: Self) {
+        (packet.tuple.src, packet.tuple.dst) = (source, destination);
+    }
+
+    #[inline]
+    fn tables(tables: &Tables) -> &AddressTables<Self> {
+        &tables.v4
+    }
+
+    #[inline]
+    fn sessions(flows: &Flows) -> &Sessions<Self> {
+        &flows.v4
+    }
+
+    #[inline]
+    fn translate(ip: &mut [u8], l4: usize, protocol: u8, source: End<Self>, destination: End<Self>) {
+        ip4::translate(ip, l4, protocol, source, destination);
+    }
+
+    #[inline]
+    fn decrement(ip: &mut [u8]) {
+        ip4::decrement_ttl(ip);
+    }
+
+    #[inline]
+    fn hops_left(ip: &[u8]) -> u8 {
+        ip.get(ip4::field::TTL).copied().unwrap_or_default()
+    }
+
+    #[inline]
+    fn read(ip: &[u8]) -> (Self, Self) {
+        (long(ip, ip4::field::SOURCE), long(ip, ip4::field::DESTINATION))
+    }
+}
+
+impl Family for u128 {
+    const ICMP: u8 = ip6::ICMP;
+    const ETHER_TYPE: [u8; 2] = [0x86, 0xdd];
+
+    #[inline]
+    fn ends(packet: &Packet) -> (Self, Self) {
+        packet.ends6
+    }
+
+    #[inline]
+    fn set_ends(packet: &mut Packet, source: Self, destination: Self) {
+        packet.ends6 = (source, destination);
+    }
+
+    #[inline]
+    fn tables(tables: &Tables) -> &AddressTables<Self> {
+        &tables.v6
+    }
+
+    #[inline]
+    fn sessions(flows: &Flows) -> &Sessions<Self> {
+        &flows.v6
+    }
+
+    #[inline]
+    fn translate(ip: &mut [u8], l4: usize, protocol: u8, source: End<Self>, destination: End<Self>) {
+        ip6::translate(ip, l4, protocol, source, destination);
+    }
+
+    #[inline]
+    fn decrement(ip: &mut [u8]) {
+        ip6::decrement_hop_limit(ip);
+    }
+
+    #[inline]
+    fn hops_left(ip: &[u8]) -> u8 {
+        ip.get(ip6::field::HOP_LIMIT).copied().unwrap_or_default()
+    }
+
+    #[inline]
+    fn read(ip: &[u8]) -> (Self, Self) {
+        (ip6::address(ip, ip6::field::SOURCE), ip6::address(ip, ip6::field::DESTINATION))
+    }
+}

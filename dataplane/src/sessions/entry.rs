@@ -1,0 +1,204 @@
+//! What the entries say: who talks to whom, how far it has come, and when it was last heard.
+
+use sluice_config::model::Protocol;
+
+use super::beside::Beside;
+use crate::address::Address;
+use crate::tables::hash::HashKey;
+use crate::time::Tick;
+
+/// Who a client talks to: the key of a forward entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Client<A = u32> {
+    /// Address, host byte order.
+    pub ip: A,
+    /// Port.
+    pub port: u16,
+    /// Service number, never 0.
+    pub service: u16,
+}
+
+impl<A: Address> Client<A> {
+    #[inline]
+    pub(super) fn hash(self, key: HashKey) -> u64 {
+        A::Beside::hash(key, self.ip, self.low())
+    }
+
+    /// The key word of an entry with this hash: address or its digest 32, port 16, service 16 bits.
+    #[inline]
+    pub(super) fn word(self, hash: u64) -> u64 {
+        u64::from(A::Beside::tag(self.ip, hash)) << 32 | u64::from(self.low())
+    }
+
+    #[inline]
+    fn low(self) -> u32 {
+        u32::from(self.port) << 16 | u32::from(self.service)
+    }
+
+    #[inline]
+    pub(super) fn from_word(word: u64, beside: &A::Beside) -> Self {
+        Self { ip: beside.get((word >> 32) as u32), port: (word >> 16) as u16, service: word as u16 }
+    }
+}
+
+/// What a backend sees: the key of a reverse entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Flow {
+    /// Backend number, 24 bits.
+    pub backend: u32,
+    /// SNAT address index.
+    pub snat: u8,
+    /// SNAT port.
+    pub port: u16,
+    /// Protocol.
+    pub protocol: Protocol,
+}
+
+impl Flow {
+    pub(super) const MASK: u64 = (1 << 50) - 1;
+    pub(super) const TICK_SHIFT: u32 = 52;
+
+    #[inline]
+    pub(super) fn word(self) -> u64 {
+        let protocol = match self.protocol {
+            Protocol::Tcp => 0,
+            Protocol::Udp => 1 << 48,
+            Protocol::Sctp => 2 << 48,
+        };
+        u64::from(self.backend) | u64::from(self.snat) << 24 | u64::from(self.port) << 32 | protocol
+    }
+
+    #[inline]
+    fn from_word(word: u64) -> Self {
+        Self {
+            backend: word as u32 & 0xff_ffff,
+            snat: (word >> 24) as u8,
+            port: (word >> 32) as u16,
+            protocol: match word >> 48 & 3 {
+                0 => Protocol::Tcp,
+                1 => Protocol::Udp,
+                _ => Protocol::Sctp,
+            },
+        }
+    }
+}
+
+/// How far a session has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// TCP, the client has not acknowledged anything yet.
+    HalfOpen,
+    /// TCP, in use.
+    Established,
+    /// TCP, a FIN or RST was seen.
+    Closing,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+impl State {
+    /// Of a session that begins with a packet with these TCP flags.
+    #[inline]
+    pub(super) fn first(protocol: Protocol, flags: u8) -> Self {
+        match protocol {
+            Protocol::Tcp => Self::HalfOpen.after(flags, true),
+            Protocol::Udp => Self::Udp,
+            Protocol::Sctp => Self::Sctp,
+        }
+    }
+
+    #[inline]
+    pub(super) fn bits(self) -> u64 {
+        match self {
+            Self::HalfOpen => 0,
+            Self::Established => 1,
+            Self::Closing => 2,
+            Self::Udp => 3,
+            Self::Sctp => 4,
+        }
+    }
+
+    #[inline]
+    fn from_bits(bits: u64) -> Self {
+        match bits & 7 {
+            0 => Self::HalfOpen,
+            1 => Self::Established,
+            2 => Self::Closing,
+            3 => Self::Udp,
+            _ => Self::Sctp,
+        }
+    }
+
+    fn protocol(self) -> Protocol {
+        match self {
+            Self::Udp => Protocol::Udp,
+            Self::Sctp => Protocol::Sctp,
+            Self::HalfOpen | Self::Established | Self::Closing => Protocol::Tcp,
+        }
+    }
+
+    /// The state of a TCP session after a packet with these flags; `client` says who sent it.
+    #[must_use]
+    #[inline]
+    pub fn after(self, flags: u8, client: bool) -> Self {
+        match self {
+            Self::Udp | Self::Sctp => self,
+            _ if flags & (FIN | RST) != 0 => Self::Closing,
+            // The client's first segment without SYN proves that it got the answer.
+            Self::HalfOpen if client && flags & (SYN | ACK) == ACK => Self::Established,
+            Self::HalfOpen | Self::Established | Self::Closing => self,
+        }
+    }
+}
+
+/// TCP flags, RFC 9293 section 3.1.
+pub const FIN: u8 = 1;
+/// TCP flag.
+pub const SYN: u8 = 2;
+/// TCP flag.
+pub const RST: u8 = 4;
+/// TCP flag.
+pub const ACK: u8 = 16;
+
+/// A forward entry's value: backend 24, SNAT index 8, SNAT port 16, state 4, tick 12 bits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Chosen(pub(super) u64);
+
+impl Chosen {
+    #[inline]
+    pub(super) fn new(flow: Flow, state: State, tick: Tick) -> Self {
+        Self(flow.word() & 0xffff_ffff_ffff | state.bits() << 48 | u64::from(tick.0) << Flow::TICK_SHIFT)
+    }
+
+    #[inline]
+    pub(super) fn state(self) -> State {
+        State::from_bits(self.0 >> 48)
+    }
+
+    #[inline]
+    pub(super) fn tick(self) -> Tick {
+        Tick((self.0 >> Flow::TICK_SHIFT) as u16)
+    }
+
+    #[inline]
+    pub(super) fn flow(self) -> Flow {
+        let mut flow = Flow::from_word(self.0 & 0xffff_ffff_ffff);
+        flow.protocol = self.state().protocol();
+        flow
+    }
+}
+
+/// What `show sessions` says of one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shown<A = u32> {
+    /// Client and service.
+    pub client: Client<A>,
+    /// Backend and SNAT.
+    pub flow: Flow,
+    /// State.
+    pub state: State,
+    /// When the client was last heard.
+    pub tick: Tick,
+}
