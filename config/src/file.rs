@@ -196,6 +196,8 @@ pub(crate) struct Timeouts {
     pub(crate) tcp_established: Value<i64>,
     pub(crate) tcp_closing: Value<i64>,
     pub(crate) udp: Value<i64>,
+    pub(crate) sctp: Value<i64>,
+    pub(crate) snat_rest: Value<i64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

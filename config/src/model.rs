@@ -575,6 +575,11 @@ pub struct Timeouts {
     pub tcp_closing: u16,
     /// UDP.
     pub udp: u16,
+    /// SCTP.
+    pub sctp: u16,
+    /// How long a SNAT port rests after the last packet of a TCP connection, before another one towards the same
+    /// backend gets it: twice the longest life of a segment, as long as Linux keeps TIME-WAIT. 0: not at all.
+    pub snat_rest: u16,
 }
 
 impl Timeouts {
@@ -584,7 +589,7 @@ impl Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { tcp_half_open: 10, tcp_established: 900, tcp_closing: 30, udp: 60 }
+        Self { tcp_half_open: 10, tcp_established: 900, tcp_closing: 30, udp: 60, sctp: 120, snat_rest: 60 }
     }
 }
 

@@ -404,12 +404,19 @@ pub static SECTIONS: &[Section] = &[
     Section {
         path: "timeouts",
         many: false,
-        meaning: "How long an idle session is kept, seconds, 1 to 3600.",
+        meaning: "How long an idle session is kept, and a SNAT port after it, seconds, 1 to 3600.",
         keys: &[
             key("tcp_half_open", Integer, Value("10"), "TCP before the handshake is complete."),
             key("tcp_established", Integer, Value("900"), "TCP established."),
             key("tcp_closing", Integer, Value("30"), "TCP after a FIN or RST."),
             key("udp", Integer, Value("60"), "UDP."),
+            key("sctp", Integer, Value("120"), "SCTP."),
+            key(
+                "snat_rest",
+                Integer,
+                Value("60"),
+                "SNAT port after a TCP connection's last packet, before another one to that backend gets it; 0: at once.",
+            ),
         ],
     },
     Section {

@@ -34,4 +34,10 @@ impl Tick {
     pub fn since(self, earlier: Self) -> u16 {
         self.0.wrapping_sub(earlier.0) & Self::MASK
     }
+
+    /// The later of two ticks that are less than half a wrap apart.
+    #[must_use]
+    pub fn or_later(self, other: Self) -> Self {
+        if other.since(self) <= Self::MASK / 2 { other } else { self }
+    }
 }

@@ -131,13 +131,16 @@ fn socket(value: &Value<String>, found: &mut Findings<'_>) -> PathBuf {
 pub(super) fn timeouts(file: Option<&Spanned<file::Timeouts>>, found: &mut Findings<'_>) -> Timeouts {
     let Some(file) = file.map(Spanned::get_ref) else { return Timeouts::default() };
     let default = Timeouts::default();
-    let mut seconds =
-        |key, value, default| value::number(key, value, default, 1..=i64::from(Timeouts::MAX_SECONDS), found);
+    let longest = i64::from(Timeouts::MAX_SECONDS);
+    let snat_rest = value::number("snat_rest", &file.snat_rest, default.snat_rest, 0..=longest, found);
+    let mut seconds = |key, value, default| value::number(key, value, default, 1..=longest, found);
     Timeouts {
         tcp_half_open: seconds("tcp_half_open", &file.tcp_half_open, default.tcp_half_open),
         tcp_established: seconds("tcp_established", &file.tcp_established, default.tcp_established),
         tcp_closing: seconds("tcp_closing", &file.tcp_closing, default.tcp_closing),
         udp: seconds("udp", &file.udp, default.udp),
+        sctp: seconds("sctp", &file.sctp, default.sctp),
+        snat_rest,
     }
 }
 

@@ -145,6 +145,7 @@ fn row<A: Address>(worker: usize, shown: &Shown<A>, tables: &Tables, now: Tick) 
             State::Closing => "closing",
             State::Udp => "udp",
             State::Sctp => "sctp",
+            State::Refused => "refused",
         }
         .to_owned(),
         idle_seconds: u64::from(now.since(shown.tick)) * Nanos::TICK / 1_000_000_000,

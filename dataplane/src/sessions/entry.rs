@@ -46,17 +46,70 @@ impl<A: Address> Client<A> {
 pub struct Flow {
     /// Backend number, 24 bits.
     pub backend: u32,
-    /// SNAT address index.
+    /// SNAT address index, below [`Flow::SNAT_ADDRESSES`]; above, that there is none ([`Flow::way`]).
     pub snat: u8,
-    /// SNAT port.
+    /// SNAT port; the client's own in `nat-preserve`, 0 in the DSR modes.
     pub port: u16,
     /// Protocol.
     pub protocol: Protocol,
 }
 
+/// How a session's packets find their way back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// `nat`: by SNAT address and port.
+    Translated,
+    /// `nat-preserve`: by the client's own address and port.
+    Preserved,
+    /// The DSR modes: they do not pass here, and there is no reverse entry.
+    Direct,
+}
+
 impl Flow {
+    /// SNAT addresses that there are numbers for.
+    pub const SNAT_ADDRESSES: usize = 254;
+
     pub(super) const MASK: u64 = (1 << 50) - 1;
+    /// In a reverse key word: the session has ended and its port rests.
+    pub(super) const RESTING: u64 = 1 << 51;
     pub(super) const TICK_SHIFT: u32 = 52;
+    const PRESERVED: u8 = 254;
+    const DIRECT: u8 = 255;
+
+    /// A flow of the DSR modes.
+    #[must_use]
+    pub fn direct(backend: u32, protocol: Protocol) -> Self {
+        Self { backend, snat: Self::DIRECT, port: 0, protocol }
+    }
+
+    /// A flow of `nat-preserve` from a client's port.
+    #[must_use]
+    pub fn preserved(backend: u32, port: u16, protocol: Protocol) -> Self {
+        Self { backend, snat: Self::PRESERVED, port, protocol }
+    }
+
+    /// How its packets find their way back.
+    #[must_use]
+    #[inline]
+    pub fn way(self) -> Way {
+        match self.snat {
+            Self::DIRECT => Way::Direct,
+            Self::PRESERVED => Way::Preserved,
+            _ => Way::Translated,
+        }
+    }
+
+    /// The hash of the reverse entry, which in `nat-preserve` the client's address belongs to.
+    #[inline]
+    pub(super) fn hash<A: Address>(self, key: HashKey, ip: A) -> u64 {
+        match self.way() {
+            Way::Translated | Way::Direct => key.one(self.word()),
+            Way::Preserved => {
+                let [high, low] = ip.words();
+                key.words([self.word(), high, low].into_iter())
+            }
+        }
+    }
 
     #[inline]
     pub(super) fn word(self) -> u64 {
@@ -90,12 +143,15 @@ pub enum State {
     HalfOpen,
     /// TCP, in use.
     Established,
-    /// TCP, a FIN or RST was seen.
+    /// TCP, a FIN or RST was seen after the client's acknowledgement.
     Closing,
     /// UDP.
     Udp,
     /// SCTP.
     Sctp,
+    /// TCP, a FIN or RST was seen before the client acknowledged anything: a SYN flood at a port that is closed leaves
+    /// only these, so they give way like half-open ones.
+    Refused,
 }
 
 impl State {
@@ -117,6 +173,7 @@ impl State {
             Self::Closing => 2,
             Self::Udp => 3,
             Self::Sctp => 4,
+            Self::Refused => 5,
         }
     }
 
@@ -127,7 +184,8 @@ impl State {
             1 => Self::Established,
             2 => Self::Closing,
             3 => Self::Udp,
-            _ => Self::Sctp,
+            4 => Self::Sctp,
+            _ => Self::Refused,
         }
     }
 
@@ -135,8 +193,27 @@ impl State {
         match self {
             Self::Udp => Protocol::Udp,
             Self::Sctp => Protocol::Sctp,
-            Self::HalfOpen | Self::Established | Self::Closing => Protocol::Tcp,
+            Self::HalfOpen | Self::Established | Self::Closing | Self::Refused => Protocol::Tcp,
         }
+    }
+
+    /// Whether the connection is over, so that a SYN begins another one.
+    #[must_use]
+    pub fn over(self) -> bool {
+        matches!(self, Self::Closing | Self::Refused)
+    }
+
+    /// Whether the session is on probation: its client has proved nothing yet, and newcomers may take its place.
+    #[must_use]
+    pub fn on_probation(self) -> bool {
+        matches!(self, Self::HalfOpen | Self::Refused)
+    }
+
+    /// Whether the backend may remember the connection when the session has ended (TIME-WAIT, RFC 9293 section
+    /// 3.6.1). Before the handshake is complete it holds at most an embryonic connection, which yields to another
+    /// SYN's RST; would those rest too, a SYN flood could empty the pools of ports.
+    pub(super) fn is_remembered(self) -> bool {
+        matches!(self, Self::Established | Self::Closing)
     }
 
     /// The state of a TCP session after a packet with these flags; `client` says who sent it.
@@ -145,10 +222,11 @@ impl State {
     pub fn after(self, flags: u8, client: bool) -> Self {
         match self {
             Self::Udp | Self::Sctp => self,
-            _ if flags & (FIN | RST) != 0 => Self::Closing,
+            Self::HalfOpen | Self::Refused if flags & (FIN | RST) != 0 => Self::Refused,
+            Self::Established | Self::Closing if flags & (FIN | RST) != 0 => Self::Closing,
             // The client's first segment without SYN proves that it got the answer.
             Self::HalfOpen if client && flags & (SYN | ACK) == ACK => Self::Established,
-            Self::HalfOpen | Self::Established | Self::Closing => self,
+            Self::HalfOpen | Self::Established | Self::Closing | Self::Refused => self,
         }
     }
 }
@@ -162,14 +240,51 @@ pub const RST: u8 = 4;
 /// TCP flag.
 pub const ACK: u8 = 16;
 
-/// A forward entry's value: backend 24, SNAT index 8, SNAT port 16, state 4, tick 12 bits.
+/// What a reverse key word tells beside its flow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Heard(pub(super) u64);
+
+impl Heard {
+    /// When the backend was last heard; of a port that rests, when anybody was.
+    #[inline]
+    pub(super) fn tick(self) -> Tick {
+        Tick((self.0 >> Flow::TICK_SHIFT) as u16)
+    }
+
+    #[inline]
+    pub(super) fn is_resting(self) -> bool {
+        self.0 & Flow::RESTING != 0
+    }
+}
+
+/// A forward entry's value: backend 24, SNAT index 8, SNAT port 16, state 3, young 1, tick 12 bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Chosen(pub(super) u64);
 
 impl Chosen {
+    const FLOW: u64 = 0xffff_ffff_ffff;
+    const YOUNG: u64 = 1 << 51;
+
     #[inline]
     pub(super) fn new(flow: Flow, state: State, tick: Tick) -> Self {
-        Self(flow.word() & 0xffff_ffff_ffff | state.bits() << 48 | u64::from(tick.0) << Flow::TICK_SHIFT)
+        Self(flow.word() & Self::FLOW | Self::YOUNG).with(state, tick)
+    }
+
+    /// The same session in this state, last heard then.
+    #[inline]
+    pub(super) fn with(self, state: State, tick: Tick) -> Self {
+        Self(self.0 & (Self::FLOW | Self::YOUNG) | state.bits() << 48 | u64::from(tick.0) << Flow::TICK_SHIFT)
+    }
+
+    /// Whether it is on probation since its bucket last chose among equals.
+    #[inline]
+    pub(super) fn is_young(self) -> bool {
+        self.0 & Self::YOUNG != 0
+    }
+
+    #[inline]
+    pub(super) fn aged(self) -> Self {
+        Self(self.0 & !Self::YOUNG)
     }
 
     #[inline]
@@ -184,7 +299,7 @@ impl Chosen {
 
     #[inline]
     pub(super) fn flow(self) -> Flow {
-        let mut flow = Flow::from_word(self.0 & 0xffff_ffff_ffff);
+        let mut flow = Flow::from_word(self.0 & Self::FLOW);
         flow.protocol = self.state().protocol();
         flow
     }

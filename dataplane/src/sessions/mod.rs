@@ -1,10 +1,26 @@
-//! Sessions of one worker: bounded, keyed, two 16-byte entries each (design.md section 4).
+//! Sessions of one worker: bounded, keyed, one or two 16-byte entries each (design.md section 4).
 //!
 //! The forward entry {client address, port, service} tells the backend, SNAT address and port; the reverse entry
 //! {backend, SNAT address and port, protocol} tells the client and service. They are made and removed together. Each
 //! lies in one of two 8-way buckets that its hash names; a bucket is two cache lines, keys and values, so a hit reads
 //! two lines that lie side by side. An IPv6 bucket has two more with the addresses, of which a hit reads one
 //! ([`beside`]).
+//!
+//! Three ways lead back ([`Way`]). `nat` is as above. In `nat-preserve` the reverse entry is {backend, client port,
+//! protocol}, and the client's address, which a reply names, is hashed along and compared. A DSR session is a forward
+//! entry alone.
+//!
+//! - **Half-open sessions are on probation**: a newcomer that finds its two forward buckets full, or the table at
+//!   capacity, takes the place of the oldest there; an established session is never taken. All ways may be half open,
+//!   since none of them keeps anybody out. Ticks are too coarse to tell the oldest under a flood: a bit beside the
+//!   state protects a new session until all that were there before it have gone (the second chance of page
+//!   replacement), which took the loss of honest handshakes 50 ms long from 5 to 1 in 100 in `tests/flood.rs`.
+//! - **SNAT ports rest**: when a TCP session ends, its reverse entry stays behind, marked, until the backend has
+//!   forgotten the connection (`timeouts.snat_rest` after its last packet). A newcomer that finds both reverse buckets
+//!   full ends the longest rest there, which is counted.
+//! - **A hard drain needs no scan** and entries hold no generation: a backend's number is in no other backend's use
+//!   until it has rested longer than any session lives ([`crate::tables::ids`]), so a session whose number the tables
+//!   do not know misses at once, and the sweep ends it.
 //!
 //! Only the owning worker changes sessions. Everything is an atomic word, so that others may read along for `show`
 //! without stopping it; relaxed loads and stores are ordinary moves.
@@ -17,25 +33,20 @@ use crate::time::Tick;
 
 pub mod beside;
 mod entry;
+mod held;
+mod insert;
 mod life;
 mod sweep;
 mod table;
 
-pub use entry::{ACK, Client, FIN, Flow, RST, SYN, Shown, State};
+pub use entry::{ACK, Client, FIN, Flow, RST, SYN, Shown, State, Way};
+pub use insert::{Newcomer, Refused};
 pub use life::Lifetimes;
 
 use beside::Beside;
-use entry::Chosen;
+use entry::{Chosen, Heard};
+use held::Held;
 use table::{Place, Side, WAYS};
-
-/// Why a session could not be made.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refused {
-    /// No place, and nothing half open to make way.
-    Full,
-    /// The flow is another session's.
-    Taken,
-}
 
 /// Sessions of one worker with clients of one address family, readable by others.
 #[derive(Debug)]
@@ -46,6 +57,9 @@ pub struct Sessions<A: Address = u32> {
     capacity: usize,
     count: AtomicUsize,
     evicted: AtomicU64,
+    resting: AtomicUsize,
+    cut_short: AtomicU64,
+    held: Held,
     swept: AtomicUsize,
 }
 
@@ -61,6 +75,9 @@ impl<A: Address> Sessions<A> {
             capacity,
             count: AtomicUsize::new(0),
             evicted: AtomicU64::new(0),
+            resting: AtomicUsize::new(0),
+            cut_short: AtomicU64::new(0),
+            held: Held::new(capacity),
             swept: AtomicUsize::new(0),
         }
     }
@@ -71,10 +88,22 @@ impl<A: Address> Sessions<A> {
         self.count.load(Relaxed)
     }
 
-    /// Half-open sessions that ever gave way to newer ones.
+    /// Sessions on probation that ever gave way to newer ones.
     #[must_use]
     pub fn evicted(&self) -> u64 {
         self.evicted.load(Relaxed)
+    }
+
+    /// SNAT ports that rest at this moment, those that have rested enough and no sweep has met included.
+    #[must_use]
+    pub fn resting(&self) -> usize {
+        self.resting.load(Relaxed)
+    }
+
+    /// Ports whose rest ever ended early, because the table had no other place for a newcomer.
+    #[must_use]
+    pub fn cut_short(&self) -> u64 {
+        self.cut_short.load(Relaxed)
     }
 
     /// Whether there are none.
@@ -92,11 +121,20 @@ impl<A: Address> Sessions<A> {
         hash
     }
 
-    /// Hash of a flow, its line asked for.
+    /// Hash of a flow of `nat`, its line asked for.
     #[must_use]
     #[inline]
     pub fn expect_flow(&self, flow: Flow) -> u64 {
         let hash = self.key.one(flow.word());
+        self.reverse.prefetch(hash);
+        hash
+    }
+
+    /// Hash of a flow of `nat-preserve` towards a client, its line asked for.
+    #[must_use]
+    #[inline]
+    pub fn expect_preserved(&self, flow: Flow, ip: A) -> u64 {
+        let hash = flow.hash(self.key, ip);
         self.reverse.prefetch(hash);
         hash
     }
@@ -112,87 +150,64 @@ impl<A: Address> Sessions<A> {
         life: Lifetimes,
     ) -> Option<(Flow, State)> {
         let at = self.find_client(client, hash)?;
-        let chosen = Chosen(self.forward.value(at).load(Relaxed));
-        if now.since(chosen.tick()) > life.of(chosen.state()) && self.expired(chosen, now, life) {
-            self.remove_at(at, chosen);
+        let chosen = self.chosen(at);
+        if now.since(chosen.tick()) > life.of(chosen.state()) && self.expired(at, now, life) {
+            self.end(at);
             return None;
         }
         let (flow, before) = (chosen.flow(), chosen.state());
-        let fresh = Chosen::new(flow, before.after(flags, true), now);
+        let fresh = chosen.with(before.after(flags, true), now);
         if fresh != chosen {
             self.forward.value(at).store(fresh.0, Relaxed);
         }
         Some((flow, before))
     }
 
-    /// The client of a backend's reply, which keeps the session alive; `None` when there is none or it has expired.
+    /// The client of a backend's reply in `nat`, which keeps the session alive; `None` when there is none or it has
+    /// expired.
     ///
     /// The forward entry is looked at only once per tick and session, or when the reply closes it.
     #[inline]
     pub fn reverse(&self, flow: Flow, hash: u64, flags: u8, now: Tick, life: Lifetimes) -> Option<Client<A>> {
         let at = self.reverse.find(hash, flow.word(), |_| true)?;
+        self.answered(at, flow, flags, now, life)
+    }
+
+    /// The same in `nat-preserve`: `flow` is the backend and the client's port, `ip` the client, both of the reply.
+    #[inline]
+    pub fn reverse_preserved(
+        &self,
+        flow: Flow,
+        ip: A,
+        hash: u64,
+        flags: u8,
+        now: Tick,
+        life: Lifetimes,
+    ) -> Option<Client<A>> {
+        let at = self.reverse.find(hash, flow.word(), |at| self.client_at(at).ip == ip)?;
+        self.answered(at, flow, flags, now, life)
+    }
+
+    #[inline]
+    fn answered(&self, at: Place, flow: Flow, flags: u8, now: Tick, life: Lifetimes) -> Option<Client<A>> {
         let client = self.client_at(at);
-        let word = self.reverse.key(at).load(Relaxed);
-        let heard = Tick((word >> Flow::TICK_SHIFT) as u16);
-        if heard != now || flags & (FIN | RST) != 0 {
+        let heard = self.heard(at);
+        if heard.is_resting() {
+            return None;
+        }
+        if heard.tick() != now || flags & (FIN | RST) != 0 {
             let place = self.find_client(client, client.hash(self.key))?;
-            let chosen = Chosen(self.forward.value(place).load(Relaxed));
+            let chosen = self.chosen(place);
             let lasting = life.of(chosen.state());
-            if now.since(heard) > lasting && now.since(chosen.tick()) > lasting {
-                self.remove_at(place, chosen);
+            if now.since(heard.tick()) > lasting && now.since(chosen.tick()) > lasting {
+                self.end(place);
                 return None;
             }
-            let after = Chosen::new(chosen.flow(), chosen.state().after(flags, false), chosen.tick());
+            let after = chosen.with(chosen.state().after(flags, false), chosen.tick());
             self.forward.value(place).store(after.0, Relaxed);
             self.reverse.key(at).store(flow.word() | u64::from(now.0) << Flow::TICK_SHIFT, Relaxed);
         }
         Some(client)
-    }
-
-    /// Whether a flow is in use; an expired session on it is removed.
-    #[must_use]
-    pub fn in_use(&self, flow: Flow, now: Tick, life: Lifetimes) -> bool {
-        let Some(at) = self.find_flow(flow) else { return false };
-        let client = self.client_at(at);
-        let Some(place) = self.find_client(client, client.hash(self.key)) else { return true };
-        let chosen = Chosen(self.forward.value(place).load(Relaxed));
-        if self.expired(chosen, now, life) {
-            self.remove_at(place, chosen);
-            return false;
-        }
-        true
-    }
-
-    /// Makes a session for a client that has none, on a flow that is not in use, for a first packet with these TCP
-    /// flags: a flow met half-way (after a restart) is established at once.
-    ///
-    /// # Errors
-    /// When there is no room.
-    pub fn insert(&self, client: Client<A>, flow: Flow, flags: u8, now: Tick, life: Lifetimes) -> Result<(), Refused> {
-        let (forward_hash, reverse_hash) = (client.hash(self.key), self.key.one(flow.word()));
-        if self.find_flow(flow).is_some() {
-            return Err(Refused::Taken);
-        }
-        if self.len() >= self.capacity || self.forward.vacant(forward_hash).is_none() {
-            self.make_way_forward(forward_hash, now, life);
-        }
-        if self.reverse.vacant(reverse_hash).is_none() {
-            self.make_way_reverse(reverse_hash, now, life);
-        }
-        if self.len() >= self.capacity {
-            return Err(Refused::Full);
-        }
-        let forward = self.forward.vacant(forward_hash).ok_or(Refused::Full)?;
-        let reverse = self.reverse.vacant(reverse_hash).ok_or(Refused::Full)?;
-        let word = client.word(forward_hash);
-        self.forward.beside(forward).set(client.ip);
-        self.forward.value(forward).store(Chosen::new(flow, State::first(flow.protocol, flags), now).0, Relaxed);
-        self.forward.key(forward).store(word, Relaxed);
-        self.reverse.beside(reverse).set(client.ip);
-        self.reverse.value(reverse).store(word, Relaxed);
-        self.reverse.key(reverse).store(flow.word() | u64::from(now.0) << Flow::TICK_SHIFT, Relaxed);
-        self.count.store(self.len() + 1, Relaxed);
-        Ok(())
     }
 
     /// Every session, as another thread may read it: entries that change meanwhile may be missed or stale.
@@ -213,9 +228,29 @@ impl<A: Address> Sessions<A> {
         self.forward.find(hash, client.word(hash), |at| self.forward.beside(at).is(client.ip))
     }
 
+    /// The reverse entry of a client's flow.
     #[inline]
-    fn find_flow(&self, flow: Flow) -> Option<Place> {
-        self.reverse.find(self.key.one(flow.word()), flow.word(), |_| true)
+    fn find_flow(&self, flow: Flow, ip: A) -> Option<Place> {
+        if flow.way() == Way::Direct {
+            return None;
+        }
+        self.reverse.find(flow.hash(self.key, ip), flow.word(), |at| self.is_flow_of(at, flow, ip))
+    }
+
+    /// Whether a reverse entry with this flow's key is this client's flow: in `nat-preserve` clients may share a key.
+    #[inline]
+    fn is_flow_of(&self, at: Place, flow: Flow, ip: A) -> bool {
+        flow.way() != Way::Preserved || self.client_at(at).ip == ip
+    }
+
+    #[inline]
+    fn chosen(&self, at: Place) -> Chosen {
+        Chosen(self.forward.value(at).load(Relaxed))
+    }
+
+    #[inline]
+    fn heard(&self, at: Place) -> Heard {
+        Heard(self.reverse.key(at).load(Relaxed))
     }
 
     /// Whose reverse entry lies here.

@@ -40,6 +40,46 @@ pub(super) struct Place {
     pub(super) way: u8,
 }
 
+/// Both homes of a hash at one moment: a bit for each way, the first home's lowest.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Survey {
+    homes: [u32; 2],
+    hits: u32,
+    vacant: u32,
+}
+
+impl Survey {
+    #[inline]
+    fn place(self, bit: u32) -> Place {
+        let [first, second] = self.homes;
+        Place { bucket: if bit < WAYS as u32 { first } else { second }, way: (bit % WAYS as u32) as u8 }
+    }
+
+    /// The places that have the key.
+    #[inline]
+    pub(super) fn hits(self) -> impl Iterator<Item = Place> {
+        let mut hits = self.hits;
+        std::iter::from_fn(move || {
+            let bit = (hits != 0).then(|| hits.trailing_zeros())?;
+            hits &= hits - 1;
+            Some(self.place(bit))
+        })
+    }
+
+    /// A vacant place: in the first home, whose line a look-up has asked for, while it is not nearly full, else in the
+    /// emptier. At half load 16 of 100 entries lie in their second home (37 with the emptier always), and in 131,072
+    /// insertions none found both full (4 when the first is filled up to seven).
+    #[inline]
+    pub(super) fn vacancy(self) -> Option<Place> {
+        const ROOMY: u32 = 3;
+        const FIRST: u32 = (1 << WAYS) - 1;
+        let (first, second) = (self.vacant & FIRST, self.vacant & !FIRST);
+        let (here, there) = (first.count_ones(), second.count_ones());
+        let vacant = if here >= ROOMY || here >= there { first } else { second };
+        (vacant != 0).then(|| self.place(vacant.trailing_zeros()))
+    }
+}
+
 impl<A: Address> Side<A> {
     pub(super) fn new(slots: usize, key_mask: u64) -> Self {
         let count = (slots / WAYS).next_power_of_two();
@@ -55,9 +95,23 @@ impl<A: Address> Side<A> {
         [hash as u32 & mask, (hash >> 32) as u32 & mask]
     }
 
+    /// Asks for the lines of the first home, and for the keys of the second: a miss reads both.
     #[inline]
     pub(super) fn prefetch(&self, hash: u64) {
-        let bucket = &raw const self.buckets[self.homes(hash)[0] as usize];
+        let [first, second] = self.homes(hash);
+        self.fetch(first);
+        prefetch(&raw const self.buckets[second as usize].keys);
+    }
+
+    /// Asks for the other lines of the second home, where an entry may be written.
+    #[inline]
+    pub(super) fn prefetch_room(&self, hash: u64) {
+        self.fetch(self.homes(hash)[1]);
+    }
+
+    #[inline]
+    fn fetch(&self, bucket: u32) {
+        let bucket = &raw const self.buckets[bucket as usize];
         for line in 0..size_of::<Bucket<A>>() / LINE {
             prefetch(bucket.cast::<u8>().wrapping_add(line * LINE));
         }
@@ -84,28 +138,25 @@ impl<A: Address> Side<A> {
         })
     }
 
-    /// A vacant place for this hash: the first home, whose line a look-up has asked for, while it is not nearly full,
-    /// else the emptier. At half load 16 of 100 entries lie in their second home (37 with the emptier always), and in
-    /// 131,072 insertions none found both full (4 when the first is filled up to seven).
-    pub(super) fn vacant(&self, hash: u64) -> Option<Place> {
-        const ROOMY: usize = 3;
-        let free = |bucket: u32| {
-            let keys = &self.buckets[bucket as usize].keys;
-            let vacant = keys.iter().filter(|k| k.load(Relaxed) == 0).count();
-            let way = keys.iter().position(|k| k.load(Relaxed) == 0)? as u8;
-            Some((vacant, Place { bucket, way }))
-        };
-        let [first, second] = self.homes(hash).map(free);
-        match (first, second) {
-            (Some((a, place)), Some((b, _))) if a >= ROOMY || a >= b => Some(place),
-            (_, Some((_, place))) | (Some((_, place)), None) => Some(place),
-            (None, None) => None,
+    /// Both homes in one pass: which ways have this key, and which have none.
+    #[inline]
+    pub(super) fn survey(&self, hash: u64, key: u64) -> Survey {
+        let homes = self.homes(hash);
+        let mut survey = Survey { homes, hits: 0, vacant: 0 };
+        for (home, bucket) in homes.into_iter().enumerate() {
+            for (way, slot) in self.buckets[bucket as usize].keys.iter().enumerate() {
+                let (word, bit) = (slot.load(Relaxed), home * WAYS + way);
+                survey.hits |= u32::from(word & self.key_mask == key) << bit;
+                survey.vacant |= u32::from(word == 0) << bit;
+            }
         }
+        survey
     }
 
-    pub(super) fn places(&self, hash: u64) -> impl Iterator<Item = Place> + '_ {
+    /// All places of a hash, from the `from`th on.
+    pub(super) fn places(&self, hash: u64, from: usize) -> impl Iterator<Item = Place> + Clone + '_ {
         let homes = self.homes(hash);
-        homes.into_iter().flat_map(|bucket| (0..WAYS as u8).map(move |way| Place { bucket, way }))
+        (from..from + 2 * WAYS).map(move |n| Place { bucket: homes[n / WAYS % 2], way: (n % WAYS) as u8 })
     }
 
     #[inline]

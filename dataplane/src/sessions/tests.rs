@@ -1,7 +1,5 @@
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use proptest::prelude::*;
 use sluice_config::model::{Protocol, Timeouts};
 
 use super::*;
@@ -9,7 +7,7 @@ use crate::tables::flat::Key;
 use crate::time::Nanos;
 
 fn life() -> Lifetimes {
-    Timeouts { tcp_half_open: 10, tcp_established: 100, tcp_closing: 20, udp: 30 }.into()
+    Timeouts { tcp_half_open: 10, tcp_established: 100, tcp_closing: 20, udp: 30, sctp: 40, snat_rest: 60 }.into()
 }
 
 /// A family of clients to test with.
@@ -200,93 +198,6 @@ fn a_session_ends_with_its_backend() {
     assert!(ask(&sessions, client(2), ACK, 0).is_some());
 }
 
-/// The slow, obvious model: what was last heard from either side, and the state.
-#[derive(Clone, Copy, Debug)]
-struct Model {
-    flow: u32,
-    state: State,
-    asked: u64,
-    answered: u64,
-}
-
-impl Model {
-    fn lives(&self, now: u64) -> bool {
-        let life = i64::from(life().of(self.state));
-        let ticks = |t: u64| (t / 2) as i64;
-        ticks(now) - ticks(self.asked.max(self.answered)) <= life
-    }
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Ask(u32, u8),
-    Answer(u32, u8),
-    Wait(u64),
-    Sweep,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let flags = prop::sample::select(vec![SYN, ACK, FIN | ACK, RST]);
-    prop_oneof![
-        4 => (0u32..12, flags.clone()).prop_map(|(n, f)| Step::Ask(n, f)),
-        4 => (0u32..12, flags).prop_map(|(n, f)| Step::Answer(n, f)),
-        2 => (0u64..60).prop_map(Step::Wait),
-        1 => Just(Step::Sweep),
-    ]
-}
-
-/// Goes through `steps` beside the model, with clients of one family.
-fn follow<A: Sample>(steps: &[Step], key: [u8; 16]) -> Result<(), TestCaseError> {
-    let sessions = Sessions::<A>::new(1000, key);
-    let mut model: BTreeMap<u32, Model> = BTreeMap::new();
-    let mut now = 0;
-    let mut next_flow = 0;
-    for step in steps {
-        match *step {
-            Step::Wait(seconds) => now += seconds,
-            Step::Sweep => {
-                sessions.sweep(usize::MAX, tick(now), life(), |_, _| true);
-                model.retain(|_, m| m.lives(now));
-                prop_assert_eq!(sessions.len(), model.len());
-            }
-            Step::Ask(n, flags) => {
-                let found = ask(&sessions, client(n), flags, now);
-                let expected = model.get(&n).filter(|m| m.lives(now)).copied();
-                prop_assert_eq!(found, expected.map(|m| (flow(m.flow), m.state)));
-                let mut m = expected.unwrap_or_else(|| {
-                    next_flow += 1;
-                    sessions.insert(client(n), flow(next_flow), SYN, tick(now), life()).unwrap();
-                    Model { flow: next_flow, state: State::HalfOpen, asked: now, answered: now }
-                });
-                if expected.is_some() {
-                    m.state = m.state.after(flags, true);
-                    m.asked = now;
-                }
-                model.insert(n, m);
-            }
-            Step::Answer(n, flags) => {
-                let Some(m) = model.get(&n).copied() else { continue };
-                let found = answer(&sessions, flow(m.flow), flags, now);
-                prop_assert_eq!(found, m.lives(now).then(|| client(n)));
-                match m.lives(now) {
-                    true => model.insert(n, Model { state: m.state.after(flags, false), answered: now, ..m }),
-                    false => model.remove(&n),
-                };
-            }
-        }
-    }
-    Ok(())
-}
-
-proptest! {
-    #[test]
-    fn they_do_what_a_slow_model_does(steps in prop::collection::vec(step(), 1..200), key: [u8; 16]) {
-        follow::<u32>(&steps, key)?;
-        follow::<u128>(&steps, key)?;
-        follow::<Clashing>(&steps, key)?;
-    }
-}
-
 #[test]
 fn clients_whose_digests_clash_keep_their_own_sessions() {
     let sessions = Sessions::<Clashing>::new(100, [1; 16]);
@@ -302,3 +213,68 @@ fn clients_whose_digests_clash_keep_their_own_sessions() {
     assert_eq!(answer(&sessions, flow(3), ACK, 0), None);
     assert_eq!(sessions.len(), 7);
 }
+
+#[test]
+fn a_direct_session_is_one_entry() {
+    let sessions = Sessions::<u32>::new(100, [1; 16]);
+    let direct = Flow::direct(7, Protocol::Tcp);
+    for n in 0..50 {
+        sessions.insert(client(n), direct, SYN, tick(0), life()).unwrap();
+    }
+    assert_eq!(ask(&sessions, client(1), ACK, 0), Some((direct, State::HalfOpen)));
+    assert!(sessions.reverse.buckets.iter().all(|b| b.keys.iter().all(|k| k.load(Relaxed) == 0)));
+    assert_eq!((sessions.ports_held(u32::nth(1)), direct.way()), (0, Way::Direct));
+    assert_eq!(sessions.sweep(1 << 20, tick(20), life(), |_, _| true), 49);
+    assert_eq!(ask(&sessions, client(1), RST, 20), Some((direct, State::Established)));
+    assert_eq!(ask(&sessions, client(1), ACK, 60), None);
+    assert_eq!((sessions.len(), sessions.resting()), (0, 0));
+}
+
+fn preserves<A: Sample>() {
+    let sessions = Sessions::<A>::new(100, [1; 16]);
+    // One backend, one port, several clients: they differ in their addresses only.
+    let kept = Flow::preserved(7, 1000, Protocol::Udp);
+    let reply = |n: u32, at: u64| {
+        let (ip, now) = (A::nth(n), tick(at));
+        sessions.reverse_preserved(kept, ip, sessions.expect_preserved(kept, ip), 0, now, life())
+    };
+    for n in 0..5 {
+        sessions.insert(client(n), kept, 0, tick(0), life()).unwrap();
+    }
+    for n in 0..5 {
+        assert_eq!(ask(&sessions, client(n), 0, 0), Some((kept, State::Udp)));
+        assert_eq!(reply(n, 20), Some(client(n)));
+    }
+    assert_eq!(reply(5, 20), None);
+    let other = Client { service: 2, ..client(1) };
+    assert_eq!(
+        sessions.insert(other, kept, 0, tick(20), life()),
+        Err(Refused::Taken),
+        "its replies would be ambiguous"
+    );
+    sessions.remove(client(1));
+    assert_eq!((reply(1, 20), reply(2, 20)), (None, Some(client(2))));
+    assert_eq!(sessions.insert(other, kept, 0, tick(20), life()), Ok(()));
+    assert_eq!(reply(1, 20), Some(other));
+    assert_eq!(reply(3, 90), None, "expired");
+}
+
+#[test]
+fn a_reply_to_the_clients_own_port_finds_its_service() {
+    preserves::<u32>();
+    preserves::<u128>();
+    preserves::<Clashing>();
+}
+
+#[test]
+fn the_second_packet_of_a_burst_does_not_begin_a_second_session() {
+    let sessions = Sessions::<u32>::new(100, [1; 16]);
+    sessions.insert(client(1), flow(1), SYN, tick(0), life()).unwrap();
+    assert_eq!(sessions.insert(client(1), flow(2), SYN, tick(0), life()), Err(Refused::Known));
+    assert_eq!(sessions.insert(client(1), flow(2), SYN, tick(40), life()), Ok(()), "that session has expired");
+    assert_eq!((sessions.len(), answer(&sessions, flow(1), ACK, 40)), (1, None));
+}
+
+mod flood;
+mod model;
+mod ports;

@@ -1,0 +1,221 @@
+//! How sessions begin: a place in both directions, or the reason why there is none.
+//!
+//! A burst's new flows are made in two loops, so that their cache misses overlap: [`Sessions::expect`] for each asks for
+//! the lines that [`Sessions::begin`] then reads and writes.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use arrayvec::ArrayVec;
+
+use super::Sessions;
+use super::beside::Beside;
+use super::entry::{Chosen, Client, Flow, State, Way};
+use super::life::Lifetimes;
+use super::table::Place;
+use crate::address::Address;
+use crate::time::Tick;
+
+/// Why a session could not be made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// No place, and nothing on probation to make way.
+    Full,
+    /// The flow is another session's, or its port rests.
+    Taken,
+    /// The client has a session already: an earlier packet of the burst began it. Look it up again.
+    Known,
+    /// Few ports are left towards the backend, and this client holds its share of them.
+    Quota,
+}
+
+/// A session about to be made, the lines that it needs asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Newcomer<A = u32> {
+    client: Client<A>,
+    hash: u64,
+    flow: Flow,
+    flow_hash: u64,
+}
+
+/// Ports that are tried together, so that their misses overlap.
+const AT_ONCE: usize = 4;
+
+/// Ports found taken before the pool counts as nearly empty: with three of four taken that happens once in ten times.
+const TIGHT: u32 = 8;
+
+impl<A: Address> Sessions<A> {
+    /// Asks for the lines of a session to be made; `hash` is what [`Sessions::expect_client`] said.
+    #[must_use]
+    #[inline]
+    pub fn expect(&self, client: Client<A>, hash: u64, flow: Flow) -> Newcomer<A> {
+        let flow_hash = flow.hash(self.key, client.ip);
+        self.forward.prefetch_room(hash);
+        if flow.way() != Way::Direct {
+            self.reverse.prefetch(flow_hash);
+            self.reverse.prefetch_room(flow_hash);
+        }
+        Newcomer { client, hash, flow, flow_hash }
+    }
+
+    /// Makes a session, for a first packet with these TCP flags: a flow met half-way (after a restart) is established
+    /// at once.
+    ///
+    /// # Errors
+    /// When there is no room, the flow is not free, or the client has a session.
+    #[inline]
+    pub fn begin(&self, new: &Newcomer<A>, flags: u8, now: Tick, life: Lifetimes) -> Result<(), Refused> {
+        // Making way for one direction removes whole sessions, so a place that the other one has found stays vacant.
+        let forward = self.forward_room(new, now, life)?;
+        let reverse = match new.flow.way() {
+            Way::Direct => None,
+            Way::Translated | Way::Preserved => Some(self.reverse_room(new, now, life)?),
+        };
+        let Newcomer { client, hash, flow, .. } = *new;
+        let word = client.word(hash);
+        self.forward.beside(forward).set(client.ip);
+        self.forward.value(forward).store(Chosen::new(flow, State::first(flow.protocol, flags), now).0, Relaxed);
+        self.forward.key(forward).store(word, Relaxed);
+        if let Some(at) = reverse {
+            self.wake(at, now, life);
+            self.reverse.beside(at).set(client.ip);
+            self.reverse.value(at).store(word, Relaxed);
+            self.reverse.key(at).store(flow.word() | u64::from(now.0) << Flow::TICK_SHIFT, Relaxed);
+        }
+        if flow.way() == Way::Translated {
+            self.held.add(self.key, client.ip);
+        }
+        self.count.store(self.len() + 1, Relaxed);
+        Ok(())
+    }
+
+    /// Makes a session on the newcomer's port, else on the first free one of `ports`, and returns its flow. A client
+    /// that holds `quota` ports already gets none of the last few (a port is one of the last when eight were tried).
+    ///
+    /// # Errors
+    /// [`Refused::Taken`] when no port is free.
+    pub fn begin_on(
+        &self,
+        new: &Newcomer<A>,
+        mut ports: impl Iterator<Item = u16>,
+        quota: u32,
+        flags: u8,
+        now: Tick,
+        life: Lifetimes,
+    ) -> Result<Flow, Refused> {
+        let mut group: ArrayVec<Newcomer<A>, AT_ONCE> = std::iter::once(*new).collect();
+        let mut tried = 0;
+        while !group.is_empty() {
+            for candidate in &group {
+                match self.begin(candidate, flags, now, life) {
+                    Err(Refused::Taken) => tried += 1,
+                    other => return other.map(|()| candidate.flow),
+                }
+                if tried == TIGHT && self.ports_held(new.client.ip) >= quota {
+                    return Err(Refused::Quota);
+                }
+            }
+            let more = ports.by_ref().take(AT_ONCE);
+            group = more.map(|port| self.expect(new.client, new.hash, Flow { port, ..new.flow })).collect();
+        }
+        Err(Refused::Taken)
+    }
+
+    /// SNAT ports that a client holds, or a few more than it does.
+    #[must_use]
+    pub fn ports_held(&self, ip: A) -> u32 {
+        self.held.most(self.key, ip)
+    }
+
+    /// Makes a session without having asked for its lines: for tests and tools.
+    ///
+    /// # Errors
+    /// As [`Sessions::begin`].
+    pub fn insert(&self, client: Client<A>, flow: Flow, flags: u8, now: Tick, life: Lifetimes) -> Result<(), Refused> {
+        self.begin(&self.expect(client, client.hash(self.key), flow), flags, now, life)
+    }
+
+    /// Whether a flow of `nat` is in use or its port rests; an expired session on it is removed.
+    #[must_use]
+    pub fn in_use(&self, flow: Flow, now: Tick, life: Lifetimes) -> bool {
+        let at = self.reverse.find(self.key.one(flow.word()), flow.word(), |_| true);
+        at.is_some_and(|at| !self.is_free(at, now, life))
+    }
+
+    /// A vacant place for the newcomer's forward entry.
+    #[inline]
+    fn forward_room(&self, new: &Newcomer<A>, now: Tick, life: Lifetimes) -> Result<Place, Refused> {
+        let word = new.client.word(new.hash);
+        let survey = self.forward.survey(new.hash, word);
+        if let Some(at) = survey.hits().find(|at| self.forward.beside(*at).is(new.client.ip)) {
+            if !self.expired(at, now, life) {
+                return Err(Refused::Known);
+            }
+            self.end(at);
+        } else if let (Some(at), true) = (survey.vacancy(), self.len() < self.capacity) {
+            return Ok(at);
+        }
+        self.make_room(new, now, life)
+    }
+
+    /// The same where a session has to make way first.
+    #[cold]
+    fn make_room(&self, new: &Newcomer<A>, now: Tick, life: Lifetimes) -> Result<Place, Refused> {
+        let vacancy = || self.forward.survey(new.hash, new.client.word(new.hash)).vacancy();
+        if self.len() >= self.capacity || vacancy().is_none() {
+            self.make_way_forward(new.hash, now, life);
+        }
+        if self.len() >= self.capacity && new.flow.way() != Way::Direct {
+            self.make_way_reverse(new.flow_hash, now, life);
+        }
+        vacancy().filter(|_| self.len() < self.capacity).ok_or(Refused::Full)
+    }
+
+    /// A place for the newcomer's reverse entry that is vacant, or whose port has rested.
+    #[inline]
+    fn reverse_room(&self, new: &Newcomer<A>, now: Tick, life: Lifetimes) -> Result<Place, Refused> {
+        let survey = self.reverse.survey(new.flow_hash, new.flow.word());
+        if let Some(at) = survey.hits().find(|at| self.is_flow_of(*at, new.flow, new.client.ip)) {
+            return self.is_free(at, now, life).then_some(at).ok_or(Refused::Taken);
+        }
+        if let Some(at) = survey.vacancy() {
+            return Ok(at);
+        }
+        if let Some(at) = self.longest_rested(new.flow_hash, now) {
+            return Ok(at);
+        }
+        self.make_way_reverse(new.flow_hash, now, life);
+        self.reverse.survey(new.flow_hash, new.flow.word()).vacancy().ok_or(Refused::Full)
+    }
+
+    /// Whether nobody has this reverse entry's flow any more and its port has rested; an expired session ends.
+    fn is_free(&self, at: Place, now: Tick, life: Lifetimes) -> bool {
+        if !self.heard(at).is_resting() {
+            let client = self.client_at(at);
+            let Some(place) = self.find_client(client, client.hash(self.key)) else { return false };
+            if !self.expired(place, now, life) {
+                return false;
+            }
+            self.end(place);
+        }
+        let heard = self.heard(at);
+        heard.0 == 0 || heard.is_resting() && life.has_rested(heard.tick(), now)
+    }
+
+    /// Among the places of a hash, the one whose port rests longest.
+    #[cold]
+    fn longest_rested(&self, hash: u64, now: Tick) -> Option<Place> {
+        let resting = self.reverse.places(hash, 0).filter(|at| self.heard(*at).is_resting());
+        resting.max_by_key(|at| now.since(self.heard(*at).tick()))
+    }
+
+    /// Ends the rest of the port whose place is about to be written, if one rests there.
+    #[inline]
+    fn wake(&self, at: Place, now: Tick, life: Lifetimes) {
+        let heard = self.heard(at);
+        if heard.is_resting() {
+            self.resting.store(self.resting() - 1, Relaxed);
+            let early = u64::from(!life.has_rested(heard.tick(), now));
+            self.cut_short.store(self.cut_short() + early, Relaxed);
+        }
+    }
+}
