@@ -57,7 +57,7 @@ pub fn part(protocol: u8, offset: u16, more: bool, octets: usize, header_len: us
 const fn transport_min(protocol: u8) -> usize {
     match protocol {
         ip4::TCP => 20,
-        sctp::PROTOCOL => sctp::HEADER + 4,
+        ip4::SCTP => sctp::HEADER + 4,
         _ => 8,
     }
 }

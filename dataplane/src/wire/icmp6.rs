@@ -4,11 +4,10 @@
 
 use super::checksum::{Delta, fold, sum};
 use super::icmp::Message;
-use super::quote::{self, CHECKSUM, End, HEADER, Quoted, Translation};
-use super::{put, word};
-
-/// Protocol number.
-pub const PROTOCOL: u8 = 58;
+use super::ip4::FRESH_TTL;
+use super::ip6::{self, ICMP, address, field};
+use super::quote::{self, CHECKSUM, HEADER, Quoted, Translation};
+use super::{End, put, word};
 
 /// Message types (RFC 4443).
 pub mod kind {
@@ -40,29 +39,16 @@ pub mod code {
     pub const PORT: u8 = 4;
 }
 
-/// Octet positions in the IPv6 header (RFC 8200 section 3).
-mod field {
-    pub(super) const LENGTH: usize = 4;
-    pub(super) const NEXT: usize = 6;
-    pub(super) const HOP_LIMIT: usize = 7;
-    pub(super) const SOURCE: usize = 8;
-    pub(super) const DESTINATION: usize = 24;
-}
-
-/// Octets of an IPv6 header.
-const IP6: usize = 40;
 /// Octets that [`write`] puts before the quoted packet: IPv6 and ICMPv6 headers.
-pub const FRONT: usize = IP6 + HEADER;
+pub const FRONT: usize = ip6::HEADER + HEADER;
 /// Longest error, octets with its IP header: the least MTU that IPv6 has (RFC 4443 section 2.4(c)).
 pub const ERROR_MAX: usize = 1280;
 /// A smaller MTU than this is an attack: no link has it (RFC 8200 section 5).
 pub const MTU_FLOOR: u32 = 1280;
-/// Hop limit of what is made here.
-const FRESH_HOP_LIMIT: u8 = 64;
 /// Where the quoted IP header is in the message.
 const INNER: usize = HEADER;
-/// Extension headers that are walked before a packet is given up.
-pub const EXTENSIONS_MAX: usize = 8;
+/// An authentication header (RFC 4302): what it covers is in the clear behind it and is not looked at.
+const AUTHENTICATION: u8 = 51;
 
 /// The hop limit ran out on the way.
 pub const TIME_EXCEEDED: Message = Message { kind: kind::TIME_EXCEEDED, code: 0, rest: 0 };
@@ -80,7 +66,7 @@ pub const fn too_big(mtu: u32) -> Message {
 }
 
 /// The packet that an error quotes. `icmp` is the message, from its type to its end. `None` when it is no error, quotes
-/// too little, a later fragment, or more than [`EXTENSIONS_MAX`] extension headers, or what it quotes has no ports.
+/// too little, a later fragment, or more extension headers than [`ip6::walk`] follows, or what it quotes has no ports.
 #[must_use]
 pub fn quoted(icmp: &[u8]) -> Option<Quoted<u128>> {
     let extended = match *icmp.first()? {
@@ -89,17 +75,17 @@ pub fn quoted(icmp: &[u8]) -> Option<Quoted<u128>> {
         kind::TOO_BIG | kind::PARAMETER => 0,
         _ => return None,
     };
-    let ip = icmp.get(INNER..).filter(|ip| ip.len() >= IP6 && ip[0] >> 4 == 6)?;
+    let ip = icmp.get(INNER..).filter(|ip| ip.len() >= ip6::HEADER && ip[0] >> 4 == 6)?;
     let length = usize::from(word(ip, field::LENGTH));
-    let chain = walk(ip).filter(|chain| chain.offset == 0)?;
-    let l4 = INNER + chain.l4;
-    let end = quote::end(icmp, IP6 + length, extended, 8);
-    let (sport, dport) = quote::ports(icmp, chain.protocol, l4, end)?;
-    let whole = (IP6 + length).checked_sub(chain.l4).filter(|_| !chain.fragmented);
+    let walked = ip6::walk(ip).ok().filter(|walked| first(ip, walked))?;
+    let l4 = INNER + walked.l4;
+    let end = quote::end(icmp, ip6::HEADER + length, extended, 8);
+    let (sport, dport) = quote::ports(icmp, walked.protocol, l4, end)?;
+    let whole = (ip6::HEADER + length).checked_sub(walked.l4).filter(|_| walked.fragment.is_none());
     Some(Quoted {
-        source: End { ip: wide(ip, field::SOURCE), port: sport },
-        destination: End { ip: wide(ip, field::DESTINATION), port: dport },
-        protocol: chain.protocol,
+        source: End { ip: address(ip, field::SOURCE), port: sport },
+        destination: End { ip: address(ip, field::DESTINATION), port: dport },
+        protocol: walked.protocol,
         l4,
         end,
         whole: whole.map(|octets| octets as u16),
@@ -109,7 +95,7 @@ pub fn quoted(icmp: &[u8]) -> Option<Quoted<u128>> {
 /// Rewrites an error and takes one from its hop limit. `ip` begins at the outer header, `l4` is the ICMPv6 message's
 /// offset in it, `quoted` is what [`quoted`] said of that message.
 pub fn translate_error(ip: &mut [u8], l4: usize, quoted: &Quoted<u128>, to: &Translation<u128>) {
-    let outer = (wide(ip, field::SOURCE), wide(ip, field::DESTINATION));
+    let outer = (address(ip, field::SOURCE), address(ip, field::DESTINATION));
     let Some(icmp) = ip.get_mut(l4..) else { return };
     let changed = quote::rewrite(icmp, quoted, to);
     put(icmp, INNER + field::SOURCE, to.source.ip.to_be_bytes());
@@ -118,9 +104,7 @@ pub fn translate_error(ip: &mut [u8], l4: usize, quoted: &Quoted<u128>, to: &Tra
     quote::address(pseudo, outer.1, to.outer_destination).update(icmp, CHECKSUM);
     put(ip, field::SOURCE, to.outer_source.to_be_bytes());
     put(ip, field::DESTINATION, to.outer_destination.to_be_bytes());
-    if let Some(hop_limit) = ip.get_mut(field::HOP_LIMIT) {
-        *hop_limit = hop_limit.wrapping_sub(1);
-    }
+    ip6::decrement_hop_limit(ip);
 }
 
 /// Raises the MTU of a "packet too big" to [`MTU_FLOOR`]; whether it had to.
@@ -137,10 +121,10 @@ pub fn raise_mtu(icmp: &mut [u8]) -> bool {
 /// Turns an echo request round (RFC 4443 section 4.2): addresses swapped, a fresh hop limit, type 128 becomes 129.
 /// `ip` begins at the IPv6 header, `l4` is the message's offset. The pseudo-header's sum is the same both ways round.
 pub fn echo(ip: &mut [u8], l4: usize) {
-    let (source, destination) = (wide(ip, field::SOURCE), wide(ip, field::DESTINATION));
+    let (source, destination) = (address(ip, field::SOURCE), address(ip, field::DESTINATION));
     put(ip, field::SOURCE, destination.to_be_bytes());
     put(ip, field::DESTINATION, source.to_be_bytes());
-    put(ip, field::HOP_LIMIT, [FRESH_HOP_LIMIT]);
+    put(ip, field::HOP_LIMIT, [FRESH_TTL]);
     let Some(icmp) = ip.get_mut(l4..) else { return };
     let asked = word(icmp, 0);
     let answered = u16::from_be_bytes([kind::ECHO_REPLY, asked as u8]);
@@ -153,16 +137,23 @@ pub fn echo(ip: &mut [u8], l4: usize) {
 /// `too_big` allows a group as destination, for path MTU discovery of multicast (2.4(e.3)).
 #[must_use]
 pub fn may_answer(ip: &[u8], too_big: bool) -> bool {
-    let (source, destination) = (wide(ip, field::SOURCE), wide(ip, field::DESTINATION));
+    let (source, destination) = (address(ip, field::SOURCE), address(ip, field::DESTINATION));
     let group = |address: u128| address >> 120 == 0xff;
     // Unspecified and loopback are no sender on a wire.
     let one_host = source > 1 && !group(source) && destination > 1 && (too_big || !group(destination));
     one_host
-        && walk(ip).is_some_and(|chain| {
-            let kind = ip.get(chain.l4).copied();
-            let harmless = chain.protocol != PROTOCOL || kind.is_some_and(|k| k >= kind::ECHO && k != kind::REDIRECT);
-            chain.offset == 0 && harmless
+        && ip6::walk(ip).is_ok_and(|walked| {
+            first(ip, &walked)
+                && match walked.protocol {
+                    ICMP => ip.get(walked.l4).is_some_and(|k| *k >= kind::ECHO && *k != kind::REDIRECT),
+                    protocol => protocol != AUTHENTICATION,
+                }
         })
+}
+
+/// Whether the transport header is in this packet: it is whole, or the first of its fragments.
+fn first(ip: &[u8], walked: &ip6::Walked) -> bool {
+    walked.fragment.is_none_or(|header| word(ip, header + 2) >> 3 == 0)
 }
 
 /// How many octets of a packet of `length` an error quotes: as many as fit [`ERROR_MAX`].
@@ -175,78 +166,32 @@ pub fn quotable(length: usize) -> usize {
 /// room and then the first [`quotable`] octets of the offending packet, as it was received; nothing follows. `None`
 /// (unchanged) when the quoted packet is shorter than a header.
 pub fn write(packet: &mut [u8], message: Message, source: u128) -> Option<u128> {
-    let offender = packet.get(FRONT..).filter(|ip| ip.len() >= IP6)?;
-    let destination = wide(offender, field::SOURCE);
-    let length = u16::try_from(packet.len() - IP6).ok()?;
+    let offender = packet.get(FRONT..).filter(|ip| ip.len() >= ip6::HEADER)?;
+    let destination = address(offender, field::SOURCE);
+    let length = u16::try_from(packet.len() - ip6::HEADER).ok()?;
     put(packet, 0, 0x6000_0000u32.to_be_bytes());
     put(packet, field::LENGTH, length.to_be_bytes());
-    put(packet, field::NEXT, [PROTOCOL, FRESH_HOP_LIMIT]);
+    put(packet, field::NEXT, [ICMP, FRESH_TTL]);
     put(packet, field::SOURCE, source.to_be_bytes());
     put(packet, field::DESTINATION, destination.to_be_bytes());
-    put(packet, IP6, [message.kind, message.code, 0, 0]);
-    put(packet, IP6 + 4, message.rest.to_be_bytes());
-    let checksum = checksum(packet, IP6);
-    put(packet, IP6 + CHECKSUM, checksum.to_be_bytes());
+    put(packet, ip6::HEADER, [message.kind, message.code, 0, 0]);
+    put(packet, ip6::HEADER + 4, message.rest.to_be_bytes());
+    let checksum = checksum(packet, ip6::HEADER);
+    put(packet, ip6::HEADER + CHECKSUM, checksum.to_be_bytes());
     Some(destination)
 }
 
 /// The checksum of the message at `l4` with its pseudo-header (RFC 8200 section 8.1); over a finished message 0.
 fn checksum(ip: &[u8], l4: usize) -> u16 {
-    let addresses = sum(ip.get(field::SOURCE..IP6).unwrap_or_default(), 0);
+    let addresses = sum(ip.get(field::SOURCE..ip6::HEADER).unwrap_or_default(), 0);
     let icmp = ip.get(l4..).unwrap_or_default();
-    !fold(sum(icmp, addresses + icmp.len() as u64 + u64::from(PROTOCOL)))
+    !fold(sum(icmp, addresses + icmp.len() as u64 + u64::from(ICMP)))
 }
 
 /// Whether the checksum of the message at `l4` is right. `ip` is the whole packet.
 #[must_use]
 pub fn sound(ip: &[u8], l4: usize) -> bool {
     checksum(ip, l4) == 0
-}
-
-/// The 128-bit word at `at`, network byte order; 0 beyond the end.
-fn wide(bytes: &[u8], at: usize) -> u128 {
-    bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |octets| u128::from_be_bytes(*octets))
-}
-
-/// Where a chain of headers ends.
-struct Chain {
-    /// What the last header says follows.
-    protocol: u8,
-    /// Offset of that in the packet.
-    l4: usize,
-    /// Whether there was a fragment header that splits something.
-    fragmented: bool,
-    /// Fragment offset, 8-octet units.
-    offset: u16,
-}
-
-/// Follows extension headers (RFC 8200 section 4), at most [`EXTENSIONS_MAX`]. `None` when there are more, when one is
-/// cut, when hop-by-hop options are not first, or when a routing header has yet to change the destination that the
-/// checksums of the transport count.
-fn walk(ip: &[u8]) -> Option<Chain> {
-    let mut chain = Chain { protocol: *ip.get(field::NEXT)?, l4: IP6, fragmented: false, offset: 0 };
-    for place in 0..=EXTENSIONS_MAX {
-        let octets = |header: &[u8; 4]| 8 + usize::from(header[1]) * 8;
-        let extension = matches!(chain.protocol, 0 | 43 | 44 | 51 | 60);
-        if !extension || chain.offset != 0 {
-            return Some(chain);
-        }
-        let header = ip.get(chain.l4..)?.first_chunk::<4>()?;
-        chain.l4 += match chain.protocol {
-            0 if place > 0 => return None,
-            43 if header[3] != 0 => return None,
-            44 => {
-                let split = u16::from_be_bytes([header[2], header[3]]);
-                (chain.fragmented, chain.offset) = (split & 0xfff9 != 0, split >> 3);
-                8
-            }
-            // The authentication header counts in 4 octets, less 2 (RFC 4302 section 2.2).
-            51 => 8 + usize::from(header[1]) * 4,
-            _ => octets(header),
-        };
-        chain.protocol = header[0];
-    }
-    None
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 //! checksum is updated where it was quoted.
 
 use super::checksum::Delta;
-use super::ip4::{TCP, UDP};
-use super::{long, put, sctp, word};
+use super::ip4::{SCTP, TCP, UDP};
+use super::{End, long, put, sctp, word};
 use crate::address::Address;
 
 /// Octets of an ICMP or ICMPv6 header; the quoted packet begins behind it (RFC 792, RFC 4443).
@@ -16,15 +16,6 @@ pub const CHECKSUM: usize = 2;
 pub const TRANSPORT_MIN: usize = 8;
 /// Least length that an original datagram field of RFC 4884 section 4 has, octets; anything below is not such a field.
 const EXTENDED_MIN: usize = 128;
-
-/// An address with its port.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct End<A> {
-    /// Address, host byte order.
-    pub ip: A,
-    /// Port.
-    pub port: u16,
-}
 
 /// A quoted TCP, UDP or SCTP packet. Offsets count from the ICMP header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,8 +59,7 @@ pub(super) fn end(icmp: &[u8], own_len: usize, words: u8, unit: usize) -> usize 
 
 /// The ports at `l4`, if the protocol has some and enough was quoted.
 pub(super) fn ports(icmp: &[u8], protocol: u8, l4: usize, end: usize) -> Option<(u16, u16)> {
-    (matches!(protocol, TCP | UDP | sctp::PROTOCOL) && l4 + TRANSPORT_MIN <= end)
-        .then(|| (word(icmp, l4), word(icmp, l4 + 2)))
+    (matches!(protocol, TCP | UDP | SCTP) && l4 + TRANSPORT_MIN <= end).then(|| (word(icmp, l4), word(icmp, l4 + 2)))
 }
 
 /// An address became another. Words that a family does not have go from 0 to 0, which is no change.
@@ -90,7 +80,7 @@ pub(super) fn addresses<A: Address>(quoted: &Quoted<A>, to: &Translation<A>) -> 
 /// Rewrites the quoted transport header and says what changed in the message, the quoted addresses (which the caller
 /// writes) among it.
 pub(super) fn rewrite<A: Address>(icmp: &mut [u8], quoted: &Quoted<A>, to: &Translation<A>) -> Delta {
-    if quoted.protocol == sctp::PROTOCOL {
+    if quoted.protocol == SCTP {
         return sctp(icmp, quoted, to);
     }
     let all = addresses(quoted, to)

@@ -6,8 +6,6 @@
 
 use super::{long, put, word};
 
-/// Protocol number.
-pub const PROTOCOL: u8 = 132;
 /// Octets of the common header.
 pub const HEADER: usize = 12;
 /// Octets of a chunk's header.

@@ -2,7 +2,7 @@
 
 use super::checksum::{Delta, fold, sum};
 use super::ip4::{self, TCP};
-use super::{long, put, word};
+use super::{ip6, long, put, word};
 
 /// Octets of a header without options.
 pub const HEADER: usize = 20;
@@ -33,14 +33,6 @@ pub mod flag {
     pub const RST: u8 = 0x04;
     /// The acknowledgement number means something.
     pub const ACK: u8 = 0x10;
-}
-
-/// Octets of an IPv6 header, and where its fields are (RFC 8200 section 3).
-mod ip6 {
-    pub(super) const HEADER: usize = 40;
-    pub(super) const LENGTH: usize = 4;
-    pub(super) const SOURCE: usize = 8;
-    pub(super) const FRESH_HOP_LIMIT: u8 = 64;
 }
 
 /// Option kind and length of the maximum segment size (RFC 9293 section 3.2).
@@ -107,15 +99,15 @@ pub fn reset4(ip: &mut [u8], l4: usize) -> Option<usize> {
 /// As [`reset4`], over IPv6; extension headers are not returned.
 #[must_use]
 pub fn reset6(ip: &mut [u8], l4: usize) -> Option<usize> {
-    let ends = ip.get(ip6::SOURCE..ip6::HEADER)?.first_chunk::<32>().copied()?;
+    let ends = ip.get(ip6::field::SOURCE..ip6::HEADER)?.first_chunk::<32>().copied()?;
     let addresses = sum(&ends, 0);
     let tcp = ip.get(l4..).filter(|tcp| l4 >= ip6::HEADER && checksum(tcp, addresses) == 0)?;
     let answer = reset(tcp)?;
     ip.copy_within(l4..l4 + 4, ip6::HEADER);
     put(ip, 0, 0x6000_0000u32.to_be_bytes());
-    put(ip, ip6::LENGTH, [0, HEADER as u8, TCP, ip6::FRESH_HOP_LIMIT]);
+    put(ip, ip6::field::LENGTH, [0, HEADER as u8, TCP, ip4::FRESH_TTL]);
     let (source, destination) = ends.split_at(16);
-    if let Some(place) = ip.get_mut(ip6::SOURCE..ip6::HEADER) {
+    if let Some(place) = ip.get_mut(ip6::field::SOURCE..ip6::HEADER) {
         place[..16].copy_from_slice(destination);
         place[16..].copy_from_slice(source);
     }

@@ -11,7 +11,7 @@
 
 use super::checksum::{fold, sum};
 use super::ip4::{self, UDP};
-use super::{long, put, word};
+use super::{ip6, long, put, word};
 
 /// IPv4 as payload (RFC 2003).
 pub const IP4: u8 = 4;
@@ -19,25 +19,21 @@ pub const IP4: u8 = 4;
 pub const IP6: u8 = 41;
 
 /// Longest front: IPv6, UDP, VXLAN, inner Ethernet.
-pub const FRONT_MAX: usize = IP6_HEADER + UDP_HEADER + 22;
+pub const FRONT_MAX: usize = ip6::HEADER + UDP_HEADER + 22;
 
-/// Octets of an IPv6 header, and where its fields are (RFC 8200 section 3).
-const IP6_HEADER: usize = 40;
-const IP6_LENGTH: usize = 4;
-const IP6_NEXT: usize = 6;
-const IP6_SOURCE: usize = 8;
+/// Octets of a UDP header.
 const UDP_HEADER: usize = 8;
 
-/// Family of an inner packet.
+/// Inner of an inner packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Family {
+pub enum Inner {
     /// IPv4.
     V4,
     /// IPv6.
     V6,
 }
 
-impl Family {
+impl Inner {
     /// Its protocol number as a payload.
     #[must_use]
     pub const fn protocol(self) -> u8 {
@@ -81,7 +77,7 @@ pub enum Outer {
 pub struct Template {
     octets: [u8; FRONT_MAX],
     len: u8,
-    family: Family,
+    inner: Inner,
     /// Octets of the outer IP header.
     ip_len: u8,
     udp: bool,
@@ -92,14 +88,14 @@ pub struct Template {
 impl Template {
     /// An inner packet straight behind the outer IP header.
     #[must_use]
-    pub(super) fn plain(outer: Outer, family: Family) -> Self {
-        Self::build(outer, family.protocol(), family)
+    pub(super) fn plain(outer: Outer, inner: Inner) -> Self {
+        Self::build(outer, inner.protocol(), inner)
     }
 
     /// An inner packet behind a UDP header to `port` and `behind`, which is cut to the room that there is.
     #[must_use]
-    pub(super) fn udp(outer: Outer, family: Family, port: u16, behind: &[u8]) -> Self {
-        let mut template = Self::build(outer, UDP, family);
+    pub(super) fn udp(outer: Outer, inner: Inner, port: u16, behind: &[u8]) -> Self {
+        let mut template = Self::build(outer, UDP, inner);
         let udp = usize::from(template.ip_len);
         let room = FRONT_MAX - udp - UDP_HEADER;
         put(&mut template.octets, udp + 2, port.to_be_bytes());
@@ -107,14 +103,14 @@ impl Template {
             *place = *octet;
         }
         (template.udp, template.len) = (true, (udp + UDP_HEADER + behind.len().min(room)) as u8);
-        if udp == IP6_HEADER {
-            let known = template.octets.get(IP6_SOURCE..usize::from(template.len)).unwrap_or_default();
+        if udp == ip6::HEADER {
+            let known = template.octets.get(ip6::field::SOURCE..usize::from(template.len)).unwrap_or_default();
             template.sum = u32::from(fold(sum(known, u64::from(UDP))));
         }
         template
     }
 
-    fn build(outer: Outer, protocol: u8, family: Family) -> Self {
+    fn build(outer: Outer, protocol: u8, inner: Inner) -> Self {
         let mut octets = [0; FRONT_MAX];
         let ip_len = match outer {
             Outer::V4 { source, destination } => {
@@ -124,14 +120,14 @@ impl Template {
             }
             Outer::V6 { source, destination } => {
                 put(&mut octets, 0, 0x6000_0000u32.to_be_bytes());
-                put(&mut octets, IP6_NEXT, [protocol, ip4::FRESH_TTL]);
-                put(&mut octets, IP6_SOURCE, source.to_be_bytes());
-                put(&mut octets, IP6_SOURCE + 16, destination.to_be_bytes());
-                IP6_HEADER
+                put(&mut octets, ip6::field::NEXT, [protocol, ip4::FRESH_TTL]);
+                put(&mut octets, ip6::field::SOURCE, source.to_be_bytes());
+                put(&mut octets, ip6::field::SOURCE + 16, destination.to_be_bytes());
+                ip6::HEADER
             }
         };
         let sum = u32::from(fold(sum(&octets[..ip4::HEADER], 0)));
-        Self { octets, len: ip_len as u8, family, ip_len: ip_len as u8, udp: false, sum }
+        Self { octets, len: ip_len as u8, inner, ip_len: ip_len as u8, udp: false, sum }
     }
 
     /// Octets that it puts before the inner IP packet; with the packet's, what must fit the way's MTU less an inner
@@ -155,7 +151,7 @@ impl Template {
         let length = packet.len() as u16;
         let Some((front, inner)) = packet.split_at_mut_checked(self.len()) else { return };
         self.copy(front);
-        let ecn = self.family.ecn(inner);
+        let ecn = self.inner.ecn(inner);
         // From the dynamic range (RFC 7348 section 4.1).
         let port = 49152 | (entropy & 0x3fff);
         let udp_len = length.wrapping_sub(u16::from(self.ip_len));
@@ -164,11 +160,11 @@ impl Template {
             put(front, udp, port.to_be_bytes());
             put(front, udp + 4, udp_len.to_be_bytes());
         }
-        if self.ip_len as usize == ip4::HEADER {
+        if usize::from(self.ip_len) == ip4::HEADER {
             self.finish4(front, length, ecn);
         } else {
             put(front, 0, (0x6000_0000 | u32::from(ecn) << 20 | u32::from(entropy)).to_be_bytes());
-            put(front, IP6_LENGTH, udp_len.to_be_bytes());
+            put(front, ip6::field::LENGTH, udp_len.to_be_bytes());
             if self.udp {
                 self.finish6(front, u64::from(udp_len) * 2 + u64::from(port), inner);
             }
@@ -205,12 +201,12 @@ impl Template {
 
     #[inline]
     fn finish6(&self, front: &mut [u8], own: u64, inner: &[u8]) {
-        let checksum = match !fold(u64::from(self.sum) + own + inner_sum(self.family, inner)) {
+        let checksum = match !fold(u64::from(self.sum) + own + inner_sum(self.inner, inner)) {
             // 0 would mean none (RFC 768).
             0 => 0xffff,
             checksum => checksum,
         };
-        put(front, IP6_HEADER + 6, checksum.to_be_bytes());
+        put(front, ip6::HEADER + 6, checksum.to_be_bytes());
     }
 }
 
@@ -221,10 +217,10 @@ impl Template {
 /// headers, UDP without a checksum, other protocols) is read whole, ~0.1 ns an octet.
 #[must_use]
 #[inline]
-pub fn inner_sum(family: Family, ip: &[u8]) -> u64 {
-    let known = match family {
-        Family::V4 => derived4(ip),
-        Family::V6 => derived6(ip),
+pub fn inner_sum(inner: Inner, ip: &[u8]) -> u64 {
+    let known = match inner {
+        Inner::V4 => derived4(ip),
+        Inner::V6 => derived6(ip),
     };
     known.unwrap_or_else(|| sum(ip, 0))
 }
@@ -242,11 +238,11 @@ fn derived4(ip: &[u8]) -> Option<u64> {
 
 #[inline]
 fn derived6(ip: &[u8]) -> Option<u64> {
-    let (header, rest) = ip.split_at_checked(IP6_HEADER)?;
-    let protocol = *header.get(IP6_NEXT).filter(|_| usize::from(word(ip, IP6_LENGTH)) == rest.len())?;
+    let (header, rest) = ip.split_at_checked(ip6::HEADER)?;
+    let protocol = *header.get(ip6::field::NEXT).filter(|_| usize::from(word(ip, ip6::field::LENGTH)) == rest.len())?;
     let transport = covered(rest, protocol)?;
     // The addresses are in the header and, negated, in the transport's sum: both vanish.
-    Some(sum(header.get(..IP6_SOURCE)?, u64::from(!fold(transport))))
+    Some(sum(header.get(..ip6::field::SOURCE)?, u64::from(!fold(transport))))
 }
 
 /// What the pseudo-header of a TCP or UDP packet adds to the addresses, if a checksum covers all of `l4`.

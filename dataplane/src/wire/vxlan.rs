@@ -2,7 +2,7 @@
 
 use sluice_config::model::{Mac, Vni};
 
-use super::tunnel::{Family, Outer, Template};
+use super::tunnel::{Inner, Outer, Template};
 use super::{ETHERNET, ip4, long, put};
 
 /// Octets of a VXLAN header.
@@ -58,13 +58,13 @@ pub fn encapsulate(frame: &mut [u8], tunnel: &Tunnel) {
     put(outer, udp + 28, [8, 0]);
 }
 
-/// The front of packets of `family` to one backend behind the VTEP with the MAC `remote`, ours being `local`: 50 octets
+/// The front of packets of the family `inner` to one backend behind the VTEP with the MAC `remote`, ours being `local`: 50 octets
 /// over IPv4, 70 over IPv6, the inner Ethernet header included.
 #[must_use]
-pub fn template(outer: Outer, family: Family, port: u16, vni: Vni, local: Mac, remote: Mac) -> Template {
-    let ether_type: [u8; 2] = match family {
-        Family::V4 => [0x08, 0x00],
-        Family::V6 => [0x86, 0xdd],
+pub fn template(outer: Outer, inner: Inner, port: u16, vni: Vni, local: Mac, remote: Mac) -> Template {
+    let ether_type: [u8; 2] = match inner {
+        Inner::V4 => [0x08, 0x00],
+        Inner::V6 => [0x86, 0xdd],
     };
     let mut behind = [0; HEADER + ETHERNET];
     put(&mut behind, 0, 0x0800_0000u32.to_be_bytes());
@@ -72,7 +72,7 @@ pub fn template(outer: Outer, family: Family, port: u16, vni: Vni, local: Mac, r
     put(&mut behind, 8, remote.0);
     put(&mut behind, 14, local.0);
     put(&mut behind, 20, ether_type);
-    Template::udp(outer, family, port, &behind)
+    Template::udp(outer, inner, port, &behind)
 }
 
 #[cfg(test)]

@@ -258,7 +258,7 @@ fn a_quoted_sctp_packet_changes_its_ports_and_the_sum_that_covers_them() {
     for (cut, fragment) in [(8, 0u8), (12, 0), (40, 0), (40, 0x20)] {
         let mut whole = packet([a, b], true, 0, &[9; 100]);
         put(&mut whole, ip4::field::FRAGMENT, [fragment, 0]);
-        whole[ip4::field::PROTOCOL] = sctp::PROTOCOL;
+        whole[ip4::field::PROTOCOL] = ip4::SCTP;
         let mut got = error(1, 2, 9, 0x0301, &whole[..20 + cut]);
         sctp::translate(&mut whole[20..], 120, 70, 80);
         let quoted = quoted(&got[20..]).unwrap();

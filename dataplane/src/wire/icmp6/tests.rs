@@ -18,9 +18,9 @@ fn packet(ends: [End<u128>; 2], tcp: bool, extensions: &[(u8, [u8; 8])], payload
     for (kind, octets) in extensions.iter().rev() {
         let mut octets = *octets;
         octets[0] = std::mem::replace(&mut bytes[field::NEXT], *kind);
-        bytes.splice(IP6..IP6, octets);
+        bytes.splice(ip6::HEADER..ip6::HEADER, octets);
     }
-    let length = (bytes.len() - IP6) as u16;
+    let length = (bytes.len() - ip6::HEADER) as u16;
     put(&mut bytes, field::LENGTH, length.to_be_bytes());
     bytes
 }
@@ -32,9 +32,9 @@ fn error(outer: [u128; 2], hop_limit: u8, kind: u8, inner: &[u8]) -> Vec<u8> {
     write(&mut bytes, Message { kind, code: 0, rest: 0 }, outer[0]);
     put(&mut bytes, field::DESTINATION, outer[1].to_be_bytes());
     bytes[field::HOP_LIMIT] = hop_limit;
-    put(&mut bytes, IP6 + CHECKSUM, [0, 0]);
-    let checksum = checksum(&bytes, IP6);
-    put(&mut bytes, IP6 + CHECKSUM, checksum.to_be_bytes());
+    put(&mut bytes, ip6::HEADER + CHECKSUM, [0, 0]);
+    let checksum = checksum(&bytes, ip6::HEADER);
+    put(&mut bytes, ip6::HEADER + CHECKSUM, checksum.to_be_bytes());
     bytes
 }
 
@@ -59,10 +59,10 @@ proptest! {
         let chain = [DESTINATION_OPTIONS; 8];
         let quote = |ends| {
             let mut whole = packet(ends, tcp, &chain[..extensions], &payload);
-            whole.truncate(IP6 + extensions * 8 + cut);
+            whole.truncate(ip6::HEADER + extensions * 8 + cut);
             if tcp && cut < 18 {
                 // The sum was not quoted whole, so what is there of it stays.
-                whole.get_mut(IP6 + extensions * 8 + 16..).unwrap_or_default().fill(0);
+                whole.get_mut(ip6::HEADER + extensions * 8 + 16..).unwrap_or_default().fill(0);
             }
             whole
         };
@@ -71,17 +71,17 @@ proptest! {
         let mut got = error([a, b], hops, kind, &quote(before));
         let expected = error([c, d], hops - 1, kind, &quote(after));
         if wrong {
-            got[IP6 + CHECKSUM] ^= 0x5a;
+            got[ip6::HEADER + CHECKSUM] ^= 0x5a;
         }
-        let quoted = quoted(&got[IP6..]).unwrap();
+        let quoted = quoted(&got[ip6::HEADER..]).unwrap();
         prop_assert_eq!((quoted.source, quoted.destination), (before[0], before[1]));
         prop_assert_eq!(quoted.protocol, if tcp { TCP } else { UDP });
         prop_assert_eq!(usize::from(quoted.whole.unwrap()), payload.len() + if tcp { 20 } else { 8 });
         let to = Translation { outer_source: c, outer_destination: d, source: after[0], destination: after[1] };
-        translate_error(&mut got, IP6, &quoted, &to);
-        prop_assert_eq!(sound(&got, IP6), !wrong);
+        translate_error(&mut got, ip6::HEADER, &quoted, &to);
+        prop_assert_eq!(sound(&got, ip6::HEADER), !wrong);
         if wrong {
-            put(&mut got, IP6 + CHECKSUM, [expected[IP6 + 2], expected[IP6 + 3]]);
+            put(&mut got, ip6::HEADER + CHECKSUM, [expected[ip6::HEADER + 2], expected[ip6::HEADER + 3]]);
         }
         prop_assert_eq!(got, expected);
     }
@@ -113,11 +113,11 @@ proptest! {
         made.extend(&offender[..quotable(offender.len())]);
         prop_assert!(made.len() <= ERROR_MAX);
         prop_assert_eq!(write(&mut made, too_big(mtu), source), Some(ends[0].ip));
-        prop_assert!(sound(&made, IP6));
+        prop_assert!(sound(&made, ip6::HEADER));
         let headers = etherparse::PacketHeaders::from_ip_slice(&made).unwrap();
         prop_assert_eq!(headers.net.and_then(|n| n.ipv6_ref().map(|h| u128::from_be_bytes(h.0.source))), Some(source));
         prop_assert_eq!(&made[FRONT..], &offender[..offender.len().min(1232)]);
-        prop_assert_eq!(quoted(&made[IP6..]).map(|q| (q.source, q.destination)), Some((ends[0], ends[1])));
+        prop_assert_eq!(quoted(&made[ip6::HEADER..]).map(|q| (q.source, q.destination)), Some((ends[0], ends[1])));
     }
 
     #[test]
@@ -125,13 +125,13 @@ proptest! {
         let mut bytes = Vec::new();
         let builder = PacketBuilder::ipv6(ends[0].to_be_bytes(), ends[1].to_be_bytes(), 3);
         builder.icmpv6_echo_request(7, 8).write(&mut bytes, &payload).unwrap();
-        bytes[IP6 + CHECKSUM] ^= if wrong { 0x40 } else { 0 };
-        echo(&mut bytes, IP6);
-        prop_assert_eq!(sound(&bytes, IP6), !wrong);
+        bytes[ip6::HEADER + CHECKSUM] ^= if wrong { 0x40 } else { 0 };
+        echo(&mut bytes, ip6::HEADER);
+        prop_assert_eq!(sound(&bytes, ip6::HEADER), !wrong);
         let mut expected = Vec::new();
-        let builder = PacketBuilder::ipv6(ends[1].to_be_bytes(), ends[0].to_be_bytes(), FRESH_HOP_LIMIT);
+        let builder = PacketBuilder::ipv6(ends[1].to_be_bytes(), ends[0].to_be_bytes(), FRESH_TTL);
         builder.icmpv6_echo_reply(7, 8).write(&mut expected, &payload).unwrap();
-        put(&mut expected, IP6 + CHECKSUM, [bytes[IP6 + 2], bytes[IP6 + 3]]);
+        put(&mut expected, ip6::HEADER + CHECKSUM, [bytes[ip6::HEADER + 2], bytes[ip6::HEADER + 3]]);
         prop_assert_eq!(bytes, expected);
     }
 }
@@ -141,15 +141,15 @@ fn recorded_errors_are_translated_to_the_octet() {
     for name in ["icmp6_ptb_revnat_tcp", "icmp6_ptb_revnat_udp"] {
         let Some((mut frame, expected)) = golden::vector(name) else { return };
         let ip = &mut frame[ETHERNET..];
-        let quoted = quoted(&ip[IP6..]).unwrap();
-        let new = wide(&expected[ETHERNET..], field::DESTINATION);
+        let quoted = quoted(&ip[ip6::HEADER..]).unwrap();
+        let new = address(&expected[ETHERNET..], field::DESTINATION);
         let to = Translation {
-            outer_source: wide(ip, field::SOURCE),
+            outer_source: address(ip, field::SOURCE),
             outer_destination: new,
             source: End { ip: new, port: quoted.source.port },
             destination: quoted.destination,
         };
-        translate_error(ip, IP6, &quoted, &to);
+        translate_error(ip, ip6::HEADER, &quoted, &to);
         // The recorded program translates without forwarding.
         ip[field::HOP_LIMIT] += 1;
         assert_eq!(frame, expected, "{name}");
@@ -163,14 +163,15 @@ fn recorded_too_big_answer_comes_from_the_vip_to_the_octet() {
     assert!(may_answer(offender, true));
     let mut made = vec![0; FRONT];
     made.extend(&offender[..quotable(offender.len())]);
-    write(&mut made, too_big(200 - 40), wide(offender, field::DESTINATION)).unwrap();
+    write(&mut made, too_big(200 - 40), address(offender, field::DESTINATION)).unwrap();
     assert_eq!(made, expected[ETHERNET..]);
 }
 
 #[test]
 fn chains_are_followed_to_their_end_or_given_up() {
     let ends = [End { ip: 0x2001 << 112 | 1, port: 1 }, End { ip: 0x2001 << 112 | 2, port: 2 }];
-    let read = |chain: &[(u8, [u8; 8])]| quoted(&error([3, 4], 9, 1, &packet(ends, false, chain, &[0; 8]))[IP6..]);
+    let read =
+        |chain: &[(u8, [u8; 8])]| quoted(&error([3, 4], 9, 1, &packet(ends, false, chain, &[0; 8]))[ip6::HEADER..]);
     let l4 = |chain: &[(u8, [u8; 8])]| read(chain).map(|q| q.l4);
     assert_eq!(l4(&[]), Some(48));
     assert_eq!(l4(&[HOP_BY_HOP, DESTINATION_OPTIONS, ROUTED, FIRST_FRAGMENT]), Some(80));
@@ -180,7 +181,7 @@ fn chains_are_followed_to_their_end_or_given_up() {
     assert_eq!(l4(&[TO_BE_ROUTED]), None);
     assert_eq!(l4(&[DESTINATION_OPTIONS, HOP_BY_HOP]), None);
     assert_eq!(l4(&[DESTINATION_OPTIONS; 9]), None);
-    assert_eq!(l4(&[(51, [0; 8])]), Some(56), "authentication counts in fours");
+    assert_eq!(l4(&[(51, [0; 8])]), None, "authenticated");
     assert_eq!(l4(&[(60, [0, 200, 0, 0, 0, 0, 0, 0])]), None, "options beyond the end");
 }
 
@@ -192,17 +193,18 @@ fn nothing_is_answered_that_might_be_an_error_a_later_fragment_or_a_group() {
     let group = 0xff02 << 112 | 1;
     assert!(may_answer(&made(one, two, &[FIRST_FRAGMENT]), false));
     assert!(!may_answer(&made(one, two, &[LATER_FRAGMENT]), false));
+    assert!(!may_answer(&made(one, two, &[(51, [0; 8])]), false));
     assert!(!may_answer(&made(group, two, &[]), false));
     assert!(!may_answer(&made(0, two, &[]), false));
     assert!(!may_answer(&made(one, group, &[]), false));
     assert!(may_answer(&made(one, group, &[]), true));
     let mut icmp = made(one, two, &[]);
-    icmp[field::NEXT] = PROTOCOL;
+    icmp[field::NEXT] = ICMP;
     for kind in 0..=255 {
-        icmp[IP6] = kind;
+        icmp[ip6::HEADER] = kind;
         assert_eq!(may_answer(&icmp, false), kind >= 128 && kind != 137, "type {kind}");
     }
-    assert!(!may_answer(&icmp[..IP6], false));
+    assert!(!may_answer(&icmp[..ip6::HEADER], false));
 }
 
 #[test]
@@ -212,8 +214,8 @@ fn a_forged_mtu_is_raised_and_the_checksum_follows() {
         let mut bytes = vec![0; FRONT];
         bytes.extend(packet(ends, false, &[], &[0; 8]));
         write(&mut bytes, too_big(mtu), 9).unwrap();
-        assert_eq!(raise_mtu(&mut bytes[IP6..]), mtu != expected);
-        assert_eq!(crate::wire::long(&bytes, IP6 + 4), expected);
-        assert!(sound(&bytes, IP6));
+        assert_eq!(raise_mtu(&mut bytes[ip6::HEADER..]), mtu != expected);
+        assert_eq!(crate::wire::long(&bytes, ip6::HEADER + 4), expected);
+        assert!(sound(&bytes, ip6::HEADER));
     }
 }

@@ -12,7 +12,7 @@ enum Kind {
     Vxlan,
 }
 
-fn template(kind: Kind, outer: Outer, family: Family) -> Template {
+fn template(kind: Kind, outer: Outer, family: Inner) -> Template {
     match kind {
         Kind::Ipip => ipip::template(outer, family),
         Kind::Gue => gue::template(outer, family, gue::PORT),
@@ -21,19 +21,19 @@ fn template(kind: Kind, outer: Outer, family: Family) -> Template {
 }
 
 /// A TCP or UDP packet with an ECN field.
-fn inner(family: Family, tcp: bool, ecn: u8, ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
+fn inner(family: Inner, tcp: bool, ecn: u8, ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let builder = match family {
-        Family::V4 => PacketBuilder::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 9),
-        Family::V6 => PacketBuilder::ipv6([0x20; 16], [0x21; 16], 9),
+        Inner::V4 => PacketBuilder::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 9),
+        Inner::V6 => PacketBuilder::ipv6([0x20; 16], [0x21; 16], 9),
     };
     match tcp {
         true => builder.tcp(ports.0, ports.1, 7, 8).write(&mut bytes, payload).unwrap(),
         false => builder.udp(ports.0, ports.1).write(&mut bytes, payload).unwrap(),
     }
     match family {
-        Family::V4 => ip4::set_ecn(&mut bytes, ecn),
-        Family::V6 => bytes[1] |= ecn << 4,
+        Inner::V4 => ip4::set_ecn(&mut bytes, ecn),
+        Inner::V6 => bytes[1] |= ecn << 4,
     }
     bytes
 }
@@ -61,8 +61,8 @@ fn kinds() -> impl Strategy<Value = Kind> {
     prop_oneof![Just(Kind::Ipip), Just(Kind::Gue), Just(Kind::Vxlan)]
 }
 
-fn families() -> impl Strategy<Value = Family> {
-    prop_oneof![Just(Family::V4), Just(Family::V6)]
+fn families() -> impl Strategy<Value = Inner> {
+    prop_oneof![Just(Inner::V4), Just(Inner::V6)]
 }
 
 proptest! {
@@ -104,7 +104,7 @@ proptest! {
     #[test]
     fn a_wrong_sum_inside_is_a_wrong_sum_outside(family in families(), tcp: bool, at in 0usize..20, bit in 0u8..8) {
         let mut inner = inner(family, tcp, 0, (1, 2), &[7; 20]);
-        let (l4, end) = (if let Family::V4 = family { 20 } else { 40 }, inner.len());
+        let (l4, end) = (if let Inner::V4 = family { 20 } else { 40 }, inner.len());
         inner[end - 1 - at] ^= 1 << bit;
         prop_assert!(end - 1 - at >= l4);
         prop_assert!(!sound6(&encapsulated(&template(Kind::Gue, outer(true), family), &inner, 9)));
@@ -115,19 +115,19 @@ proptest! {
         family in families(), entropy: u16, payload in prop::collection::vec(any::<u8>(), 0..60), change in 0usize..6,
     ) {
         let mut inner = inner(family, false, 1, (1, 2), &payload);
-        let l4 = if let Family::V4 = family { 20 } else { 40 };
+        let l4 = if let Inner::V4 = family { 20 } else { 40 };
         match (change, family) {
             (0, _) => put(&mut inner, l4 + 6, [0, 0]),
-            (1, Family::V4) => inner[9] = 132,
-            (1, Family::V6) => inner[6] = 44,
-            (2, Family::V4) => inner[6] = 0x20,
+            (1, Inner::V4) => inner[9] = 132,
+            (1, Inner::V6) => inner[6] = 44,
+            (2, Inner::V4) => inner[6] = 0x20,
             (3, _) => inner.extend([1, 2, 3]),
             (4, _) => put(&mut inner, l4 + 4, [0, 8]),
             _ => {}
         }
         let packet = encapsulated(&template(Kind::Vxlan, outer(true), family), &inner, entropy);
         // Case 4 cuts the UDP length of a packet with payload, whose rest no checksum covers.
-        let derivable = change == 5 || (change == 4 && payload.is_empty()) || (change == 2 && family == Family::V6);
+        let derivable = change == 5 || (change == 4 && payload.is_empty()) || (change == 2 && family == Inner::V6);
         prop_assert!(derivable || inner_sum(family, &inner) == sum(&inner, 0));
         prop_assert!(sound6(&packet));
     }
@@ -141,14 +141,14 @@ proptest! {
 
 #[test]
 fn fronts_have_the_lengths_of_their_headers() {
-    let len = |kind, v6| template(kind, outer(v6), Family::V4).len();
+    let len = |kind, v6| template(kind, outer(v6), Inner::V4).len();
     assert_eq!([len(Kind::Ipip, false), len(Kind::Gue, false), len(Kind::Vxlan, false)], [20, 32, 50]);
     assert_eq!([len(Kind::Ipip, true), len(Kind::Gue, true), len(Kind::Vxlan, true)], [40, 52, 70]);
 }
 
 #[test]
 fn the_header_behind_udp_names_the_inner_packet() {
-    for (family, protocol, ether_type) in [(Family::V4, 4, [8, 0]), (Family::V6, 41, [0x86, 0xdd])] {
+    for (family, protocol, ether_type) in [(Inner::V4, 4, [8, 0]), (Inner::V6, 41, [0x86, 0xdd])] {
         let inner = inner(family, true, 0, (1, 2), &[]);
         let gue = encapsulated(&template(Kind::Gue, outer(false), family), &inner, 1);
         assert_eq!(gue[28..32], [0, protocol, 0, 0]);
@@ -161,8 +161,8 @@ fn the_header_behind_udp_names_the_inner_packet() {
 
 #[test]
 fn the_front_of_a_vxlan_packet_is_what_the_overlay_writes() {
-    let inner = inner(Family::V4, true, 2, (1, 2), &[]);
-    let template = template(Kind::Vxlan, outer(false), Family::V4);
+    let inner = inner(Inner::V4, true, 2, (1, 2), &[]);
+    let template = template(Kind::Vxlan, outer(false), Inner::V4);
     let packet = encapsulated(&template, &inner, 0x1234);
     let mut frame = vec![0; vxlan::OVERHEAD + ETHERNET];
     frame.extend(&inner);
