@@ -14,13 +14,19 @@ impl<A: Address> Sessions<A> {
     /// (service, backend) does not know any more, and the rest of ports that have rested. Returns how many sessions it
     /// ended.
     pub fn sweep(&self, buckets: usize, now: Tick, life: Lifetimes, alive: impl Fn(u16, u32) -> bool) -> u32 {
+        let resting = self.resting() > 0;
+        if self.is_empty() && !resting {
+            return 0;
+        }
         let mut ended = 0;
         let all = self.forward.buckets.len();
         let mut bucket = self.swept.load(Relaxed);
         for _ in 0..buckets.min(all) {
             for at in Place::of(bucket as u32) {
                 ended += u32::from(self.sweep_session(at, now, life, &alive));
-                self.sweep_rest(at, now, life);
+                if resting {
+                    self.sweep_rest(at, now, life);
+                }
             }
             bucket = (bucket + 1) & (all - 1);
         }
