@@ -13,6 +13,7 @@ use sluice_config::model::{
 };
 
 use crate::address::Address;
+use crate::sessions::Flow;
 use crate::time::Nanos;
 use fib::{Fib, Target};
 use flat::FlatMap;
@@ -269,7 +270,7 @@ pub struct PortEntry {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CompileError {
     /// More SNAT addresses than an index holds.
-    #[error("{0} SNAT addresses: 255 are the most")]
+    #[error("{0} SNAT addresses: 254 are the most")]
     TooManySnat(usize),
     /// More agents than an index holds.
     #[error("{0} overlay agents: 65535 are the most")]
@@ -532,7 +533,7 @@ fn zones(desired: &Desired, key: HashKey, previous: Option<&Tables>) -> Arc<Zone
 /// Every address of ours with what it is.
 fn addresses(shared: &Shared, local: &Local) -> Result<Vec<(IpAddr, u32)>, CompileError> {
     let count = local.snat_addresses().count();
-    if count > usize::from(u8::MAX) {
+    if count > Flow::SNAT_ADDRESSES {
         return Err(CompileError::TooManySnat(count));
     }
     let v4 = |ip: &Ipv4Addr, owned: Owned| (IpAddr::V4(*ip), owned.encode());
