@@ -4,6 +4,7 @@
 mod agent;
 mod claims;
 mod dns;
+mod health;
 pub(crate) mod machine;
 mod marathon;
 mod node;
@@ -32,12 +33,13 @@ pub(crate) fn check(file: &File, found: &mut Findings<'_>) -> Config {
     let overlay = file.overlay.as_ref().map(|at| overlay::overlay(at, &ports, written_snat, &mut claims, found));
     let networks = overlay.as_ref().map(|overlay| overlay.networks.as_slice()).unwrap_or_default();
     let limits = node::limits(file.limits.as_ref(), found);
+    let health = health::health(file.health.as_ref(), found);
     let config = Config {
         workers: port::workers(file.workers.as_ref(), &ports, found),
         neighbours: wiring::neighbours(&file.neighbour, &ports, &mut claims, found),
         routes: wiring::routes(&file.route, &ports, &mut claims, found),
         marathons: marathon::marathons(&file.marathon, &mut claims, found),
-        services: service::services(&file.service, networks, &limits, &mut claims, found),
+        services: service::services(&file.service, networks, (&limits, &health.check), &mut claims, found),
         dns: dns::dns(file.dns.as_ref(), &mut claims, found),
         host: node::host(file.host.as_ref(), &ports, overlay.as_ref(), &mut claims, found),
         api: node::api(file.api.as_ref(), found),
@@ -46,6 +48,7 @@ pub(crate) fn check(file: &File, found: &mut Findings<'_>) -> Config {
         vip,
         snat,
         overlay,
+        health,
         limits,
     };
     if config.overlay.is_none() {

@@ -31,6 +31,7 @@ pub(crate) struct File {
     pub(crate) host: Option<Spanned<Host>>,
     pub(crate) api: Option<Spanned<Api>>,
     pub(crate) timeouts: Option<Spanned<Timeouts>>,
+    pub(crate) health: Option<Spanned<Health>>,
     pub(crate) limits: Option<Spanned<Limits>>,
 }
 
@@ -101,7 +102,41 @@ pub(crate) struct Vip {
 pub(crate) struct Service {
     pub(crate) vip: Value<String>,
     pub(crate) protocol: Value<String>,
+    pub(crate) health: Option<Spanned<ServiceHealth>>,
     pub(crate) backends: Sections<Backend>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ServiceHealth {
+    pub(crate) kind: Value<String>,
+    pub(crate) path: Value<String>,
+    pub(crate) status: Value<String>,
+    pub(crate) payload: Value<String>,
+    pub(crate) interval_seconds: Value<i64>,
+    pub(crate) timeout_seconds: Value<i64>,
+    pub(crate) rise: Value<i64>,
+    pub(crate) fall: Value<i64>,
+    pub(crate) fail_open: Value<bool>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Health {
+    pub(crate) kind: Value<String>,
+    pub(crate) path: Value<String>,
+    pub(crate) status: Value<String>,
+    pub(crate) payload: Value<String>,
+    pub(crate) interval_seconds: Value<i64>,
+    pub(crate) timeout_seconds: Value<i64>,
+    pub(crate) rise: Value<i64>,
+    pub(crate) fall: Value<i64>,
+    pub(crate) fail_open: Value<bool>,
+    pub(crate) parallel: Value<i64>,
+    pub(crate) eject_failures: Value<i64>,
+    pub(crate) eject_seconds: Value<i64>,
+    pub(crate) eject_percent: Value<i64>,
+    pub(crate) probe_range: Value<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -263,6 +298,7 @@ mod tests {
             ("mesos", fields::<Mesos>()),
             ("vip", fields::<Vip>()),
             ("service", fields::<Service>()),
+            ("service.health", fields::<ServiceHealth>()),
             ("service.backends", fields::<Backend>()),
             ("snat", fields::<Snat>()),
             ("dns", fields::<Dns>()),
@@ -272,6 +308,7 @@ mod tests {
             ("host", fields::<Host>()),
             ("api", fields::<Api>()),
             ("timeouts", fields::<Timeouts>()),
+            ("health", fields::<Health>()),
             ("limits", fields::<Limits>()),
         ];
         for (path, fields) in types {

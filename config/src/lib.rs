@@ -20,3 +20,4 @@ mod words;
 pub use diagnostic::{ConfigErrors, Diagnostic, Severity};
 pub use load::{Loaded, load, load_file, parse, parse_text};
 pub use machine::{Linux, Machine};
+pub use words::nearest;

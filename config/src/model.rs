@@ -13,6 +13,10 @@ use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+mod health;
+
+pub use health::{FailOpen, Health, HealthCheck, Pace, Passive, Probe, is_path};
+
 /// An Ethernet address, octets in wire order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Mac(pub [u8; 6]);
@@ -222,6 +226,8 @@ pub struct Config {
     pub overlay: Option<Overlay>,
     /// Where the API listens.
     pub api: Api,
+    /// What judges backends.
+    pub health: Health,
     /// Bounds of everything that grows.
     pub limits: Limits,
     /// Session time-outs.
@@ -653,6 +659,8 @@ pub struct Service {
     pub empty: Empty,
     /// Entries of its Maglev table; `None` goes by the number of backends.
     pub maglev_size: Option<u32>,
+    /// How its backends are probed; `None`, in [`Config::services`] alone, is as in `[health]`.
+    pub health: Option<HealthCheck>,
     /// Backends, sorted by address; draining ones have weight 0.
     pub backends: Vec<Backend>,
 }
@@ -669,6 +677,7 @@ impl Service {
             admission: Admission::default(),
             empty: Empty::Reset,
             maglev_size: None,
+            health: None,
             backends,
         }
     }
@@ -780,6 +789,26 @@ pub struct Local {
     pub recursion_available: bool,
     /// Session time-outs.
     pub timeouts: Timeouts,
+    /// Ways of probes to backends that must own their VIP, sorted by address.
+    pub probes: Vec<ProbePath>,
+}
+
+/// A way that a probe from the node's kernel takes in a DSR mode, so that its answer proves that the backend owns the
+/// VIP.
+///
+/// The kernel routes `address` to the host port. A packet that comes from there with this destination and the VIP's port
+/// begins a session with `backend` fixed: destination `vip`, a SNAT address and port as the source, in the encapsulation
+/// of `mode`. The answer, from the VIP to the SNAT address, becomes one from `address` and goes to the host port.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct ProbePath {
+    /// Destination that the prober uses, in [`Health::probe_range`]; kept as long as the pair of VIP and backend.
+    pub address: Ipv4Addr,
+    /// The service.
+    pub vip: VipKey,
+    /// The backend.
+    pub backend: SocketAddr,
+    /// How the service's packets reach it.
+    pub mode: Mode,
 }
 
 impl Local {

@@ -74,6 +74,9 @@ const fn below(name: &'static str, meaning: &'static str) -> Key {
     Key { name, kind: Kind::Section, default: Words("none"), meaning, works: true }
 }
 
+/// What `service.health` leaves out.
+const AS_IN_HEALTH: Absent = Words("as in `[health]`");
+
 /// The top level: only sections. Its path is empty.
 pub static ROOT: Section = Section {
     path: "",
@@ -94,6 +97,7 @@ pub static ROOT: Section = Section {
         below("host", "the host port"),
         below("api", "metrics, health and `sluice show`"),
         below("timeouts", "idle sessions"),
+        below("health", "what judges backends"),
         below("limits", "bounds of everything that grows"),
     ],
 };
@@ -226,12 +230,35 @@ pub static SECTIONS: &[Section] = &[
             key("protocol", Text, Value("\"tcp\""), "`tcp` or `udp`."),
             later("mode", Text, Value("\"nat\""), "How packets reach backends."),
             Key {
+                name: "health",
+                kind: Kind::Section,
+                default: Words("as in `[health]`"),
+                meaning: "How its backends are probed, as an inline table: `{kind = \"http\", path = \"/ready\"}`.",
+                works: true,
+            },
+            Key {
                 name: "backends",
                 kind: Kind::Section,
                 default: Value("[]"),
                 meaning: "Its real servers.",
                 works: true,
             },
+        ],
+    },
+    Section {
+        path: "service.health",
+        many: false,
+        meaning: "How the backends of a static service are probed, where that differs from `[health]`.",
+        keys: &[
+            key("kind", Text, AS_IN_HEALTH, "`off`, `tcp`, `http` or `udp`; it has to fit the service's protocol."),
+            key("path", Text, AS_IN_HEALTH, "What an HTTP probe asks for."),
+            key("status", Text, AS_IN_HEALTH, "Statuses of HTTP that are well."),
+            key("payload", Text, AS_IN_HEALTH, "What a UDP probe carries."),
+            key("interval_seconds", Integer, AS_IN_HEALTH, "From one probe to the next, 1 to 3600."),
+            key("timeout_seconds", Integer, AS_IN_HEALTH, "How long a probe may take, at most the interval."),
+            key("rise", Integer, AS_IN_HEALTH, "Successes in a row that make an unfit backend fit, 1 to 255."),
+            key("fall", Integer, AS_IN_HEALTH, "Failures in a row that make a fit backend unfit, 1 to 255."),
+            key("fail_open", Boolean, AS_IN_HEALTH, "Whether all backends are used where all are judged unfit."),
         ],
     },
     Section {
@@ -416,6 +443,57 @@ pub static SECTIONS: &[Section] = &[
                 Integer,
                 Value("60"),
                 "SNAT port after a TCP connection's last packet, before another one to that backend gets it; 0: at once.",
+            ),
+        ],
+    },
+    Section {
+        path: "health",
+        many: false,
+        meaning: "What judges backends: our own probes, and failures that the packet path sees. A label `SLUICE_HEALTH` (`off`, `tcp`, `udp`, `http:/path`) goes before `kind` and `path`.",
+        keys: &[
+            key(
+                "kind",
+                Text,
+                Value("\"off\""),
+                "`off`; `tcp` and `http` for all TCP services, `udp` for all UDP services that say nothing.",
+            ),
+            key("path", Text, Value("\"/\""), "What an HTTP probe asks for (GET)."),
+            key("status", Text, Value("\"200-399\""), "Statuses of HTTP that are well: a range or one of 100 to 599."),
+            key(
+                "payload",
+                Text,
+                Value("\"sluice\""),
+                "What a UDP probe carries, 512 octets at most; any answer is well.",
+            ),
+            key("interval_seconds", Integer, Value("5"), "From one probe of a backend to the next, 1 to 3600."),
+            key("timeout_seconds", Integer, Value("2"), "How long a probe may take, at most the interval."),
+            key("rise", Integer, Value("2"), "Successes in a row that make an unfit backend fit, 1 to 255."),
+            key("fall", Integer, Value("3"), "Failures in a row that make a fit backend unfit, 1 to 255."),
+            key(
+                "fail_open",
+                Boolean,
+                Value("true"),
+                "Whether all backends are used where all are judged unfit; drained ones never.",
+            ),
+            key("parallel", Integer, Value("128"), "Probes on their way at once, 1 to 4096."),
+            key(
+                "eject_failures",
+                Integer,
+                Value("5"),
+                "Failures in a row, seen by the packet path, that eject a backend, 1 to 255.",
+            ),
+            key("eject_seconds", Integer, Value("30"), "For how long, 1 to 3600."),
+            key(
+                "eject_percent",
+                Integer,
+                Value("30"),
+                "Share of a service's backends ejected at once, at least one of several; 0 ejects none.",
+            ),
+            key(
+                "probe_range",
+                Text,
+                Value("\"198.18.0.0/15\""),
+                "Addresses that probes of DSR backends are sent to on the host port; nobody else may use them.",
             ),
         ],
     },

@@ -7,7 +7,8 @@ const LONGEST: usize = 64;
 const QUOTED: usize = 48;
 
 /// The candidate that the fewest slips of the finger turn into `word`, if those are at most a third of its letters.
-pub(crate) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let most = (word.chars().count() / 3).max(1);
     let distances = candidates.map(|candidate| (distance(word, candidate), candidate));
     distances.filter(|(distance, _)| *distance <= most).min_by_key(|(distance, _)| *distance).map(|(_, near)| near)

@@ -1,7 +1,7 @@
 //! What the file says is what the configuration means, and what it leaves out is filled in as designed.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test file")]
 
-use sluice_config::model::{Config, Idle, IpSource, Protocol, Role};
+use sluice_config::model::{Config, FailOpen, Idle, IpSource, Pace, Probe, Protocol, Role};
 
 fn parse(text: &str) -> Config {
     sluice_config::parse(text, "t.toml").unwrap_or_else(|errors| panic!("{errors}"))
@@ -103,4 +103,29 @@ fn of_a_marathons_urls_those_with_an_address_are_known_by_it() {
     let config = parse(&format!("[snat]\nunderlay = [\"192.0.2.200\"]\n[[marathon]]\nurls = {urls}"));
     let found: Vec<_> = config.marathons[0].addresses().map(|ip| ip.to_string()).collect();
     assert_eq!(found, ["10.0.0.2", "10.0.0.3"]);
+}
+
+#[test]
+fn a_services_check_takes_what_it_leaves_out_from_health_as_far_as_its_protocol_can_be_asked() {
+    let health = "[health]\nkind = \"http\"\npath = \"/up\"\nrise = 4\nfail_open = false\n";
+    let services = [
+        ("1", "tcp", "interval_seconds = 9"),
+        ("2", "tcp", "kind = \"tcp\", fail_open = true"),
+        ("3", "udp", "fall = 7"),
+    ];
+    let text: String = services
+        .map(|(n, protocol, check)| {
+            format!("[[service]]\nvip = \"172.16.0.{n}:80\"\nprotocol = \"{protocol}\"\nhealth = {{ {check} }}\n")
+        })
+        .concat();
+    let config = parse(&format!("{health}{text}[[service]]\nvip = \"172.16.0.9:80\"\n"));
+    let check = |ip: &str| config.services.iter().find(|s| s.key.ip.to_string() == ip).unwrap().health.clone();
+    let http = check("172.16.0.1").unwrap();
+    assert_eq!((http.probe, http.fail_open), (Probe::http("/up"), FailOpen::Never));
+    assert_eq!(http.pace, Pace { interval_seconds: 9, rise: 4, ..Pace::default() });
+    let tcp = check("172.16.0.2").unwrap();
+    assert_eq!((tcp.probe, tcp.fail_open), (Probe::Tcp, FailOpen::All));
+    let udp = check("172.16.0.3").unwrap();
+    assert_eq!((udp.probe, udp.pace.fall), (Probe::Off, 7));
+    assert!(check("172.16.0.9").is_none(), "what says nothing is as in [health]");
 }

@@ -22,6 +22,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use crate::api::observed::Observed;
 use crate::api::serve::{Socket, serve_tcp};
 use crate::desire::claims::{FileStore, Store as _};
+use crate::health::drains;
+use crate::health::ejection::Ejections;
+use crate::health::shell::{Prober, begin};
+use crate::health::target::wanted;
 use crate::marathon::fetch_error::StartError;
 use crate::marathon::follow::Status;
 use crate::marathon::shell;
@@ -34,13 +38,15 @@ mod error;
 pub mod hash_key;
 pub mod node;
 pub mod observe;
+pub mod orders;
 pub mod privileges;
 pub mod publication;
 pub mod said;
 
 pub use error::RunError;
 use node::Node;
-use observe::{Listed, Shared};
+use observe::{Behind, Listed, Shared};
+use orders::{Order, Waiting};
 use publication::{Made, Moment, Publication};
 use said::Said;
 
@@ -81,19 +87,27 @@ pub async fn run(config: Config, options: Options) -> Result<(), RunError> {
     let key = hash_key::read_or_random(&config)?;
     let store = store(&options);
     let claims = store.as_ref().map(FileStore::load).transpose()?.unwrap_or_default();
+    let drains_file = store.as_ref().map(|store| drains::File { path: store.path.with_file_name("drains.json") });
+    let drains = drains_file.as_ref().map(drains::File::load).transpose()?.unwrap_or_default();
     // Before anything is made or taken over: what a second sluice would take for left behind is the first one's.
     let _alone = alone::alone()?;
     let kernel = netlink::follow::follow().await?;
     let socket = Socket::open(&config.api.socket).await?;
     let first = kernel.borrow().clone();
     let node = Node::begin(netlink::connect()?, &config, &first).await?;
-    let publication = Publication::new(config.clone(), key, claims);
+    let mut publication = Publication::new(config.clone(), key, claims);
+    publication.drains = drains;
+    let prober = begin(clock().0, config.health.parallel);
     let mut machine = Machine {
+        ejections: Ejections::new(config.health.passive),
         config,
         node,
         kernel,
         publication,
         store,
+        drains_file,
+        prober,
+        waiting: Vec::new(),
         dataplane: Shared::default(),
         half_told: false,
         said: Said::default(),
@@ -129,6 +143,12 @@ struct Machine {
     kernel: watch::Receiver<Inventory>,
     publication: Publication,
     store: Option<FileStore>,
+    drains_file: Option<drains::File>,
+    prober: Prober,
+    /// What the packet path saw fail: [`Ejections::take`] is to be called with its events.
+    ejections: Ejections,
+    /// Orders that were taken, and are answered once their tables are published.
+    waiting: Vec<Waiting>,
     dataplane: Shared,
     /// Whether a kernel program may lack addresses of the tables that were made last.
     half_told: bool,
@@ -148,7 +168,11 @@ impl Machine {
             self.settle(tables).await?;
         }
         let (mut changes, mut sources, statuses, listed) = self.follow_sources();
-        let observed = observe::observed(&self.config, &self.dataplane, statuses, Arc::clone(&listed));
+        let (order, mut orders) = mpsc::channel(CHANGES);
+        let totals = Arc::clone(&self.prober.totals);
+        let behind = Behind { statuses, listed: Arc::clone(&listed), totals, orders: order };
+        let observed = observe::observed(&self.config, &self.dataplane, behind);
+        self.attend();
         self.said.unserved(&made.report);
         if let Some(tables) = self.publication.tables() {
             self.said.published(tables, made.report, &observed, started);
@@ -159,13 +183,13 @@ impl Machine {
             serve_tcp(listen, Arc::clone(&observed)).await?;
         }
         tracing::info!(workers = observed.workers.len(), ports = observed.ports.len(), "sluice serves");
-        self.follow(&mut changes, &mut sources, &listed, &observed, asked_to_end).await
+        self.follow((&mut changes, &mut orders), &mut sources, &listed, &observed, asked_to_end).await
     }
 
     /// The loop: what changed is gathered, and published a moment after the first of it.
     async fn follow(
         &mut self,
-        changes: &mut mpsc::Receiver<Event>,
+        (changes, orders): (&mut mpsc::Receiver<Event>, &mut mpsc::Receiver<Order>),
         sources: &mut JoinSet<Result<(), StartError>>,
         listed: &Listed,
         observed: &Observed,
@@ -193,6 +217,14 @@ impl Machine {
                     self.publication.view.apply(change);
                     sooner(&mut publish_at, not_before.max(Instant::now()));
                 }
+                Some(order) = orders.recv() => {
+                    self.obey(order);
+                    sooner(&mut publish_at, Instant::now());
+                }
+                Ok(()) = self.prober.standings.changed() => {
+                    self.publication.view.health.probes = Arc::clone(&self.prober.standings.borrow_and_update());
+                    sooner(&mut publish_at, not_before.max(Instant::now()));
+                }
                 changed = self.kernel.changed() => {
                     changed.map_err(|_| RunError::NetlinkEnded)?;
                     if let Some(name) = self.node.gone(&self.kernel.borrow_and_update()) {
@@ -205,7 +237,7 @@ impl Machine {
                 }
                 _ = look.tick() => {
                     self.look(observed)?;
-                    if self.node.asked() {
+                    if self.node.asked() | self.is_overdue() {
                         sooner(&mut publish_at, not_before.max(Instant::now()));
                     }
                 }
@@ -214,6 +246,7 @@ impl Machine {
                     if !self.publish(observed, std::mem::take(&mut heard), listed).await {
                         publish_at = Some(Instant::now() + AGAIN);
                     }
+                    self.answer();
                     not_before = Instant::now() + pause;
                 }
             }
@@ -258,6 +291,7 @@ impl Machine {
         let Some(tables) = self.publication.tables().map(Arc::clone) else { return Ok(()) };
         if is_new || self.half_told {
             self.hand_over(&tables);
+            self.attend();
             self.said.published(&tables, made.report, observed, started);
         }
         if let Some(first) = heard.first {
@@ -289,13 +323,16 @@ impl Machine {
 
     fn make(&mut self) -> Result<Made, RunError> {
         let local = self.node.local(&self.kernel.borrow_and_update())?;
-        let unix_seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        let moment = Moment { monotonic: clock(), unix_seconds };
+        let moment = Moment { monotonic: clock(), unix_seconds: unix_seconds() };
         Ok(block_in_place(|| self.publication.make(local, moment)))
     }
 
-    /// Saves the claims if they changed; `false` when that failed.
+    /// Saves claims and drains that changed; `false` when that failed.
     fn save(&mut self) -> bool {
+        self.save_drains() & self.save_claims()
+    }
+
+    fn save_claims(&mut self) -> bool {
         let (Some(store), Some(claims)) = (&self.store, self.publication.unsaved()) else { return true };
         match block_in_place(|| store.save(claims)) {
             Ok(()) => self.publication.saved(),
@@ -335,6 +372,11 @@ impl Machine {
             Err(error) => tracing::warn!(%error, "something of ours is left in the kernel; the next start replaces it"),
         }
     }
+}
+
+/// Seconds since 1970.
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
 /// Moves `at` forward to `then`, never back.

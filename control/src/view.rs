@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use sluice_config::model::{OverlayAgent, OverlayNetwork, Protocol};
 
+use crate::health::Judgements;
 use crate::rejected::Rejected;
 
 /// Labels, by key.
@@ -23,6 +24,8 @@ pub struct ClusterView {
     pub hosts: BTreeMap<String, Ipv4Addr>,
     /// What the overlay's master says.
     pub overlay: OverlayView,
+    /// What others than the sources say of backends.
+    pub health: Judgements,
 }
 
 /// One Marathon's tasks, all of them.

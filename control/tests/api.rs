@@ -84,7 +84,7 @@ async fn the_schema_of_every_document_is_as_published() {
     let books = json!({"rx": "number", "taken": "number", "made": "number", "tx": "number", "host": "number",
         "drops": "number", "given": "number", "held": "number", "balanced": "bool"});
     let backend = json!({"ip": "string", "port": "number", "weight": "number", "agent_ip": "null", "network": "null",
-        "groups": [], "task": "null", "flows": "number"});
+        "groups": [], "task": "null", "flows": "number", "state": "string", "since": "null", "judges": []});
     let mut with_vip = backend.clone();
     with_vip["vip"] = json!("string");
     with_vip["name"] = json!("null");
@@ -95,6 +95,7 @@ async fn the_schema_of_every_document_is_as_published() {
             "backends": [backend], "packets": "number"}]),
         ),
         ("backends", json!([with_vip])),
+        ("drains", json!([])),
         (
             "sessions",
             json!({"workers": [{"worker": "number", "sessions": "number", "capacity": "number",
@@ -233,6 +234,10 @@ fn the_metrics_parse_and_say_what_the_counters_say() {
     assert_eq!(one("sluice_rx_packets_total", "port", "lan"), 4.0);
     assert_eq!(one("sluice_vip_backends", "state", "draining"), 1.0);
     assert_eq!(one("sluice_marathon_connected", "marathon", "http://\"odd\\name"), 1.0);
+    assert_eq!(one("sluice_backend_healthy", "backend", "10.0.0.11:31001"), 1.0);
+    assert_eq!(samples["sluice_backend_healthy"].len(), 2);
+    assert_eq!(one("sluice_probes_total", "result", "refused"), 0.0);
+    assert_eq!((samples["sluice_probes_total"].len(), samples["sluice_drains"][0].1), (8, 0.0));
     assert_eq!(samples["sluice_table_generation"][0].1, 1.0);
     assert_eq!(samples["sluice_left_out"][0].1, 0.0);
     assert_eq!(samples["sluice_marathon_to_dataplane_seconds_count"][0].1, 1.0);

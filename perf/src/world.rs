@@ -169,6 +169,7 @@ fn local(workers: usize) -> Result<Local> {
         truncate_bit: true,
         recursion_available: true,
         timeouts: Timeouts::default(),
+        probes: Vec::new(),
     })
 }
 

@@ -7,10 +7,10 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::claims::{Claims, Owner};
-use super::value;
+use super::{health, value};
 use crate::diagnostic::Findings;
 use crate::file;
-use crate::model::{Backend, Limits, OverlayNetwork, Protocol, Service, VipKey};
+use crate::model::{Backend, HealthCheck, Limits, OverlayNetwork, Protocol, Service, VipKey};
 use crate::words::{counted, nearest, short};
 
 const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
@@ -18,7 +18,7 @@ const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protoco
 pub(super) fn services(
     file: &[Spanned<file::Service>],
     networks: &[OverlayNetwork],
-    limits: &Limits,
+    (limits, health): (&Limits, &HealthCheck),
     claims: &mut Claims,
     found: &mut Findings<'_>,
 ) -> Vec<Service> {
@@ -27,7 +27,7 @@ pub(super) fn services(
     let mut ips = BTreeSet::new();
     let mut all = Vec::new();
     for at in file {
-        let Some((service, place)) = service(at, networks, claims, found) else { continue };
+        let Some((service, place)) = service(at, networks, health, claims, found) else { continue };
         if let (IpAddr::V4(ip), true) = (service.key.ip, ips.insert(service.key.ip)) {
             claims.host(Owner::Vip, ip, "service.vip", &place);
         }
@@ -66,11 +66,13 @@ fn limit(file: &[Spanned<file::Service>], limits: &Limits, found: &mut Findings<
 fn service(
     at: &Spanned<file::Service>,
     networks: &[OverlayNetwork],
+    section: &HealthCheck,
     claims: &mut Claims,
     found: &mut Findings<'_>,
 ) -> Option<(Service, Range<usize>)> {
     let (file, span) = (at.get_ref(), at.span());
     let protocol = value::choice("protocol", &file.protocol, Protocol::Tcp, PROTOCOLS, found);
+    let health = health::of_service(file.health.as_ref(), protocol, section, found);
     let mut backends: Vec<_> = file.backends.iter().filter_map(|at| backend(at, networks, found)).collect();
     let vip = value::required("[[service]]", "vip", &file.vip, &span, "\"172.16.0.1:80\"", found)?;
     let address = socket("vip", vip, "172.16.0.1:80", found)?;
@@ -84,7 +86,7 @@ fn service(
         }
     }
     let backends = backends.into_iter().map(|(backend, _)| backend).collect();
-    Some((Service::plain(key, backends), vip.span()))
+    Some((Service { health, ..Service::plain(key, backends) }, vip.span()))
 }
 
 /// A backend is there once, and is not the VIP itself: a packet to it would come back here for ever.

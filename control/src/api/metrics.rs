@@ -11,6 +11,7 @@ use sluice_dataplane::verdict::DropReason;
 use super::observed::{Observed, Published};
 use super::prometheus::{Family, Kind, Text};
 use super::show::{RCODES, Vip, vips};
+use crate::health::combine::State;
 
 /// VIPs with series of their own; the others are summed under `vip="other"`.
 pub const MOST_VIPS: usize = 500;
@@ -25,6 +26,7 @@ pub fn text(observed: &Observed) -> String {
     ports(&mut text, observed);
     sessions_and_names(&mut text, observed);
     services(&mut text, observed, published.as_ref());
+    health(&mut text, observed, published.as_ref());
     sockets(&mut text, observed);
     marathons(&mut text, observed);
     text.finish()
@@ -193,6 +195,31 @@ fn services(text: &mut Text, observed: &Observed, published: Option<&Published>)
             f.sample(&[], published.map_or(0, |p| p.report.rejected.len()));
         },
     );
+}
+
+fn health(text: &mut Text, observed: &Observed, published: Option<&Published>) {
+    text.family(Kind::Gauge, "backend_healthy", "1 while nobody judges a backend unfit; see `show backends`.", |f| {
+        let Some(Published { tables, report }) = published else { return };
+        let own = tables.desired.shared.services.iter().take(MOST_VIPS);
+        let all = own.flat_map(|service| service.backends.iter().map(move |backend| (service, backend)));
+        // As many series as `backend_flows_total` has at most.
+        for (service, backend) in all.take(10 * MOST_VIPS) {
+            let place = (service.key, backend.address);
+            let fit = report.judged.get(&place).is_none_or(|judged| judged.state == State::Active);
+            f.sample(&[("vip", &service.key), ("backend", &backend.address)], u8::from(fit));
+        }
+    });
+    text.family(Kind::Counter, "probes_total", "Our own probes of backends by how they ended.", |f| {
+        for (result, probes) in observed.probes.read() {
+            f.sample(&[("result", &result)], probes);
+        }
+    });
+    text.family(Kind::Gauge, "drains", "What an operator drains; see `show drains`.", |f| {
+        f.sample(&[], published.map_or(0, |p| p.report.drains.len()));
+    });
+    text.family(Kind::Gauge, "fail_open_vips", "VIPs whose backends are all judged unfit, and all used.", |f| {
+        f.sample(&[], published.map_or(0, |p| p.report.fail_open.len()));
+    });
 }
 
 fn sockets(text: &mut Text, observed: &Observed) {

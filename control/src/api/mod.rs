@@ -1,11 +1,13 @@
-//! What Sluice tells of itself: health and metrics on TCP and on the unix socket, `show` on the unix socket alone.
+//! What Sluice tells of itself: health and metrics on TCP and on the unix socket; `show` and orders on the unix socket
+//! alone.
 //!
 //! | path | answer |
 //! |---|---|
 //! | `/healthz` | 200 while every worker turned within the last second, else 503 |
 //! | `/readyz` | 200 once tables are published and every Marathon of the configuration was listed, else 503 |
 //! | `/metrics` | Prometheus text, version 0.0.4 |
-//! | `/v1/show/{vips,backends,sessions,drops,workers,zone,labels}` | JSON; the schema is the types of [`show`] |
+//! | `/v1/show/{vips,backends,drains,sessions,drops,workers,zone,labels}` | JSON; the schema is the types of [`show`] |
+//! | `POST /v1/{drain,undrain}` | an operator's word, see [`orders`] |
 //!
 //! Reading never disturbs a worker: counters are read as they stand.
 
@@ -19,8 +21,10 @@ use axum::routing::get;
 
 pub mod books;
 pub mod histogram;
+pub mod judged;
 pub mod metrics;
 pub mod observed;
+pub mod orders;
 pub mod prometheus;
 pub mod pulse;
 pub mod serve;
@@ -41,7 +45,7 @@ pub fn public(observed: Arc<Observed>) -> Router {
 /// All of it, for the unix socket.
 pub fn private(observed: Arc<Observed>) -> Router {
     let show = Router::new().route("/v1/show/{what}", get(show)).with_state(Arc::clone(&observed));
-    public(observed).merge(show)
+    public(Arc::clone(&observed)).merge(show).merge(orders::routes(observed))
 }
 
 async fn healthz(State(observed): State<Arc<Observed>>) -> Response {

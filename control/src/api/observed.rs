@@ -9,10 +9,13 @@ use std::time::Duration;
 use sluice_config::model::Config;
 use sluice_dataplane::counters::Counters;
 use sluice_dataplane::tables::Tables;
+use tokio::sync::mpsc;
 
 use super::histogram::Histogram;
 use super::pulse::Pulse;
 use crate::desire::Report;
+use crate::health::shell::Totals;
+use crate::run::orders::Order;
 
 /// What was published last.
 #[derive(Clone, Debug)]
@@ -99,6 +102,10 @@ pub struct Observed {
     pub steering: Lazy<SocketState>,
     /// The sessions of all workers, at most [`super::show::MOST_SESSIONS`].
     pub sessions: Lazy<SessionRow>,
+    /// How our own probes ended.
+    pub probes: Arc<Totals>,
+    /// Where an operator's orders go; `None` where nobody carries them out.
+    pub orders: Option<mpsc::Sender<Order>>,
     /// From the arrival of a Marathon listing to the publication of its tables.
     pub marathon_to_dataplane: Histogram,
     /// From `desire` to the mailbox.
@@ -121,6 +128,8 @@ impl Observed {
             sockets: Box::new(Vec::new),
             steering: Box::new(Vec::new),
             sessions: Box::new(Vec::new),
+            probes: Arc::default(),
+            orders: None,
             marathon_to_dataplane: Histogram::latency(),
             publish: Histogram::latency(),
             publish_errors: AtomicU64::new(0),

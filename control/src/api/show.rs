@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
-use sluice_config::model::{self, Protocol};
+use sluice_config::model::{self, VipKey};
 use sluice_dataplane::counters::Counters;
-use sluice_dataplane::tables::Tables;
 use sluice_dataplane::verdict::DropReason;
 
 use super::books::{Books, dropped};
+use super::judged::{Standing, drains, standing};
 use super::observed::{Observed, Published};
 use super::zone;
 
 /// Everything that can be shown.
-pub const SUBJECTS: &[&str] = &["vips", "backends", "sessions", "drops", "workers", "zone", "labels"];
+pub const SUBJECTS: &[&str] = &["vips", "backends", "drains", "sessions", "drops", "workers", "zone", "labels"];
 
 /// Most sessions listed at once.
 pub const MOST_SESSIONS: usize = 1000;
@@ -60,6 +60,9 @@ pub struct Backend {
     pub task: Option<String>,
     /// Flows begun since the start, over all VIPs that share this backend.
     pub flows: u64,
+    /// What becomes of it, and who says what.
+    #[serde(flatten)]
+    pub standing: Standing,
 }
 
 /// A backend with its VIP, for `show backends`.
@@ -176,6 +179,7 @@ pub async fn document(observed: &Observed, what: &str) -> Option<Value> {
     let value = match what {
         "vips" => serde_json::to_value(vips(observed, published)),
         "backends" => serde_json::to_value(backends(observed, published)),
+        "drains" => serde_json::to_value(drains(published)),
         "sessions" => serde_json::to_value(sessions(observed)),
         "drops" => serde_json::to_value(drops(observed).await),
         "workers" => serde_json::to_value(workers(observed)),
@@ -192,27 +196,27 @@ pub async fn document(observed: &Observed, what: &str) -> Option<Value> {
 /// All VIPs, sorted.
 #[must_use]
 pub fn vips(observed: &Observed, published: Option<&Published>) -> Vec<Vip> {
-    let Some(Published { tables, .. }) = published else { return Vec::new() };
-    tables.desired.shared.services.iter().map(|service| vip(observed, tables, service)).collect()
+    let Some(published) = published else { return Vec::new() };
+    published.tables.desired.shared.services.iter().map(|service| vip(observed, published, service)).collect()
 }
 
-fn vip(observed: &Observed, tables: &Tables, service: &model::Service) -> Vip {
+fn vip(observed: &Observed, published: &Published, service: &model::Service) -> Vip {
     let key = service.key;
-    let number = tables.service_number(key).map(usize::from);
+    let number = published.tables.service_number(key).map(usize::from);
     Vip {
         protocol: key.protocol.to_string(),
         ip: key.ip,
         port: key.port,
         name: service.name.clone(),
         framework: service.framework.clone(),
-        backends: service.backends.iter().map(|b| backend(observed, tables, b, key.protocol)).collect(),
+        backends: service.backends.iter().map(|b| backend(observed, published, key, b)).collect(),
         packets: sum(&observed.workers, |c| &c.services, number),
     }
 }
 
-fn backend(observed: &Observed, tables: &Tables, backend: &model::Backend, protocol: Protocol) -> Backend {
+fn backend(observed: &Observed, published: &Published, vip: VipKey, backend: &model::Backend) -> Backend {
     let address = backend.address;
-    let number = tables.backend_number(address, protocol).map(|n| n as usize);
+    let number = published.tables.backend_number(address, vip.protocol).map(|n| n as usize);
     Backend {
         ip: address.ip(),
         port: address.port(),
@@ -222,6 +226,7 @@ fn backend(observed: &Observed, tables: &Tables, backend: &model::Backend, proto
         groups: backend.groups.clone(),
         task: backend.task.clone(),
         flows: sum(&observed.workers, |c| &c.backends, number),
+        standing: standing(&published.report, vip, backend),
     }
 }
 
@@ -321,7 +326,7 @@ fn workers(observed: &Observed) -> Vec<Worker> {
 
 fn labels(published: Option<&Published>) -> Labels {
     let report = published.map(|p| Arc::clone(&p.report)).unwrap_or_default();
-    let shown = |keys: &[model::VipKey]| keys.iter().map(ToString::to_string).collect();
+    let shown = |keys: &[VipKey]| keys.iter().map(ToString::to_string).collect();
     Labels {
         rejected: report.rejected.clone(),
         fail_open: shown(&report.fail_open),

@@ -12,6 +12,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod ask;
 mod check;
+mod drain;
+mod judged;
 mod logs;
 mod offline;
 mod show;
@@ -57,7 +59,7 @@ enum Command {
     Run {
         #[command(flatten)]
         config: ConfigFile,
-        /// Folder of what outlives the process: addresses of named VIPs. Where it cannot be made, nothing is kept, and
+        /// Folder of what outlives the process: addresses of named VIPs, drains. Where it cannot be made, nothing is kept, and
         /// the log says so.
         #[arg(long, value_name = "FOLDER", env = "STATE_DIRECTORY", default_value = "/var/lib/sluice")]
         state: PathBuf,
@@ -66,6 +68,12 @@ enum Command {
     Check(check::Check),
     /// Ask the running Sluice on this node.
     Show(show::Show),
+    /// Give a backend, a task or all of an agent no new flows, keep the old ones until a time-out, then end them.
+    ///
+    /// Holds across restarts, until `undrain`. What is drained: `sluice show drains`.
+    Drain(drain::Drain),
+    /// Take a drain back: new flows go there again.
+    Undrain(drain::Undrain),
     /// Send captures through the packet path, without privileges or network.
     ///
     /// The very same workers and tables as `run` has, over pcap or pcapng files. Packets of all --in files merge by
@@ -97,6 +105,8 @@ pub fn main() -> ExitCode {
         Command::Run { config, state } => serve(&config, state),
         Command::Check(check) => return check.run(),
         Command::Show(show) => show.run(),
+        Command::Drain(drain) => drain.run(),
+        Command::Undrain(undrain) => undrain.run(),
         Command::Replay(replay) => replay.run(),
         Command::Compile(compile) => compile.run(),
         Command::Zone(zone) => zone.run(),

@@ -1,17 +1,13 @@
 //! `sluice show`: the API's documents, as tables for people or as they are.
 
-use std::path::PathBuf;
-
 use clap::ValueEnum;
 use serde_json::Value;
 
-use super::ask::ask;
+use super::ask::Running;
+use super::judged;
 use super::table::Table;
 use super::{answer, answer_json};
 use crate::rejected::shown;
-
-/// `api.socket` of a configuration that names none; a test holds the two together.
-const DEFAULT_SOCKET: &str = "/run/sluice.sock";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Show {
@@ -21,20 +17,18 @@ pub(super) struct Show {
     /// Print JSON; the schema is stable.
     #[arg(long)]
     json: bool,
-    /// The running Sluice's unix socket. Without this and --config: $SLUICE_SOCKET, else /run/sluice.sock.
-    #[arg(long, value_name = "PATH", conflicts_with = "config")]
-    socket: Option<PathBuf>,
-    /// Take the socket from this configuration file (`api.socket`).
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    running: Running,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum Subject {
     /// VIPs with their backends and packets.
     Vips,
-    /// Backends of every VIP, with flows and weights.
+    /// Backends of every VIP, with flows, weights, and who judged them how and since when.
     Backends,
+    /// What an operator drains, and until when.
+    Drains,
     /// Sessions: how many each worker has, and the first thousand.
     Sessions,
     /// The books, and every drop reason with what it means.
@@ -51,31 +45,22 @@ impl Show {
     pub(super) fn run(&self) -> anyhow::Result<()> {
         let (path, table): (&str, fn(&Value) -> String) = match self.what {
             Subject::Vips => ("vips", vips),
-            Subject::Backends => ("backends", backends),
+            Subject::Backends => ("backends", judged::backends),
+            Subject::Drains => ("drains", judged::drains),
             Subject::Sessions => ("sessions", sessions),
             Subject::Drops => ("drops", drops),
             Subject::Workers => ("workers", workers),
             Subject::Zone => ("zone", zone),
             Subject::Labels => ("labels", labels),
         };
-        let document = ask(&self.socket()?, &format!("/v1/show/{path}"))?;
+        let document = self.running.ask(&format!("/v1/show/{path}"))?;
         let document: Value = serde_json::from_slice(&document)?;
         if self.json { answer_json(&document) } else { answer(&table(&document)) }
-    }
-
-    fn socket(&self) -> anyhow::Result<PathBuf> {
-        Ok(match (&self.socket, &self.config) {
-            (Some(socket), _) => socket.clone(),
-            (None, Some(file)) => sluice_config::load(file)?.api.socket,
-            (None, None) => {
-                std::env::var_os("SLUICE_SOCKET").map_or_else(|| PathBuf::from(DEFAULT_SOCKET), PathBuf::from)
-            }
-        })
     }
 }
 
 /// A member as text, escaped: task ids and names come from outside.
-fn text(value: &Value, key: &str) -> String {
+pub(super) fn text(value: &Value, key: &str) -> String {
     match value.get(key) {
         None | Some(Value::Null) => "-".into(),
         Some(Value::String(text)) => shown(text),
@@ -83,15 +68,15 @@ fn text(value: &Value, key: &str) -> String {
     }
 }
 
-fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+pub(super) fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-fn all(value: &Value) -> &[Value] {
+pub(super) fn all(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-fn joined(value: &Value, key: &str) -> String {
+pub(super) fn joined(value: &Value, key: &str) -> String {
     let texts: Vec<String> = list(value, key).iter().filter_map(Value::as_str).map(shown).collect();
     if texts.is_empty() { "-".into() } else { texts.join(",") }
 }
@@ -132,23 +117,6 @@ pub(super) fn compiled(document: &Value) -> String {
         }
     }
     table.finish("no VIPs")
-}
-
-fn backends(document: &Value) -> String {
-    let mut table = Table::new(&["VIP", "BACKEND", "WEIGHT", "FLOWS", "AGENT", "NETWORK", "GROUPS", "TASK"]);
-    for backend in all(document) {
-        table.row([
-            text(backend, "vip"),
-            format!("{}:{}", text(backend, "ip"), text(backend, "port")),
-            text(backend, "weight"),
-            text(backend, "flows"),
-            text(backend, "agent_ip"),
-            text(backend, "network"),
-            joined(backend, "groups"),
-            text(backend, "task"),
-        ]);
-    }
-    table.finish("no backends")
 }
 
 fn sessions(document: &Value) -> String {
@@ -227,15 +195,4 @@ pub(super) fn labels(document: &Value) -> String {
         }
     }
     out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_default_socket_is_the_configurations() {
-        let config = sluice_config::parse("[[port]]\ninterface = \"eth0\"\n", "test").unwrap();
-        assert_eq!(config.api.socket, PathBuf::from(DEFAULT_SOCKET));
-    }
 }

@@ -6,7 +6,7 @@ use sluice_config::model::Backend;
 
 use super::{Cluster, Report};
 use crate::rejected::Rejected;
-use crate::view::{PortAt, Task, TaskPort, TaskState};
+use crate::view::{Health, PortAt, Task, TaskPort, TaskState};
 
 /// Largest `SLUICE_WEIGHT`.
 const WEIGHT_MAX: u16 = 1000;
@@ -16,8 +16,8 @@ const WEIGHT_MAX: u16 = 1000;
 pub(super) struct Candidate {
     /// Whether it may take new flows at all.
     pub(super) running: bool,
-    /// Whether nothing speaks against it.
-    pub(super) healthy: bool,
+    /// What its health checks say.
+    pub(super) health: Health,
     /// With the weight that it has when it takes new flows.
     pub(super) backend: Backend,
 }
@@ -50,7 +50,7 @@ pub(super) fn candidates(
         }
         Candidate {
             running: task.state == TaskState::Running,
-            healthy: task.health.takes_new_flows(),
+            health: task.health,
             backend: Backend {
                 address: SocketAddr::new(IpAddr::V4(ip), number),
                 network,

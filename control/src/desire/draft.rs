@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use sluice_config::model::{Admission, Backend, Mode, Service, VipKey};
+use sluice_config::model::{Admission, Backend, HealthCheck, Mode, Service, VipKey};
 
 use super::backends::Candidate;
 use super::reserved::Reserved;
 use super::{BACKEND, Cluster, Report};
+use crate::health::combine::{Heard, State, combine};
 use crate::rejected::Rejected;
 
 /// A service while it grows.
@@ -18,13 +19,17 @@ pub(super) struct Draft {
     pub(super) mode: Option<Mode>,
     /// The app that has it, where VIPs are not shared; empty is the configuration.
     pub(super) owner: Option<String>,
+    /// How its backends are probed, where that is said.
+    pub(super) health: Option<HealthCheck>,
     pub(super) candidates: BTreeMap<SocketAddr, Candidate>,
 }
 
 impl Draft {
     /// One address twice (two labels of one DNS name, a stale task beside its replacement): the better one counts.
     pub(super) fn add(&mut self, candidate: Candidate) {
-        let rank = |c: &Candidate| (c.running, c.healthy, c.backend.weight, std::cmp::Reverse(c.backend.task.clone()));
+        let rank = |c: &Candidate| {
+            (c.running, c.health.takes_new_flows(), c.backend.weight, std::cmp::Reverse(c.backend.task.clone()))
+        };
         match self.candidates.get(&candidate.backend.address) {
             Some(there) if rank(there) >= rank(&candidate) => {}
             Some(_) | None => {
@@ -108,23 +113,14 @@ pub(super) fn bound(cluster: &Cluster<'_>, drafts: &mut BTreeMap<VipKey, Draft>,
     });
 }
 
-/// Settles weights. Where every running backend is unhealthy all of them serve: checks that all fail at once say more
-/// about the checks than about the tasks (facts/balancing.md).
+/// Settles weights: who is judged unfit takes no new flows, and who is removed is not there.
 pub(super) fn settle(cluster: &Cluster<'_>, key: VipKey, draft: Draft, report: &mut Report) -> Service {
-    let mut running = draft.candidates.values().filter(|c| c.running).peekable();
-    let open = running.peek().is_some() && running.all(|c| !c.healthy);
     let groups: BTreeSet<&[String]> = draft.candidates.values().map(|c| c.backend.groups.as_slice()).collect();
     if groups.len() > 1 {
         report.mixed_groups.push(key);
     }
-    if open {
-        report.fail_open.push(key);
-    }
-    let backend = |c: Candidate| {
-        let takes = c.running && (c.healthy || open);
-        Backend { weight: if takes { c.backend.weight } else { 0 }, ..c.backend }
-    };
-    Service {
+    let health = draft.health.unwrap_or_else(|| cluster.config.health.check.of(key.protocol));
+    let mut service = Service {
         key,
         name: draft.name,
         framework: draft.framework,
@@ -132,6 +128,41 @@ pub(super) fn settle(cluster: &Cluster<'_>, key: VipKey, draft: Draft, report: &
         admission: Admission::default(),
         empty: cluster.config.vip.empty,
         maglev_size: None,
-        backends: draft.candidates.into_values().map(backend).collect(),
+        health: Some(health),
+        backends: Vec::new(),
+    };
+    judge(cluster, &mut service, draft.candidates, report);
+    service
+}
+
+fn judge(
+    cluster: &Cluster<'_>,
+    service: &mut Service,
+    candidates: BTreeMap<SocketAddr, Candidate>,
+    report: &mut Report,
+) {
+    let heard = |c: &Candidate| (c.running, c.health);
+    let all: Vec<_> = candidates.values().map(heard).collect();
+    let backends: Vec<Backend> = candidates.into_values().map(|c| c.backend).collect();
+    let heard = backends.iter().zip(all).map(|(backend, (running, health))| Heard { backend, running, health });
+    let heard: Vec<Heard<'_>> = heard.collect();
+    let judged = combine(service, &heard, &cluster.view.health, cluster.config.health.passive);
+    if judged.iter().any(|j| j.state == State::FailOpen) {
+        report.fail_open.push(service.key);
+    }
+    for (backend, judged) in backends.into_iter().zip(judged) {
+        let weight = if judged.state.takes_new_flows() { backend.weight } else { 0 };
+        let place = (service.key, backend.address);
+        match judged.state {
+            State::Removed => {
+                report.removed.insert(place, backend);
+            }
+            State::Active | State::FailOpen | State::Unfit | State::Draining => {
+                service.backends.push(Backend { weight, ..backend });
+            }
+        }
+        if judged.state != State::Active || !judged.opinions.is_empty() {
+            report.judged.insert(place, judged);
+        }
     }
 }

@@ -4,10 +4,12 @@
 //! a label asks for and does not get is in [`Report::rejected`] with its reason; nothing is refused in silence.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use sluice_config::model::{Config, Container, Desired, Local, OverlayAgent, OverlayNetwork, Shared, VipKey};
+use sluice_config::model::{Backend, Config, Container, Desired, Local, OverlayAgent, OverlayNetwork, Shared, VipKey};
 
+use crate::health::combine::Judged;
+use crate::health::drains::Drain;
 use crate::rejected::Rejected;
 use crate::view::ClusterView;
 
@@ -17,6 +19,7 @@ pub mod vip_label;
 
 mod backends;
 mod draft;
+mod health;
 mod reserved;
 mod services;
 mod zones;
@@ -39,6 +42,23 @@ pub struct Report {
     pub mixed_groups: Vec<VipKey>,
     /// The network that an app names for a container address which lies in no configured overlay.
     pub other_networks: BTreeMap<IpAddr, String>,
+    /// What is said of backends, by service and address; one that is not there is active, and nobody judges it.
+    pub judged: BTreeMap<(VipKey, SocketAddr), Judged>,
+    /// Backends whose drain is over, by service and address: they are in no table.
+    pub removed: BTreeMap<(VipKey, SocketAddr), Backend>,
+    /// Drains, with what they concern: [`crate::run::publication`] fills them in.
+    pub drains: Vec<DrainInForce>,
+}
+
+/// A drain, and the backends that it concerns now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DrainInForce {
+    /// The drain.
+    pub drain: Drain,
+    /// Whether its time-out has passed.
+    pub over: bool,
+    /// Services and addresses of backends.
+    pub backends: Vec<(VipKey, SocketAddr)>,
 }
 
 /// [`Rejected::label`] of a service of the configuration, and of a backend.

@@ -37,7 +37,7 @@ pub(super) struct Reserved {
     agents: BTreeSet<Ipv4Addr>,
     /// Where any task says so.
     hosts: BTreeSet<Ipv4Addr>,
-    /// Overlay and VTEP subnets, with what they are.
+    /// Overlay and VTEP subnets and the range of probes, with what they are.
     subnets: Vec<(Ipv4Net, String)>,
     /// Subnets on link.
     links: BTreeSet<Ipv4Net>,
@@ -159,7 +159,9 @@ fn seen(cluster: &Cluster<'_>, local: &Local) -> BTreeMap<Ipv4Addr, &'static str
 fn subnets(cluster: &Cluster<'_>) -> Vec<(Ipv4Net, String)> {
     let networks = cluster.networks.iter().map(|n| (n.subnet, format!("in the overlay network {}", n.name)));
     let vteps = cluster.config.overlay.iter().map(|o| (o.vtep.trunc(), "in the VTEPs' subnet".to_owned()));
-    networks.chain(vteps).collect()
+    let probes =
+        (cluster.config.health.probe_range, "in health.probe_range, the addresses of our own probes".to_owned());
+    networks.chain(vteps).chain([probes]).collect()
 }
 
 fn v4(ip: IpAddr) -> Option<Ipv4Addr> {

@@ -7,18 +7,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-use sluice_config::model::{Local, Protocol, Service, Sharing, VipKey};
+use sluice_config::model::{Config, Local, Probe, Protocol, Service, Sharing, VipKey};
 
 use super::backends::{Candidate, candidates};
 use super::claims::Claims;
 use super::draft::{Draft, bound, drop_loops, settle};
+use super::health;
 use super::named_vip;
 use super::reserved::{Claimant, Reserved};
 use super::vip_label::{self, Target};
 use super::{Cluster, Report, SERVICE};
 use crate::names::{self, LabelRule};
 use crate::rejected::Rejected;
-use crate::view::{Task, TaskPort};
+use crate::view::{Health, Task, TaskPort};
 
 /// What a claim is for.
 enum Wanted {
@@ -36,6 +37,8 @@ struct Claim<'a> {
     task: &'a Task,
     key: &'a str,
     value: &'a str,
+    /// `SLUICE_HEALTH`.
+    probe: Option<Probe>,
     candidates: Vec<Candidate>,
 }
 
@@ -58,7 +61,7 @@ pub(super) fn services(cluster: &Cluster<'_>, claims: &Claims, local: &Local, re
     let mut drafts = configured(cluster, &reserved, report);
     let names = owners(cluster, claims, report);
     for claim in wanted {
-        join(cluster.config.vip.sharing, claim, &names, &mut drafts, report);
+        join(cluster.config, claim, &names, &mut drafts, report);
     }
     let vips = drafts.keys().filter_map(|key| v4(key.ip)).collect();
     for (key, draft) in &mut drafts {
@@ -109,12 +112,13 @@ fn claim<'a>(
         Target::Name(name) => Wanted::Name(full_name(&name, framework)?),
     };
     ignored_labels(task, port, report);
+    let probe = health::label(task, port, report);
     let serves = if task.state.is_eligible() { candidates(cluster, task, port, report) } else { Ok(Vec::new()) };
     let candidates = serves.unwrap_or_else(|reason| {
         report.reject(Rejected::new(&task.id, key, value, reason));
         Vec::new()
     });
-    Ok(Claim { wanted, protocol: port.protocol, port: label.port, framework, task, key, value, candidates })
+    Ok(Claim { wanted, protocol: port.protocol, port: label.port, framework, task, key, value, probe, candidates })
 }
 
 /// A label cannot make a VIP of an address that packets are sent to: the VIP goes, not the backend. The address of an
@@ -216,15 +220,16 @@ fn configured(cluster: &Cluster<'_>, reserved: &Reserved, report: &mut Report) -
         draft.mode = Some(service.mode);
         draft.name.clone_from(&service.name);
         draft.owner = Some(String::new());
+        draft.health.clone_from(&service.health);
         for backend in &service.backends {
-            draft.add(Candidate { running: true, healthy: true, backend: backend.clone() });
+            draft.add(Candidate { running: true, health: Health::Unchecked, backend: backend.clone() });
         }
     }
     drafts
 }
 
 fn join(
-    sharing: Sharing,
+    config: &Config,
     claim: Claim<'_>,
     names: &BTreeMap<Ipv4Addr, String>,
     drafts: &mut BTreeMap<VipKey, Draft>,
@@ -244,7 +249,7 @@ fn join(
     let key = VipKey { protocol: claim.protocol, ip: IpAddr::V4(ip), port: claim.port };
     let draft = drafts.entry(key).or_default();
     let owner = draft.owner.get_or_insert_with(|| claim.task.app.clone());
-    if sharing == Sharing::Owner && *owner != claim.task.app {
+    if config.vip.sharing == Sharing::Owner && *owner != claim.task.app {
         let whose =
             if owner.is_empty() { "a [[service]] of the configuration".to_owned() } else { format!("the app {owner}") };
         let reason = format!("{key} is {}'s, and vip.sharing is \"owner\"", crate::rejected::shown(&whose));
@@ -255,6 +260,11 @@ fn join(
     }
     if draft.framework.is_none() {
         draft.framework = Some(claim.framework.to_owned());
+    }
+    if let Some(probe) = &claim.probe
+        && let Err(reason) = health::join(draft, &config.health.check, probe)
+    {
+        report.reject(Rejected::new(&claim.task.id, health::KEY, &probe.to_string(), reason));
     }
     claim.candidates.into_iter().for_each(|c| draft.add(c));
 }

@@ -53,7 +53,7 @@ fn a_records(desired: &Desired, name: &str) -> Vec<String> {
 
 /// A `[[service]]` with one backend.
 fn fixed(vip: &str, backend: &str) -> Service {
-    let vip: std::net::SocketAddr = vip.parse().unwrap();
+    let vip: SocketAddr = vip.parse().unwrap();
     let backend = Backend {
         address: backend.parse().unwrap(),
         network: None,
@@ -765,4 +765,67 @@ fn shuffle<'a>(list: &mut [Value], order: &mut impl Iterator<Item = &'a u32>) {
     for i in (1..list.len()).rev() {
         list.swap(i, order.next().map_or(0, |r| *r as usize % (i + 1)));
     }
+}
+
+#[test]
+fn sluice_health_says_how_a_vip_is_probed_and_what_cannot_be_asked_is_listed() {
+    let labels = |probe: &str| json!({ "VIP_0": "/web:80", "SLUICE_HEALTH": probe });
+    let mut first = bridge("/a", labels("http:/up"), 1);
+    first["tasks"][0]["host"] = json!("10.0.0.21");
+    let case = Case::of(json!([first, bridge("/b", labels("tcp"), 1)]));
+    let (desired, report) = case.run();
+    let web = desired.shared.services.iter().find(|s| s.key.port == 80).unwrap();
+    let check = web.health.as_ref().unwrap();
+    assert_eq!((check.probe.to_string().as_str(), check.pace), ("http:/up", Default::default()));
+    let reasons: Vec<&str> = report.rejected.iter().map(|r| r.reason.as_str()).collect();
+    assert_eq!(reasons, ["its VIP is probed by http:/up already: one VIP is probed in one way"]);
+    let (desired, report) = Case::of(json!([bridge("/a", labels("udp"), 1)])).run();
+    assert_eq!(desired.shared.services[0].health.as_ref().unwrap().probe.kind(), "off");
+    assert_eq!(report.rejected[0].reason, "udp cannot be asked of a tcp port; [health] is used");
+    let (_, report) = Case::of(json!([bridge("/a", labels("http:up"), 1)])).run();
+    assert!(report.rejected[0].reason.contains("after `http:` comes a path"), "{report:?}");
+}
+
+#[test]
+fn a_drained_agent_gets_no_new_flows_and_leaves_the_tables_when_its_time_is_up() {
+    use crate::health::drains::{Drained, What};
+    let mut case = Case::of(json!([bridge("/web", json!({ "VIP_0": "172.16.0.1:80" }), 2)]));
+    let drained = |over| vec![Drained { what: What::Agent { ip: [10, 0, 0, 11].into() }, over }];
+    case.view.health.drained = drained(false);
+    let (desired, report) = case.run();
+    assert_eq!(backends(service(&desired, "172.16.0.1:80/tcp")), ["10.0.0.11:31000*0", "10.0.0.12:31001*1"]);
+    assert!(report.removed.is_empty() && report.fail_open.is_empty());
+    case.view.health.drained = drained(true);
+    let (desired, report) = case.run();
+    assert_eq!(backends(service(&desired, "172.16.0.1:80/tcp")), ["10.0.0.12:31001*1"]);
+    assert_eq!(report.removed.len(), 1);
+    case.view.health.drained.extend([Drained { what: What::Agent { ip: [10, 0, 0, 12].into() }, over: true }]);
+    let (desired, _) = case.run();
+    assert_eq!(backends(service(&desired, "172.16.0.1:80/tcp")), [""; 0], "a VIP whose backends are drained stays");
+}
+
+#[test]
+fn what_probes_and_the_packet_path_say_of_a_backend_moves_its_new_flows() {
+    use crate::health::standing::{Failure, Standing};
+    use crate::health::target::Target;
+    let labels = json!({ "VIP_0": "172.16.0.1:80", "SLUICE_HEALTH": "tcp" });
+    let mut case = Case::of(json!([bridge("/web", labels, 3)]));
+    let (desired, _) = case.run();
+    let web = service(&desired, "172.16.0.1:80/tcp");
+    let target = Target::of(web, &web.backends[0]).unwrap();
+    case.view.health.probes = std::sync::Arc::new([(target, Standing::Unfit(Failure::Refused))].into());
+    let key = sluice_dataplane::tables::ids::BackendKey { address: web.backends[1].address, protocol: Protocol::Tcp };
+    case.view.health.ejected.insert(key, sluice_dataplane::time::Nanos(7));
+    let (desired, report) = case.run();
+    let weights = backends(service(&desired, "172.16.0.1:80/tcp"));
+    assert_eq!(weights, ["10.0.0.11:31000*0", "10.0.0.12:31001*0", "10.0.0.13:31002*1"]);
+    assert!(report.fail_open.is_empty());
+    assert_eq!(report.judged.values().map(|j| j.state.name()).collect::<Vec<_>>(), ["unfit", "unfit", "active"]);
+}
+
+#[test]
+fn an_address_of_our_own_probes_is_no_vip() {
+    let (desired, report) = Case::of(json!([bridge("/web", json!({ "VIP_0": "198.19.0.1:80" }), 1)])).run();
+    assert!(desired.shared.services.is_empty());
+    assert!(report.rejected[0].reason.contains("health.probe_range"), "{report:?}");
 }

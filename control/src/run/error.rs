@@ -28,6 +28,9 @@ pub enum RunError {
     /// Claims of named VIPs.
     #[error(transparent)]
     Claims(#[from] StoreError),
+    /// Drains of an earlier run.
+    #[error(transparent)]
+    Drains(#[from] crate::health::drains::DrainsError),
     /// The first tables.
     #[error(transparent)]
     Tables(#[from] sluice_dataplane::tables::CompileError),

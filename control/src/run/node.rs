@@ -11,6 +11,7 @@ use sluice_dataplane::event::Event;
 use sluice_dataplane::tables::Tables;
 use sluice_dataplane::tables::fib::Target;
 
+use crate::health::target::needs_path;
 use crate::netlink::host_port::{self, HostPort};
 use crate::netlink::inventory::Inventory;
 use crate::netlink::neighbours::{Key, MOST_ASKED, Neighbours};
@@ -182,6 +183,9 @@ fn served(config: &Config, tables: &Tables, kernel: &Inventory) -> Served {
         // Agents give what their containers send to a node their VTEP's address (DC/OS's masquerade): the answer goes there.
         let own = config.host.iter().flat_map(|h| &h.addresses).map(Ipv4Net::addr).next();
         served.networks.insert(overlay.vtep.trunc(), own);
+    }
+    if tables.desired.local.probes.iter().any(|path| needs_path(path.mode)) {
+        served.claimed.insert(config.health.probe_range);
     }
     if !config.marathons.is_empty() {
         served.claimed.extend(Ipv4Subnets::new(*config.vip.named.start(), *config.vip.named.end(), 0));

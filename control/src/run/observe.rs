@@ -13,11 +13,13 @@ use sluice_dataplane::launch::{Dataplane, PortStatistics};
 use sluice_dataplane::sessions::{Shown, State};
 use sluice_dataplane::tables::Tables;
 use sluice_dataplane::time::{Nanos, Tick};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::api::observed::{MarathonState, Observed, SessionRow, SocketState};
 use crate::api::show::MOST_SESSIONS;
+use crate::health::shell::Totals;
 use crate::marathon::follow::Status;
+use crate::run::orders::Order;
 
 /// The packet path, shared between the loop that publishes and the API that reads statistics; `None` once stopped.
 pub type Shared = Arc<Mutex<Option<Dataplane>>>;
@@ -25,13 +27,22 @@ pub type Shared = Arc<Mutex<Option<Dataplane>>>;
 /// When each Marathon was listed last, by its index in the configuration.
 pub type Listed = Arc<Mutex<BTreeMap<usize, Instant>>>;
 
+/// What the API looks at beside the dataplane.
+#[derive(Debug)]
+pub struct Behind {
+    /// One of each Marathon.
+    pub statuses: Vec<watch::Receiver<Status>>,
+    /// When each was listed last.
+    pub listed: Listed,
+    /// How probes ended.
+    pub totals: Arc<Totals>,
+    /// Where an operator's orders go.
+    pub orders: mpsc::Sender<Order>,
+}
+
 /// The state behind the API, and the sessions that it lists.
-pub fn observed(
-    config: &Config,
-    dataplane: &Shared,
-    statuses: Vec<watch::Receiver<Status>>,
-    listed: Listed,
-) -> Arc<Observed> {
+pub fn observed(config: &Config, dataplane: &Shared, behind: Behind) -> Arc<Observed> {
+    let Behind { statuses, listed, totals, orders } = behind;
     let (workers, sessions) = match &*dataplane.lock().unwrap_or_else(PoisonError::into_inner) {
         Some(running) => (running.counters().to_vec(), running.flows().to_vec()),
         None => (Vec::new(), Vec::new()),
@@ -40,6 +51,8 @@ pub fn observed(
     ports.extend(config.host.as_ref().map(|_| "host".to_owned()));
     let names = ports.clone();
     let mut observed = Observed::new(config.clone(), workers, ports);
+    observed.probes = totals;
+    observed.orders = Some(orders);
     let marathons = config.marathons.clone();
     observed.marathons = Box::new(move || marathon_states(&marathons, &statuses, &listed));
     let (shared, of) = (Arc::clone(dataplane), names.clone());

@@ -4,13 +4,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use sluice_config::model::{Config, Desired, Local, VipKey};
+use sluice_config::model::{Backend, Config, Desired, Local, VipKey};
 use sluice_dataplane::tables::ids::{BackendKey, Ids};
 use sluice_dataplane::tables::{CompileError, Tables};
 use sluice_dataplane::time::Nanos;
 
 use super::hash_key::Key;
-use crate::desire::{Claims, Report, desire};
+use crate::desire::{Claims, DrainInForce, Report, desire};
+use crate::health::chronicle;
+use crate::health::drains::{Drain, Drains};
+use crate::health::paths::Paths;
 use crate::view::ClusterView;
 
 /// How long a number rests before it is used again: twice the longest session.
@@ -28,6 +31,11 @@ pub struct Publication {
     pub claims: Claims,
     tables: Option<Arc<Tables>>,
     unsaved: bool,
+    /// What an operator drains.
+    pub drains: Drains,
+    drains_unsaved: bool,
+    paths: Paths,
+    report: Option<Arc<Report>>,
 }
 
 /// When something is made.
@@ -54,7 +62,19 @@ impl Publication {
     #[must_use]
     pub fn new(config: Config, key: Key, claims: Claims) -> Self {
         let ids = Ids::new(config.limits.services, config.limits.backends, REST_SECONDS);
-        Self { config, key, ids, view: ClusterView::default(), claims, tables: None, unsaved: false }
+        Self {
+            config,
+            key,
+            ids,
+            view: ClusterView::default(),
+            claims,
+            tables: None,
+            unsaved: false,
+            drains: Drains::default(),
+            drains_unsaved: false,
+            paths: Paths::default(),
+            report: None,
+        }
     }
 
     /// Whether every Marathon of the configuration was listed.
@@ -72,11 +92,17 @@ impl Publication {
     /// Makes tables of what is known.
     pub fn make(&mut self, mut local: Local, moment: Moment) -> Made {
         local.soa_serial = self.tables.as_ref().map_or(0, |t| t.desired.local.soa_serial);
-        let (desired, report) = desire(&self.config, &self.view, &self.claims, &local, self.key);
+        self.view.health.drained = self.drains.at(moment.unix_seconds);
+        let (mut desired, mut report) = desire(&self.config, &self.view, &self.claims, &local, self.key);
+        desired.local.probes = self.paths.settle(&desired.shared.services, self.config.health.probe_range);
+        self.settle_drains(&desired, &mut report, moment.unix_seconds);
+        chronicle::date(&mut report, self.report.as_deref(), moment.unix_seconds);
         let claims = self.claims.settle(&report.named, moment.unix_seconds);
         self.unsaved |= claims != self.claims;
         self.claims = claims;
-        Made { tables: self.compile(desired, moment), report: Arc::new(report) }
+        let report = Arc::new(report);
+        self.report = Some(Arc::clone(&report));
+        Made { tables: self.compile(desired, moment), report }
     }
 
     /// The claims that are not saved yet, if any.
@@ -88,6 +114,52 @@ impl Publication {
     /// Takes the word that they are saved.
     pub fn saved(&mut self) {
         self.unsaved = false;
+    }
+
+    /// What was made known last.
+    #[must_use]
+    pub fn report(&self) -> Option<&Arc<Report>> {
+        self.report.as_ref()
+    }
+
+    /// Whether a drain's time-out has passed that the last tables do not know of.
+    #[must_use]
+    pub fn is_overdue(&self, unix_seconds: u64) -> bool {
+        !self.drains.drains.is_empty() && self.drains.at(unix_seconds) != self.view.health.drained
+    }
+
+    /// The drains, if they changed by themselves since they were saved.
+    #[must_use]
+    pub fn unsaved_drains(&self) -> Option<&Drains> {
+        self.drains_unsaved.then_some(&self.drains)
+    }
+
+    /// Takes the word that they are saved.
+    pub fn saved_drains(&mut self) {
+        self.drains_unsaved = false;
+    }
+
+    /// Which backends each drain concerns; one that has long concerned none is forgotten.
+    fn settle_drains(&mut self, desired: &Desired, report: &mut Report, now: u64) {
+        if self.drains.drains.is_empty() {
+            return;
+        }
+        let served = desired.shared.services.iter().flat_map(|s| s.backends.iter().map(|b| (s.key, b)));
+        let removed = std::mem::take(&mut report.removed);
+        let gone = removed.iter().map(|((key, _), backend)| (*key, backend));
+        let all: Vec<(VipKey, &Backend)> = served.chain(gone).collect();
+        let concerned = |drain: &Drain| {
+            let backends = all.iter().filter(|(_, backend)| drain.what.concerns(backend));
+            DrainInForce {
+                drain: drain.clone(),
+                over: drain.until <= now,
+                backends: backends.map(|(key, b)| (*key, b.address)).collect(),
+            }
+        };
+        report.drains = self.drains.drains.iter().map(concerned).collect();
+        report.removed = removed;
+        let in_force = report.drains.iter().filter(|d| !d.backends.is_empty()).map(|d| d.drain.what.clone());
+        self.drains_unsaved |= self.drains.settle(&in_force.collect(), now);
     }
 
     fn compile(&mut self, mut desired: Desired, moment: Moment) -> Result<Option<Arc<Tables>>, CompileError> {
@@ -197,6 +269,46 @@ mod tests {
         assert!(publication.unsaved().is_some(), "not saved yet");
         publication.saved();
         assert!(publication.unsaved().is_none());
+    }
+
+    #[test]
+    fn a_drain_takes_new_flows_at_once_and_the_backend_at_its_time_out_and_gives_both_back() {
+        let (mut publication, local) = publication();
+        let what = crate::health::drains::What::Backend { address: "10.0.0.11:31001".parse().unwrap(), task: None };
+        let at = |seconds| Moment { unix_seconds: seconds, ..Moment::default() };
+        let weights = |made: &Made| match &made.tables {
+            Ok(Some(tables)) => tables.desired.shared.services[0].backends.iter().map(|b| b.weight).collect(),
+            Ok(None) | Err(_) => vec![u16::MAX],
+        };
+        assert_eq!(weights(&publication.make(local.clone(), at(100))), [1]);
+        publication.drains.add(what.clone(), 110, 300).unwrap();
+        assert!(publication.is_overdue(110));
+        let draining = publication.make(local.clone(), at(110));
+        assert_eq!(weights(&draining), [0]);
+        assert_eq!(draining.report.drains[0].backends.len(), 1);
+        assert!(!publication.is_overdue(409) && publication.is_overdue(410));
+        let over = publication.make(local.clone(), at(410));
+        assert_eq!(weights(&over), [0; 0]);
+        assert_eq!(
+            over.report.judged.values().map(|j| (j.state.name(), j.since)).collect::<Vec<_>>(),
+            [("removed", 410)]
+        );
+        assert!(over.report.drains[0].over && over.report.drains[0].backends.len() == 1);
+        assert!(publication.drains.remove(&what));
+        assert_eq!(weights(&publication.make(local, at(420))), [1]);
+    }
+
+    #[test]
+    fn a_probed_dsr_service_has_its_paths_beside_its_tables() {
+        let (mut publication, local) = publication();
+        let service = &mut publication.config.services[0];
+        service.mode = sluice_config::model::Mode::DsrIpip;
+        service.health =
+            Some(sluice_config::model::HealthCheck { probe: sluice_config::model::Probe::Tcp, ..Default::default() });
+        let tables = publication.make(local, Moment::default()).tables.unwrap().unwrap();
+        let paths: Vec<String> =
+            tables.desired.local.probes.iter().map(|p| format!("{} {}", p.address, p.backend)).collect();
+        assert_eq!(paths, ["198.18.0.1 10.0.0.11:31001"]);
     }
 
     #[test]

@@ -37,6 +37,7 @@ pub(crate) fn config(queues: &[u32], mode: XdpMode) -> Config {
         api: Api { listen: None, socket: "/run/sluice.sock".into() },
         limits: Limits { sessions: 1024, frames: FRAMES, rings: RING, handover: 64, services: 16, backends: 16 },
         timeouts: Timeouts::default(),
+        health: sluice_config::model::Health::default(),
         host: None,
     }
 }

@@ -149,6 +149,7 @@ pub fn desired(workers: usize) -> Desired {
             truncate_bit: true,
             recursion_available: false,
             timeouts: Timeouts::default(),
+            probes: Vec::new(),
         },
     }
 }
