@@ -10,10 +10,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sluice_config::model::Config;
+use sluice_config::model::{Config, Protocol};
+use sluice_dataplane::event::Event as Told;
 use sluice_dataplane::idle::clock;
 use sluice_dataplane::launch::{Dataplane, launch};
 use sluice_dataplane::tables::Tables;
+use sluice_dataplane::tables::ids::BackendKey;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, block_in_place};
@@ -117,6 +119,12 @@ pub async fn run(config: Config, options: Options) -> Result<(), RunError> {
     ended
 }
 
+/// Who has this number: handshakes are TCP's.
+fn backend_key(tables: &Tables, number: u32) -> Option<BackendKey> {
+    let backend = tables.backend(number)?;
+    Some(BackendKey { address: (backend.ip, backend.port).into(), protocol: Protocol::Tcp })
+}
+
 /// Where claims are kept, if the folder can be had.
 fn store(options: &Options) -> Option<FileStore> {
     let folder = &options.state;
@@ -145,7 +153,7 @@ struct Machine {
     store: Option<FileStore>,
     drains_file: Option<drains::File>,
     prober: Prober,
-    /// What the packet path saw fail: [`Ejections::take`] is to be called with its events.
+    /// What the packet path saw fail.
     ejections: Ejections,
     /// Orders that were taken, and are answered once their tables are published.
     waiting: Vec<Waiting>,
@@ -259,8 +267,18 @@ impl Machine {
         let dataplane = self.dataplane.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(running) = dataplane.as_ref() else { return Ok(()) };
         let now = std::time::Instant::now();
+        let tables = self.publication.tables();
         for (_, event) in running.drain_events() {
-            self.node.heard(event, now);
+            match event {
+                Told::Handshake { backend, seen } => {
+                    // Tables made since then know it still: a number rests before it is another backend's.
+                    let key = tables.and_then(|tables| backend_key(tables, backend));
+                    if let Some(key) = key {
+                        self.ejections.take(key, seen, clock());
+                    }
+                }
+                Told::NextHopUnresolved { .. } | Told::NeighbourAsked { .. } => self.node.heard(event, now),
+            }
         }
         if running.alive() { Ok(()) } else { Err(RunError::WorkerDied) }
     }

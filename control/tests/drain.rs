@@ -61,6 +61,12 @@ struct Running {
 
 impl Running {
     fn start(folder: PathBuf) -> Self {
+        let probes = "kind = \"http\"\npath = \"/up\"\ninterval_seconds = 1\ntimeout_seconds = 1\nrise = 1\nfall = 2";
+        Self::start_with(folder, probes)
+    }
+
+    /// With these lines in `[health]`.
+    fn start_with(folder: PathBuf, health: &str) -> Self {
         std::fs::create_dir_all(&folder).unwrap();
         let text = format!(
             r#"
@@ -71,12 +77,8 @@ queues = [0]
 [[service]]
 vip = "172.16.0.1:80"
 backends = [{{ address = "192.0.2.7:31001" }}, {{ address = "192.0.2.7:31002" }}]
-health = {{ kind = "http", path = "/up" }}
 [health]
-interval_seconds = 1
-timeout_seconds = 1
-rise = 1
-fall = 2
+{health}
 [snat]
 underlay = ["192.0.2.100"]
 [api]
@@ -186,6 +188,25 @@ fn a_server_that_stops_gets_no_new_flows_and_show_says_why() {
         assert!(running.metric("sluice_backend_healthy{vip=\"172.16.0.1:80/tcp\",backend=\"192.0.2.7:31002\"} 0"));
         let _second = serve(&station, 31002);
         running.become_so(&["31001 active probe fit", "31002 active probe fit"]);
+        assert_eq!(running.signal("TERM"), Some(0));
+        std::fs::remove_dir_all(&running.folder).unwrap();
+    });
+}
+
+#[test]
+fn a_server_that_refuses_handshakes_is_ejected_and_comes_back() {
+    in_own_namespace("a_server_that_refuses_handshakes_is_ejected_and_comes_back", || async {
+        let station = node();
+        let _first = serve(&station, 31001);
+        let mut running = Running::start_with(folder("ejected"), "kind = \"off\"\neject_seconds = 3");
+        assert_eq!(running.backends(), ["31001 active", "31002 active"]);
+        let refused = answers(&station);
+        assert!(refused.iter().any(|said| said.starts_with("curl: (7)")), "nobody listens at 31002: {refused:?}");
+        running.become_so(&["31001 active", "31002 unfit passive unfit"]);
+        assert_eq!(answers(&station), ["31001"]);
+        let _second = serve(&station, 31002);
+        running.become_so(&["31001 active", "31002 active"]);
+        assert_eq!(answers(&station), ["31001", "31002"]);
         assert_eq!(running.signal("TERM"), Some(0));
         std::fs::remove_dir_all(&running.folder).unwrap();
     });

@@ -76,6 +76,10 @@ pub struct Counters {
     pub sessions_expired: Counter,
     /// Half-open sessions that gave way to newer ones.
     pub sessions_evicted: Counter,
+    /// SNAT ports that rest at this moment, until their backends have forgotten them.
+    pub snat_resting: Counter,
+    /// Ports whose rest ended early, because a newcomer had no other place.
+    pub snat_rests_cut: Counter,
     /// DNS answers by response code (0 to 15).
     pub dns: [Counter; 16],
     /// Events lost because their ring was full.
@@ -111,6 +115,8 @@ impl Counters {
             sessions_made: Counter::default(),
             sessions_expired: Counter::default(),
             sessions_evicted: Counter::default(),
+            snat_resting: Counter::default(),
+            snat_rests_cut: Counter::default(),
             dns: Default::default(),
             events_lost: Counter::default(),
             drops: std::array::from_fn(|_| Counter::default()),

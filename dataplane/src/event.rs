@@ -22,6 +22,25 @@ pub enum Event {
         /// Port index.
         port: u8,
     },
+    /// How a TCP handshake with a backend went.
+    Handshake {
+        /// Its number in the tables.
+        backend: u32,
+        /// What came of it.
+        seen: Seen,
+    },
+}
+
+/// What the packet path saw of a TCP handshake with a backend, once for each session of `nat` and `nat-preserve`: in the
+/// DSR modes answers do not pass here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Seen {
+    /// The client had to repeat its SYN, or gave up.
+    Unanswered,
+    /// Answered by a reset.
+    Refused,
+    /// Answered, the first time since this backend failed: one that never fails costs no events.
+    Answered,
 }
 
 /// The ring that carries events up: bounded; a push into a full ring is refused and counted by the worker.

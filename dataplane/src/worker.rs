@@ -10,7 +10,7 @@ use arrayvec::ArrayVec;
 
 use crate::burst::{Burst, Packet};
 use crate::counters::Counters;
-use crate::event::Events;
+use crate::event::{Event, Events};
 use crate::family::Flows;
 use crate::frame::Pool;
 use crate::io::{BURST, Frames, Port};
@@ -224,7 +224,7 @@ impl<P: Port> Worker<P> {
 
     /// Sweeps a few sessions.
     fn expire(&mut self, tables: &Tables, now: Nanos) {
-        let Setup { flows, counters, .. } = &mut self.setup;
+        let Setup { flows, counters, events, .. } = &mut self.setup;
         let alive = |service, backend| tables.is_served(service, backend);
         let life = tables.local.timeouts.into();
         let mut ended = flows.v4.sweep(flows.v4.sweep_step(), now.tick(), life, alive);
@@ -232,6 +232,12 @@ impl<P: Port> Worker<P> {
         counters.sessions_expired.add(u64::from(ended));
         counters.sessions.set(flows.len() as u64);
         counters.sessions_evicted.set(flows.v4.evicted() + flows.v6.evicted());
+        counters.snat_resting.set((flows.v4.resting() + flows.v6.resting()) as u64);
+        counters.snat_rests_cut.set(flows.v4.cut_short() + flows.v6.cut_short());
+        let mut lost = 0;
+        let mut tell = |backend, seen| lost += u64::from(events.push(Event::Handshake { backend, seen }).is_err());
+        let untold = flows.v4.take_seen(&mut tell) + flows.v6.take_seen(&mut tell);
+        counters.events_lost.add(lost + untold);
     }
 
     /// Ends every session that has expired by `now`, at once: for captures, whose clock jumps.

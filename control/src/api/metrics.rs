@@ -145,6 +145,16 @@ fn sessions_and_names(text: &mut Text, observed: &Observed) {
     text.family(Kind::Counter, "flow_table_evictions_total", "Half-open sessions that gave way to newer ones.", |f| {
         each(f, workers, |c| &c.sessions_evicted);
     });
+    text.family(
+        Kind::Gauge,
+        "snat_ports_resting",
+        "SNAT ports that rest until their backends have forgotten them.",
+        |f| {
+            each(f, workers, |c| &c.snat_resting);
+        },
+    );
+    let cut = "SNAT ports whose rest ended early for want of room; raise limits.sessions.";
+    text.family(Kind::Counter, "snat_rests_cut_short_total", cut, |f| each(f, workers, |c| &c.snat_rests_cut));
     text.family(Kind::Counter, "dns_responses_total", "DNS answers by response code.", |f| {
         for (code, name) in RCODES.iter().enumerate() {
             let answers: u64 = workers.iter().filter_map(|c| c.dns.get(code)).map(Counter::get).sum();

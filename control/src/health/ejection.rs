@@ -9,22 +9,12 @@
 use std::collections::BTreeMap;
 
 use sluice_config::model::Passive;
+use sluice_dataplane::event::Seen;
 use sluice_dataplane::tables::ids::BackendKey;
 use sluice_dataplane::time::Nanos;
 
 /// Most backends with failures that are counted; more than `limits.backends` allows cannot be.
 const COUNTED_MAX: usize = 1 << 20;
-
-/// What the packet path saw of a handshake with a backend.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Seen {
-    /// Begun, and never answered.
-    Unanswered,
-    /// Answered by a reset.
-    Refused,
-    /// Completed.
-    Answered,
-}
 
 /// Failures in a row.
 #[derive(Clone, Copy, Debug)]

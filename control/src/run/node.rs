@@ -117,7 +117,7 @@ impl Node {
     /// Takes a worker's word that somebody's MAC is wanted. Packets that wait for a MAC make the kernel ask anew, at
     /// most once in [`PATIENCE`].
     pub fn heard(&mut self, event: Event, now: Instant) {
-        let (Event::NextHopUnresolved { ip, port } | Event::NeighbourAsked { ip, port }) = event;
+        let (Event::NextHopUnresolved { ip, port } | Event::NeighbourAsked { ip, port }) = event else { return };
         let Some(link) = self.links.get(usize::from(port)) else { return };
         let key = (*link, ip);
         self.asked |= self.neighbours.ask(key);

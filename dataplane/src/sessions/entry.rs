@@ -70,6 +70,8 @@ impl Flow {
     pub const SNAT_ADDRESSES: usize = 254;
 
     pub(super) const MASK: u64 = (1 << 50) - 1;
+    /// In a reverse key word: how the handshake went is known, and was told.
+    pub(super) const TOLD: u64 = 1 << 50;
     /// In a reverse key word: the session has ended and its port rests.
     pub(super) const RESTING: u64 = 1 << 51;
     pub(super) const TICK_SHIFT: u32 = 52;
@@ -248,6 +250,11 @@ impl Heard {
     #[inline]
     pub(super) fn is_resting(self) -> bool {
         self.0 & Flow::RESTING != 0
+    }
+
+    #[inline]
+    pub(super) fn is_told(self) -> bool {
+        self.0 & Flow::TOLD != 0
     }
 }
 

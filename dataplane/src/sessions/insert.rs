@@ -160,7 +160,7 @@ impl<A: Address> Sessions<A> {
             if !self.expired(at, now, life) {
                 return Err(Refused::Known);
             }
-            self.end(at);
+            self.lapse(at);
         } else if let (Some(at), true) = (survey.vacancy(), self.len() < self.capacity) {
             return Ok(at);
         }
@@ -209,7 +209,7 @@ impl<A: Address> Sessions<A> {
             if !self.expired(place, now, life) {
                 return false;
             }
-            self.end(place);
+            self.lapse(place);
         }
         let heard = self.heard(at);
         heard.0 == 0 || heard.is_resting() && life.has_rested(heard.tick(), now)

@@ -3,10 +3,11 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Sessions;
-use super::entry::{Chosen, Client, Flow, Way};
+use super::entry::{Chosen, Client, Flow, State, Way};
 use super::life::Lifetimes;
 use super::table::{Place, WAYS};
 use crate::address::Address;
+use crate::event::Seen;
 use crate::time::Tick;
 
 impl<A: Address> Sessions<A> {
@@ -39,7 +40,11 @@ impl<A: Address> Sessions<A> {
         if key == 0 {
             return false;
         }
-        let over = self.expired(at, now, life) || !alive(key as u16, self.chosen(at).flow().backend);
+        if self.expired(at, now, life) {
+            self.lapse(at);
+            return true;
+        }
+        let over = !alive(key as u16, self.chosen(at).flow().backend);
         if over {
             self.end(at);
         }
@@ -77,6 +82,27 @@ impl<A: Address> Sessions<A> {
         }
         let reverse = self.find_flow(chosen.flow(), self.client_of(at).ip);
         reverse.is_none_or(|at| now.since(self.heard(at).tick()) > lasting)
+    }
+
+    /// Ends the session whose forward entry this is because it has expired.
+    pub(super) fn lapse(&self, at: Place) {
+        self.note_unanswered(at);
+        self.end(at);
+    }
+
+    /// Notes that a backend has not answered a session's SYN, if that is so and was not noted before.
+    #[cold]
+    pub(super) fn note_unanswered(&self, at: Place) {
+        let (flow, state) = (self.chosen(at).flow(), self.chosen(at).state());
+        if state != State::HalfOpen {
+            return;
+        }
+        let Some(reverse) = self.find_flow(flow, self.client_of(at).ip) else { return };
+        let heard = self.heard(reverse);
+        if !heard.is_told() {
+            self.observed.failed(flow.backend, Seen::Unanswered);
+            self.reverse.key(reverse).store(heard.0 | Flow::TOLD, Relaxed);
+        }
     }
 
     /// Ends the session whose forward entry this is; its SNAT port rests where the backend may remember it.
@@ -182,7 +208,7 @@ impl<A: Address> Sessions<A> {
     fn evict_expired(&self, mut candidates: impl Iterator<Item = Place>, now: Tick, life: Lifetimes) {
         let held = |at: &Place| self.forward.key(*at).load(Relaxed) != 0;
         if let Some(at) = candidates.find(|at| held(at) && self.expired(*at, now, life)) {
-            self.end(at);
+            self.lapse(at);
         }
     }
 }

@@ -277,4 +277,5 @@ fn the_second_packet_of_a_burst_does_not_begin_a_second_session() {
 
 mod flood;
 mod model;
+mod observed;
 mod ports;
