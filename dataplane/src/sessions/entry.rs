@@ -161,7 +161,9 @@ impl State {
     #[inline]
     pub(super) fn first(protocol: Protocol, flags: u8) -> Self {
         match protocol {
-            Protocol::Tcp => Self::HalfOpen.after(flags, true),
+            // RFC 9293: whoever begins with anything but a SYN has proved nothing either.
+            Protocol::Tcp if flags & (FIN | RST) != 0 => Self::Refused,
+            Protocol::Tcp => Self::HalfOpen,
             Protocol::Udp => Self::Udp,
             Protocol::Sctp => Self::Sctp,
         }
@@ -212,7 +214,7 @@ impl State {
         matches!(self, Self::Established | Self::Closing)
     }
 
-    /// The state of a TCP session after a packet with these flags; `client` says who sent it.
+    /// The state of a TCP session after another packet with these flags; `client` says who sent it.
     #[must_use]
     #[inline]
     pub fn after(self, flags: u8, client: bool) -> Self {
@@ -220,7 +222,7 @@ impl State {
             Self::Udp | Self::Sctp => self,
             Self::HalfOpen | Self::Refused if flags & (FIN | RST) != 0 => Self::Refused,
             Self::Established | Self::Closing if flags & (FIN | RST) != 0 => Self::Closing,
-            // The client's first segment without SYN proves that it got the answer.
+            // The client's next segment without SYN proves that it got the answer.
             Self::HalfOpen if client && flags & (SYN | ACK) == ACK => Self::Established,
             Self::HalfOpen | Self::Established | Self::Closing | Self::Refused => self,
         }

@@ -17,7 +17,7 @@ use arrayvec::ArrayVec;
 
 use super::Sessions;
 use super::beside::Beside;
-use super::entry::{Chosen, Client, Flow, State, Way};
+use super::entry::{Chosen, Client, Flow, SYN, State, Way};
 use super::life::Lifetimes;
 use super::table::Place;
 use crate::address::Address;
@@ -48,8 +48,9 @@ pub struct Newcomer<A = u32> {
 /// Ports that are tried together, so that their misses overlap.
 const AT_ONCE: usize = 4;
 
-/// Ports found taken before the pool counts as nearly empty: with three of four taken that happens once in ten times.
-const TIGHT: u32 = 8;
+/// Ports found taken before the pool counts as nearly empty: with nine of ten taken that happens once in thirty times,
+/// with three of four once in ten thousand.
+const TIGHT: usize = 32;
 
 impl<A: Address> Sessions<A> {
     /// Asks for the lines of a session to be made; `hash` is what [`Sessions::expect_client`] said.
@@ -67,8 +68,8 @@ impl<A: Address> Sessions<A> {
         Newcomer { client, hash, flow, flow_hash }
     }
 
-    /// Makes a session, for a first packet with these TCP flags: a flow met half-way (after a restart) is established
-    /// at once.
+    /// Makes a session, for a first packet with these TCP flags. A flow met half-way (after a restart) has proved as
+    /// little as a SYN: anybody can send a segment with ACK.
     ///
     /// # Errors
     /// When there is no room, the flow is not free, or the client has a session.
@@ -89,7 +90,9 @@ impl<A: Address> Sessions<A> {
             self.wake(at, now, life);
             self.reverse.beside(at).set(client.ip);
             self.reverse.value(at).store(word, Relaxed);
-            self.reverse.key(at).store(flow.word() | u64::from(now.0) << Flow::TICK_SHIFT, Relaxed);
+            // What begins without a SYN may rightly be refused, so its answer says nothing of the backend.
+            let told = if flags & SYN == 0 { Flow::TOLD } else { 0 };
+            self.reverse.key(at).store(flow.word() | told | u64::from(now.0) << Flow::TICK_SHIFT, Relaxed);
         }
         if flow.way() == Way::Translated {
             self.held.add(self.key, client.ip);
@@ -98,8 +101,9 @@ impl<A: Address> Sessions<A> {
         Ok(())
     }
 
-    /// Makes a session on the newcomer's port, else on the first free one of `ports`, and returns its flow. A client
-    /// that holds `quota` ports already gets none of the last few (a port is one of the last when eight were tried).
+    /// Makes a session on the newcomer's port, else on the first free one of `ports`, and returns its flow. Where the
+    /// first 32 are taken, or all, the session on probation longest among those gives way; where there is none, a
+    /// client that holds `quota` ports already gets none of the last few.
     ///
     /// # Errors
     /// [`Refused::Taken`] when no port is free.
@@ -113,21 +117,57 @@ impl<A: Address> Sessions<A> {
         life: Lifetimes,
     ) -> Result<Flow, Refused> {
         let mut group: ArrayVec<Newcomer<A>, AT_ONCE> = std::iter::once(*new).collect();
-        let mut tried = 0;
+        let mut taken: ArrayVec<Newcomer<A>, TIGHT> = ArrayVec::new();
         while !group.is_empty() {
             for candidate in &group {
                 match self.begin(candidate, flags, now, life) {
-                    Err(Refused::Taken) => tried += 1,
+                    Err(Refused::Taken) => {}
                     other => return other.map(|()| candidate.flow),
                 }
-                if tried == TIGHT && self.ports_held(new.client.ip) >= quota {
-                    return Err(Refused::Quota);
+                if taken.try_push(*candidate).is_ok() && taken.is_full() {
+                    if let Some(instead) = self.weakest(&taken, now) {
+                        return self.begin_instead(instead, flags, now, life);
+                    }
+                    if self.ports_held(new.client.ip) >= quota {
+                        return Err(Refused::Quota);
+                    }
                 }
             }
             let more = ports.by_ref().take(AT_ONCE);
             group = more.map(|port| self.expect(new.client, new.hash, Flow { port, ..new.flow })).collect();
         }
-        Err(Refused::Taken)
+        // Once the first few are full they have been asked.
+        let instead = self.weakest(&taken, now).filter(|_| !taken.is_full()).ok_or(Refused::Taken)?;
+        self.begin_instead(instead, flags, now, life)
+    }
+
+    /// Of newcomers whose ports are taken, the one whose port's session should give way first, and that session.
+    #[cold]
+    fn weakest<'a>(&self, taken: &'a [Newcomer<A>], now: Tick) -> Option<(&'a Newcomer<A>, Place)> {
+        let mut best = (0, None);
+        for new in taken {
+            let found = self.reverse.find(new.flow_hash, new.flow.word(), |_| true);
+            let Some(at) = found.filter(|at| !self.heard(*at).is_resting()) else { continue };
+            let client = self.client_at(at);
+            let Some(holder) = self.find_client(client, client.hash(self.key)) else { continue };
+            let score = self.chosen(holder).dispensable(now);
+            if score > best.0 {
+                best = (score, Some((new, holder)));
+            }
+        }
+        best.1
+    }
+
+    #[cold]
+    fn begin_instead(
+        &self,
+        (new, of): (&Newcomer<A>, Place),
+        flags: u8,
+        now: Tick,
+        life: Lifetimes,
+    ) -> Result<Flow, Refused> {
+        self.give_way(of);
+        self.begin(new, flags, now, life).map(|()| new.flow)
     }
 
     /// SNAT ports that a client holds, or a few more than it does.

@@ -11,7 +11,8 @@
 //! entry alone.
 //!
 //! - **Half-open sessions are on probation**: a newcomer that finds its two forward buckets full, or the table at
-//!   capacity, takes the place of the oldest there; an established session is never taken. All ways may be half open,
+//!   capacity, takes the place of the oldest there, and one that finds no free port takes that of the oldest it met; an
+//!   established session is never taken. A session that begins without a SYN is half open too. All ways may be half open,
 //!   since none of them keeps anybody out. Ticks are too coarse to tell the oldest under a flood: a bit beside the
 //!   state protects a new session until all that were there before it have gone (the second chance of page
 //!   replacement), which took the loss of honest handshakes 50 ms long from 5 to 1 in 100 in `tests/flood.rs`.

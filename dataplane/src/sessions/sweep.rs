@@ -165,7 +165,7 @@ impl<A: Address> Sessions<A> {
         values.iter().for_each(|v| v.store(Chosen(v.load(Relaxed)).aged().0, Relaxed));
     }
 
-    fn give_way(&self, at: Place) {
+    pub(super) fn give_way(&self, at: Place) {
         self.end(at);
         self.evicted.store(self.evicted() + 1, Relaxed);
     }

@@ -142,10 +142,17 @@ fn a_handshake_lengthens_and_a_fin_shortens_the_life() {
 }
 
 #[test]
-fn a_flow_met_half_way_is_established_at_once() {
+fn a_flow_met_half_way_is_established_once_its_client_goes_on_with_it() {
     let sessions = Sessions::<u32>::new(100, [1; 16]);
-    sessions.insert(client(1), flow(1), ACK, tick(0), life()).unwrap();
-    assert_eq!(answer(&sessions, flow(1), ACK, 60), Some(client(1)));
+    for n in 0..4 {
+        sessions.insert(client(n), flow(n), ACK, tick(0), life()).unwrap();
+    }
+    assert!(answer(&sessions, flow(1), ACK, 2).is_some() && ask(&sessions, client(2), ACK, 2).is_some());
+    answer(&sessions, flow(3), RST, 2);
+    assert_eq!(answer(&sessions, flow(2), ACK, 60), Some(client(2)));
+    for n in [0, 1, 3] {
+        assert_eq!(ask(&sessions, client(n), ACK, 60), None, "client {n}");
+    }
 }
 
 #[test]

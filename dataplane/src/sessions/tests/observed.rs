@@ -58,6 +58,18 @@ fn neither_udp_nor_what_a_reload_ends_tells_anything() {
 }
 
 #[test]
+fn what_begins_without_a_syn_says_nothing_of_the_backend() {
+    let sessions = Sessions::<u32>::new(100, [1; 16]);
+    for n in 0..3 {
+        sessions.insert(client(n), flow(n), ACK, tick(0), life()).unwrap();
+    }
+    answer(&sessions, flow(0), RST, 0);
+    ask(&sessions, client(1), SYN, 4);
+    sessions.sweep(1 << 20, tick(60), life(), |_, _| true);
+    assert_eq!((seen(&sessions), sessions.len()), (vec![], 0), "a flood of bare ACKs ejects nobody");
+}
+
+#[test]
 fn what_there_is_no_room_for_is_counted() {
     let sessions = Sessions::<u32>::new(1000, [1; 16]);
     for n in 0..200 {

@@ -86,7 +86,7 @@ impl World {
     fn begin(&mut self, n: u32, flags: u8, from: u16) -> Result<(), TestCaseError> {
         let order: Vec<u16> = (from..PORTS).chain(0..from).collect();
         let free = |port: &u16| self.model[usize::from(*port)].is_none_or(|h| !h.lives(self.now) && !h.rests(self.now));
-        let expected = order.iter().copied().find(free);
+        let expected = order.iter().copied().find(free).or_else(|| self.weakest(&order));
         let hash = self.sessions.expect_client(client(n));
         let new = self.sessions.expect(client(n), hash, self.flow(from));
         let ports = order[1..].iter().map(|port| FIRST + port);
@@ -98,6 +98,15 @@ impl World {
             self.model[usize::from(port)] = Some(holder);
         }
         Ok(())
+    }
+
+    /// The port whose session is on probation longest; of equals the first that is tried.
+    fn weakest(&self, order: &[u16]) -> Option<u16> {
+        let age = |port: &u16| {
+            let holder = self.model[usize::from(*port)].filter(|h| h.lives(self.now) && h.state.on_probation())?;
+            Some((self.now / 2 - holder.asked / 2, *port))
+        };
+        order.iter().rev().filter_map(age).max_by_key(|(age, _)| *age).map(|(_, port)| port)
     }
 
     fn answer(&mut self, port: u16, flags: u8) -> Result<(), TestCaseError> {
@@ -166,10 +175,12 @@ fn a_client_with_its_share_gets_none_of_the_last_ports_and_others_do() {
     // While ports are plenty nobody is limited.
     for port in 0..100 {
         assert!(begin_on(&sessions, greedy(port), 1000 + port..1101, 10).is_ok());
+        assert!(ask(&sessions, greedy(port), ACK, 0).is_some());
     }
     assert_eq!(sessions.ports_held(u32::nth(1)), 100);
     assert_eq!(begin_on(&sessions, greedy(100), 1000..1101, 10), Err(Refused::Quota));
     assert_eq!(begin_on(&sessions, client(2), 1000..1101, 10).map(|f| f.port), Ok(1100));
+    assert!(ask(&sessions, client(2), ACK, 0).is_some());
     assert_eq!(begin_on(&sessions, client(3), 1000..1101, 10), Err(Refused::Taken), "nothing is left for anybody");
     // Established flows feel nothing of it.
     assert!(ask(&sessions, greedy(7), ACK, 0).is_some());
@@ -181,7 +192,8 @@ fn a_newcomer_without_any_other_place_ends_the_longest_rest() {
     let sessions = Sessions::<u32>::new(8, [1; 16]);
     for n in 0..64 {
         let at = u64::from(n) / 4;
-        sessions.insert(client(n), flow(n), ACK, tick(at), life()).unwrap();
+        sessions.insert(client(n), flow(n), SYN, tick(at), life()).unwrap();
+        assert!(ask(&sessions, client(n), ACK, at).is_some());
         sessions.remove(client(n));
     }
     assert_eq!((sessions.len(), sessions.evicted()), (0, 0));
@@ -192,10 +204,37 @@ fn a_newcomer_without_any_other_place_ends_the_longest_rest() {
 }
 
 #[test]
+fn a_port_is_taken_from_who_is_on_probation_longest_and_never_from_the_established() {
+    let sessions = Sessions::new(1000, [5; 16]);
+    let begin = |n: u32, flags, at| {
+        let first = Flow { backend: 1, snat: 0, port: 1000 + n as u16 % 100, protocol: Protocol::Tcp };
+        let new = sessions.expect(client(n), sessions.expect_client(client::<u32>(n)), first);
+        let ports = (first.port + 1..1100).chain(1000..first.port);
+        sessions.begin_on(&new, ports, 10, flags, tick(at), life()).map(|flow| flow.port)
+    };
+    // A flood of bare ACKs, one of SYNs, and 20 honest ones among them.
+    for n in 0..100 {
+        assert!(begin(n, if n % 2 == 0 { SYN } else { ACK }, u64::from(n) / 20).is_ok());
+        if n % 5 == 0 {
+            assert!(ask(&sessions, client(n), ACK, u64::from(n) / 20).is_some());
+        }
+    }
+    for n in 100..400 {
+        assert!(begin(n, SYN, 6).is_ok(), "newcomer {n}");
+        assert!(ask(&sessions, client(n), SYN, 6).is_some());
+    }
+    assert_eq!((sessions.len(), sessions.evicted()), (100, 300));
+    for n in (0..100).step_by(5) {
+        assert_eq!(ask(&sessions, client(n), ACK, 6).map(|(_, state)| state), Some(State::Established));
+    }
+}
+
+#[test]
 fn with_a_rest_of_zero_a_port_is_free_at_once() {
     let sessions = Sessions::<u32>::new(8, [1; 16]);
     let life = Timeouts { snat_rest: 0, ..Timeouts::default() }.into();
-    sessions.insert(client(1), flow(1), ACK, tick(0), life).unwrap();
+    sessions.insert(client(1), flow(1), SYN, tick(0), life).unwrap();
+    assert!(ask(&sessions, client(1), ACK, 0).is_some());
     sessions.remove(client(1));
     assert_eq!(sessions.insert(client(2), flow(1), SYN, tick(0), life), Ok(()));
     assert_eq!((sessions.resting(), sessions.cut_short()), (0, 0));
