@@ -72,7 +72,7 @@ pub fn replay(
     let mut now = Nanos::default();
     let count = machine.len();
     for (port, packet) in packets {
-        if packet.at.0 >= now.0 + Nanos::TICK {
+        if packet.at.0.saturating_sub(now.0) >= Nanos::TICK {
             // Nothing happened meanwhile, so whoever would live longer than the longest time-out does not live at all;
             // a longer jump could be taken for a shorter one by the session clock, which wraps.
             let silent = (packet.at.0 - now.0).min(Nanos::from_seconds(LONGEST_SILENCE).0);

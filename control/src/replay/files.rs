@@ -53,10 +53,14 @@ impl Files {
 
 /// The error about the name that was asked for.
 fn named(error: ReplayError, file: &Path) -> ReplayError {
+    let path = file.to_owned();
+    if let ReplayError::Capture(CaptureError::Format { packet, source, .. }) = error {
+        return ReplayError::Capture(CaptureError::Format { path, packet, source });
+    }
     let (ReplayError::Capture(CaptureError::File { source, .. }) | ReplayError::Write { source, .. }) = error else {
         return error;
     };
-    ReplayError::Write { path: file.to_owned(), source }
+    ReplayError::Write { path, source }
 }
 
 impl Drop for Files {

@@ -92,12 +92,12 @@ fn read_pcapng(path: &Path, from: impl Read) -> Result<Vec<Captured>, CaptureErr
         match block.map_err(|e| bad(packets.len(), e))? {
             Block::InterfaceDescription(interface) => {
                 ethernet(path, interface.linktype)?;
-                units.push(unit(&interface.options));
+                units.push(Unit::of(&interface.options));
             }
             Block::EnhancedPacket(packet) => {
-                let (nanos, offset) = units.get(packet.interface_id as usize).copied().unwrap_or(MICROSECONDS);
-                let at = nanos(packet.timestamp.as_nanos()).saturating_add(offset);
-                packets.push(captured(Duration::from_nanos(u64::try_from(at).unwrap_or(u64::MAX)), &packet.data));
+                let unit = units.get(packet.interface_id as usize).copied().unwrap_or(MICROSECONDS);
+                let at = unit.nanos(packet.timestamp.as_nanos());
+                packets.push(captured(Duration::from_nanos(at), &packet.data));
             }
             // Simple packets have no time: the one before is the best known.
             Block::SimplePacket(packet) => {
@@ -116,29 +116,45 @@ fn read_pcapng(path: &Path, from: impl Read) -> Result<Vec<Captured>, CaptureErr
     Ok(packets)
 }
 
-/// How an interface's raw times become nanoseconds, and what is added to them.
-type Unit = (fn(u128) -> u128, u128);
+/// What an interface's raw times count, and what is added to them: `if_tsresol` and `if_tsoffset` of pcapng.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Unit {
+    /// A power of ten to divide seconds by, or with the highest bit of two.
+    resolution: u8,
+    /// Seconds, which may be negative.
+    offset: i64,
+}
 
-/// What an interface without `if_tsresol` has.
-const MICROSECONDS: Unit = (|raw| raw * 1000, 0);
+/// What an interface without options has.
+const MICROSECONDS: Unit = Unit { resolution: 6, offset: 0 };
 
-/// The unit that an interface's options give: pcap-file hands on the raw number, whatever it counts.
-fn unit(options: &[InterfaceDescriptionOption<'_>]) -> Unit {
-    let (mut scale, mut offset) = MICROSECONDS;
-    for option in options {
-        if let InterfaceDescriptionOption::IfTsOffset(seconds) = option {
-            offset = u128::from(*seconds) * 1_000_000_000;
+impl Unit {
+    /// The unit that an interface's options give: pcap-file hands on the raw number, whatever it counts.
+    fn of(options: &[InterfaceDescriptionOption<'_>]) -> Self {
+        let mut unit = MICROSECONDS;
+        for option in options {
+            if let InterfaceDescriptionOption::IfTsOffset(seconds) = option {
+                unit.offset = seconds.cast_signed();
+            }
+            if let InterfaceDescriptionOption::IfTsResol(resolution) = option {
+                unit.resolution = *resolution;
+            }
         }
-        if let InterfaceDescriptionOption::IfTsResol(power) = option {
-            scale = match power {
-                0 => |raw| raw * 1_000_000_000,
-                3 => |raw| raw * 1_000_000,
-                9 => |raw| raw,
-                _ => scale,
-            };
-        }
+        unit
     }
-    (scale, offset)
+
+    /// The time that a raw number stands for; what lies before or behind all times is the first or the last of them.
+    fn nanos(self, raw: u128) -> u64 {
+        const SECOND: u128 = 1_000_000_000;
+        let power = u32::from(self.resolution & 0x7f);
+        let nanos = match self.resolution & 0x80 {
+            0 => raw.saturating_mul(SECOND) / 10u128.checked_pow(power).unwrap_or(u128::MAX),
+            _ => raw.saturating_mul(SECOND) >> power,
+        };
+        let nanos = i128::try_from(nanos).unwrap_or(i128::MAX);
+        let at = nanos.saturating_add(i128::from(self.offset) * SECOND.cast_signed());
+        u64::try_from(at.max(0)).unwrap_or(u64::MAX)
+    }
 }
 
 fn ethernet(path: &Path, link: DataLink) -> Result<(), CaptureError> {
@@ -243,11 +259,22 @@ mod tests {
             (Some(6), 1_700_000_000_000_000),
             (Some(9), 1_700_000_000_000_000_000),
             (Some(3), 1_700_000_000_000),
+            (Some(0), 1_700_000_000),
+            (Some(7), 17_000_000_000_000_000),
+            (Some(0x80 | 10), 1_700_000_000 << 10),
         ] {
             std::fs::write(&path, pcapng(resolution, raw)).unwrap();
             let packets = read(&path).unwrap();
             assert_eq!(packets[0].at, Nanos::from_seconds(1_700_000_000), "resolution {resolution:?}");
         }
         std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn times_out_of_reach_are_the_first_or_the_last() {
+        let unit = |resolution, offset| Unit { resolution, offset };
+        assert_eq!(unit(6, -1).nanos(3_000_000), 2_000_000_000);
+        assert_eq!((unit(6, -9).nanos(1), unit(0, i64::MAX).nanos(u128::MAX)), (0, u64::MAX));
+        assert_eq!((unit(0x7f, 0).nanos(u128::from(u64::MAX)), unit(0xff, 0).nanos(u128::from(u64::MAX))), (0, 0));
     }
 }

@@ -35,13 +35,13 @@ impl Demo {
         serde_json::from_str(&answer.body).map_err(|error| DemoError::Not(format!("{path}: {error}")))
     }
 
-    /// How many backends of a VIP take new flows.
+    /// How many backends of a VIP take new flows because they are well. Before anybody is known to be, all are used.
     pub(super) fn backends(&self, vip: SocketAddr) -> Result<usize, DemoError> {
         let vips = self.show("vips")?;
         let is = |v: &&Value| v["ip"] == vip.ip().to_string() && v["port"] == vip.port();
         let found = vips.as_array().into_iter().flatten().find(is);
         let backends = found.and_then(|v| v["backends"].as_array());
-        Ok(backends.into_iter().flatten().filter(|b| b["weight"].as_u64() != Some(0)).count())
+        Ok(backends.into_iter().flatten().filter(|b| b["state"] == "active" && b["weight"] != 0).count())
     }
 
     /// Tasks of an app that run and are well.

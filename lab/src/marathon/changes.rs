@@ -33,10 +33,15 @@ pub(crate) enum Mode {
 impl Marathon {
     pub(crate) fn change_app(&self, id: &str, update: Object, mode: Mode, force: bool) -> Result<Change, ApiError> {
         self.commit(force, |state| {
-            if mode == Mode::Create && state.services.contains_key(id) {
-                return Err(ApiError::Exists { id: id.to_owned() });
+            let existing = state.services.get(id).filter(|_| mode == Mode::Create);
+            let (exists, is_pod) = (existing.is_some(), existing.is_some_and(|service| service.spec.pod));
+            let refusal = || ApiError::Exists { id: id.to_owned() };
+            if is_pod {
+                return Err(refusal());
             }
-            Ok(self.define(state, id, update, mode, &mut BTreeSet::new())?.into())
+            // As AppsResource.create has it: what is invalid is said first.
+            let step = self.define(state, id, update, mode, &mut BTreeSet::new())?;
+            if exists { Err(refusal()) } else { Ok(step.into()) }
         })
     }
 
