@@ -16,6 +16,7 @@ pub mod overlay_state;
 pub mod rejected;
 pub mod replay;
 pub mod run;
+pub mod store;
 pub mod view;
 
 #[cfg(test)]

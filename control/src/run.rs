@@ -21,12 +21,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::api::observed::Observed;
 use crate::api::serve::{Socket, serve_tcp};
-use crate::desire::claims::{FileStore, Store as _};
 use crate::marathon::fetch_error::StartError;
 use crate::marathon::follow::Status;
 use crate::marathon::shell;
 use crate::netlink::inventory::Inventory;
 use crate::netlink::{self, NetlinkError};
+use crate::store::{FileStore, Store as _};
 use crate::view::Event;
 
 pub mod alone;
@@ -79,7 +79,7 @@ pub async fn run(config: Config, options: Options) -> Result<(), RunError> {
     privileges::check()?;
     privileges::raise_open_files();
     let key = hash_key::read_or_random(&config)?;
-    let store = store(&options);
+    let store = store(&config, &options);
     let claims = store.as_ref().map(FileStore::load).transpose()?.unwrap_or_default();
     // Before anything is made or taken over: what a second sluice would take for left behind is the first one's.
     let _alone = alone::alone()?;
@@ -104,7 +104,10 @@ pub async fn run(config: Config, options: Options) -> Result<(), RunError> {
 }
 
 /// Where claims are kept, if the folder can be had.
-fn store(options: &Options) -> Option<FileStore> {
+fn store(config: &Config, options: &Options) -> Option<FileStore> {
+    if let Some(path) = &config.vip.store {
+        return Some(FileStore { path: path.clone() });
+    }
     let folder = &options.state;
     if let Err(error) = std::fs::create_dir_all(folder) {
         tracing::warn!(folder = %folder.display(), %error, "addresses of named VIPs will not outlive this process");
@@ -215,6 +218,9 @@ impl Machine {
                         publish_at = Some(Instant::now() + AGAIN);
                     }
                     not_before = Instant::now() + pause;
+                    if self.publication.names_wait() {
+                        sooner(&mut publish_at, not_before);
+                    }
                 }
             }
         }
