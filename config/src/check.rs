@@ -1,12 +1,15 @@
 //! What the file says ([`crate::file`]) -> what it means ([`crate::model`]). Every function reports what is wrong and
 //! goes on with a value that does no harm; the result is used only when nothing was wrong.
 
+mod address;
+mod admission;
 mod agent;
 mod claims;
 mod dns;
 mod health;
 pub(crate) mod machine;
 mod marathon;
+mod needs;
 mod node;
 mod overlay;
 mod port;
@@ -15,12 +18,10 @@ mod value;
 mod vip;
 mod wiring;
 
-use std::ops::Range;
-
 use toml::Spanned;
 
 use crate::diagnostic::Findings;
-use crate::file::{self, File};
+use crate::file::File;
 use crate::model::{Config, Idle};
 use crate::words;
 
@@ -34,12 +35,15 @@ pub(crate) fn check(file: &File, found: &mut Findings<'_>) -> Config {
     let networks = overlay.as_ref().map(|overlay| overlay.networks.as_slice()).unwrap_or_default();
     let limits = node::limits(file.limits.as_ref(), found);
     let health = health::health(file.health.as_ref(), found);
+    let mut needs = needs::Needs::default();
+    let known = service::Known { networks, limits: &limits, vip: &vip, health: &health.check };
+    let services = service::services(&file.service, &known, &mut needs, &mut claims, found);
     let config = Config {
         workers: port::workers(file.workers.as_ref(), &ports, found),
         neighbours: wiring::neighbours(&file.neighbour, &ports, &mut claims, found),
         routes: wiring::routes(&file.route, &ports, &mut claims, found),
         marathons: marathon::marathons(&file.marathon, &mut claims, found),
-        services: service::services(&file.service, networks, (&limits, &health.check), &mut claims, found),
+        services,
         dns: dns::dns(file.dns.as_ref(), &mut claims, found),
         host: node::host(file.host.as_ref(), &ports, overlay.as_ref(), &mut claims, found),
         api: node::api(file.api.as_ref(), found),
@@ -55,7 +59,7 @@ pub(crate) fn check(file: &File, found: &mut Findings<'_>) -> Config {
         no_overlay(written_snat, found);
     }
     claims.settle(found);
-    sources(file, &config, found);
+    needs::settle(file, &config, &needs, found);
     capacity(file, &config, found);
     config
 }
@@ -67,42 +71,6 @@ fn no_overlay(snat: &[Spanned<String>], found: &mut Findings<'_>) {
         found.error(&first.span(), sentence, "add [overlay] and its [[overlay.network]], or remove the address");
     }
 }
-
-/// `nat` needs a source address on the side of its backends.
-fn sources(file: &File, config: &Config, found: &mut Findings<'_>) {
-    let at = file.snat.as_ref().map(Spanned::span).unwrap_or_default();
-    // A mistyped [snat] is not missing (0..0 is the file), nor is an address in it that was wrong.
-    if !found.is_complete(&at) || !found.is_complete(&(0..0)) {
-        return;
-    }
-    let snat = file.snat.as_ref().map(Spanned::get_ref);
-    let no_underlay = snat.is_none_or(|snat| value::each(&snat.underlay).is_empty());
-    let no_overlay = snat.is_none_or(|snat| value::each(&snat.overlay).is_empty());
-    let networks = config.overlay.as_ref().map(|overlay| overlay.networks.as_slice()).unwrap_or_default();
-    let known = |name: &str| networks.iter().any(|network| network.name == name);
-    if let (Some(first), true) = (first_backend(file, str::is_empty), no_underlay) {
-        found.error(&first, "this backend is on the underlay, and `snat.underlay` has no address", ADD_UNDERLAY);
-    }
-    if let (Some(first), true) = (first_backend(file, known), no_overlay) {
-        found.error(&first, "this backend is on the overlay, and `snat.overlay` has no address", ADD_OVERLAY);
-    }
-    let Some(marathon) = file.marathon.first() else { return };
-    if no_underlay {
-        found.error(
-            &marathon.span(),
-            "Marathon's services are `nat`, and `snat.underlay` has no address",
-            ADD_UNDERLAY,
-        );
-    }
-    if no_overlay && config.overlay.is_some() {
-        let sentence = "`snat.overlay` has no address, so no VIP will reach a task on the overlay";
-        found.warning(&marathon.span(), sentence, ADD_OVERLAY);
-    }
-}
-
-const ADD_UNDERLAY: &str =
-    "add `underlay = [\"192.0.2.200\"]` to [snat], with an address that backends route to this node";
-const ADD_OVERLAY: &str = "add `overlay = [\"9.0.9.2\"]` to [snat], with an address in our own part of the network";
 
 /// What works, but not as well as it was meant.
 fn capacity(file: &File, config: &Config, found: &mut Findings<'_>) {
@@ -123,11 +91,4 @@ fn capacity(file: &File, config: &Config, found: &mut Findings<'_>) {
         let remedy = "add `cores = [2, 3]`, one per queue, that nothing else runs on";
         found.warning(&at.span(), "workers that never sleep have no cores of their own", remedy);
     }
-}
-
-/// Where the first backend on the side of `network` stands.
-fn first_backend(file: &File, on_side: impl Fn(&str) -> bool) -> Option<Range<usize>> {
-    let network = |backend: &file::Backend| backend.network.as_ref().map_or("", |name| name.get_ref()).to_owned();
-    let mut all = file.service.iter().flat_map(|service| &service.get_ref().backends).map(Spanned::get_ref);
-    all.find(|backend| on_side(&network(backend)))?.address.as_ref().map(Spanned::span)
 }

@@ -94,6 +94,11 @@ pub(crate) struct Vip {
     pub(crate) named_max: Value<String>,
     pub(crate) named6_min: Value<String>,
     pub(crate) named6_max: Value<String>,
+    pub(crate) mode: Value<String>,
+    pub(crate) sharing: Value<String>,
+    pub(crate) empty: Value<String>,
+    pub(crate) second_chance: Value<bool>,
+    pub(crate) store: Value<String>,
     pub(crate) hash_key_file: Value<String>,
 }
 
@@ -102,6 +107,13 @@ pub(crate) struct Vip {
 pub(crate) struct Service {
     pub(crate) vip: Value<String>,
     pub(crate) protocol: Value<String>,
+    pub(crate) mode: Value<String>,
+    pub(crate) empty: Value<String>,
+    pub(crate) new_per_second: Value<i64>,
+    pub(crate) sessions: Value<i64>,
+    pub(crate) allow: List<String>,
+    pub(crate) deny: List<String>,
+    pub(crate) maglev_size: Value<i64>,
     pub(crate) health: Option<Spanned<ServiceHealth>>,
     pub(crate) backends: Sections<Backend>,
 }

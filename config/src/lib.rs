@@ -11,6 +11,7 @@ mod file;
 pub mod load;
 pub mod machine;
 pub mod model;
+pub mod reach;
 pub mod schema;
 mod secret;
 mod shape;

@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -178,6 +179,20 @@ pub struct Admission {
     pub allow: Vec<IpNet>,
     /// Sources that may not, `allow` or not.
     pub deny: Vec<IpNet>,
+    /// Groups that may use it beside those of its backends.
+    pub groups: AllowGroups,
+}
+
+/// Which groups may use a grouped service beside those that its backends share (`SLUICE_ALLOW_GROUPS`).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum AllowGroups {
+    /// No other.
+    #[default]
+    Own,
+    /// These too, sorted.
+    These(Vec<String>),
+    /// Everybody, of whatever group or none.
+    All,
 }
 
 /// What a service is known by on the wire.
@@ -382,6 +397,8 @@ pub struct Vip {
     pub empty: Empty,
     /// Whether flows without a session go by the tables before ([`Shared::second_chance`]).
     pub second_chance: bool,
+    /// File that keeps the claims of VIPs; `None` is `claims.json` in the state folder.
+    pub store: Option<PathBuf>,
     /// File with the 16-octet hash key that all nodes share; `None` is a random key.
     pub hash_key_file: Option<PathBuf>,
 }
@@ -632,8 +649,8 @@ pub struct Shared {
     /// Whether a packet in the middle of a flow that has no session goes by the tables before, where they differ
     /// (`vip.second_chance`): the flow may come from another node.
     pub second_chance: bool,
-    /// Authoritative zones.
-    pub zones: Vec<Zone>,
+    /// Authoritative zones, sorted by apex: as a whole, because a million names are not copied for a change elsewhere.
+    pub zones: Arc<Vec<Zone>>,
     /// Overlay networks.
     pub networks: Vec<OverlayNetwork>,
     /// Remote VTEPs (never our own), sorted.

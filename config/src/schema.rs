@@ -123,7 +123,7 @@ pub static SECTIONS: &[Section] = &[
                 "addresses",
                 Texts,
                 Words("the interface's"),
-                "Our addresses with prefix length, for `replay` and tests.",
+                "Our IPv4 and IPv6 addresses with prefix length, for `replay` and tests.",
             ),
             key(
                 "role",
@@ -174,8 +174,8 @@ pub static SECTIONS: &[Section] = &[
         many: true,
         meaning: "A fixed route, for `replay` and tests; live ones come from the kernel.",
         keys: &[
-            key("prefix", Text, Required, "Destination; `0.0.0.0/0` is everything."),
-            key("via", Text, Words("on link"), "Gateway."),
+            key("prefix", Text, Required, "Destination; `0.0.0.0/0` and `::/0` are everything."),
+            key("via", Text, Words("on link"), "Gateway, of the prefix's family."),
             key("port", Text, Words("the only port"), "Name of the port that it leaves by."),
         ],
     },
@@ -211,12 +211,35 @@ pub static SECTIONS: &[Section] = &[
             key("named_max", Text, Value("\"11.255.255.255\""), "Last IPv4 address of named VIPs."),
             key("named6_min", Text, Value("\"fd01:c::\""), "First IPv6 address of named VIPs."),
             key("named6_max", Text, Value("\"fd01:c::ffff:ffff:ffff:ffff\""), "Last IPv6 address of named VIPs."),
-            later("mode", Text, Value("\"nat\""), "How packets of services that say nothing reach backends."),
-            later(
+            key(
+                "mode",
+                Text,
+                Value("\"nat\""),
+                "How packets of services that say nothing reach backends, see `service.mode`; a label is `SLUICE_MODE`.",
+            ),
+            key(
                 "sharing",
                 Text,
                 Value("\"union\""),
-                "Equal claims of two apps: `union` unites their backends, `owner` refuses the second.",
+                "Equal claims of two apps: `union` unites their backends, `owner` refuses whoever comes second.",
+            ),
+            key(
+                "empty",
+                Text,
+                Value("\"reset\""),
+                "What a service without backends answers: `reset` (TCP reset, else ICMP port unreachable) or `drop`.",
+            ),
+            key(
+                "second_chance",
+                Boolean,
+                Value("false"),
+                "Whether the middle of a flow without a session goes by the tables before: for flows of another node.",
+            ),
+            key(
+                "store",
+                Text,
+                Words("claims.json in the folder of `--state`"),
+                "File that keeps the claims of VIPs across restarts.",
             ),
             key("hash_key_file", Text, Words("a random key"), "File with the 16-octet hash key that all nodes share."),
         ],
@@ -226,9 +249,25 @@ pub static SECTIONS: &[Section] = &[
         many: true,
         meaning: "A static service.",
         keys: &[
-            key("vip", Text, Required, "Virtual address and port, `172.16.0.1:80`."),
-            key("protocol", Text, Value("\"tcp\""), "`tcp` or `udp`."),
-            later("mode", Text, Value("\"nat\""), "How packets reach backends."),
+            key("vip", Text, Required, "Virtual address and port, `172.16.0.1:80` or `[2001:db8::1]:80`."),
+            key("protocol", Text, Value("\"tcp\""), "`tcp`, `udp` or `sctp`."),
+            key(
+                "mode",
+                Text,
+                Words("`vip.mode`"),
+                "How packets reach backends: `nat`, `nat-preserve`, `dsr-ipip`, `dsr-gue`, `dsr-vxlan` or `dsr-mac`.",
+            ),
+            key("empty", Text, Words("`vip.empty`"), "What it answers without backends: `reset` or `drop`."),
+            key("new_per_second", Integer, Words("no bound"), "New flows a second over all workers, 1 to 4294967295."),
+            key("sessions", Integer, Words("no bound"), "Sessions at once over all workers, 1 to 4294967295."),
+            key("allow", Texts, Value("[]"), "Prefixes of sources that may use it; none is everybody."),
+            key("deny", Texts, Value("[]"), "Prefixes of sources that may not, whatever `allow` says."),
+            key(
+                "maglev_size",
+                Integer,
+                Words("by the number of backends"),
+                "Entries of its Maglev table: 4093 (to 40 backends), 65537 (to 655) or 655373.",
+            ),
             Key {
                 name: "health",
                 kind: Kind::Section,
@@ -266,7 +305,7 @@ pub static SECTIONS: &[Section] = &[
         many: true,
         meaning: "A real server of a static service, as an inline table: `{address = \"10.0.0.11:31001\"}`.",
         keys: &[
-            key("address", Text, Required, "Address and port."),
+            key("address", Text, Required, "Address and port, of the VIP's family but for `dsr-ipip` and `dsr-gue`."),
             key("weight", Integer, Value("1"), "Share of new flows, 0 to 1000; 0 keeps old flows only."),
             key("network", Text, Value("\"\""), "Overlay network that the address lies in; empty is the underlay."),
         ],
@@ -276,7 +315,12 @@ pub static SECTIONS: &[Section] = &[
         many: false,
         meaning: "Source addresses of `nat`: replies of backends come back to them.",
         keys: &[
-            key("underlay", Texts, Value("[]"), "Addresses towards underlay backends, routed to this node."),
+            key(
+                "underlay",
+                Texts,
+                Value("[]"),
+                "IPv4 and IPv6 addresses towards underlay backends, routed to this node.",
+            ),
             key("overlay", Texts, Value("[]"), "Addresses towards overlay backends, inside our own part of a network."),
             key(
                 "ports",

@@ -12,7 +12,7 @@ fn examples() -> Vec<PathBuf> {
 
 #[test]
 fn every_example_loads_without_a_warning() {
-    assert_eq!(examples().len(), 4);
+    assert_eq!(examples().len(), 5);
     for path in examples() {
         match sluice_config::load_file(&path) {
             Ok(loaded) => assert_eq!(loaded.warnings, [], "{}", path.display()),

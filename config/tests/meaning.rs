@@ -1,7 +1,7 @@
 //! What the file says is what the configuration means, and what it leaves out is filled in as designed.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test file")]
 
-use sluice_config::model::{Config, FailOpen, Idle, IpSource, Pace, Probe, Protocol, Role};
+use sluice_config::model::{Config, Empty, FailOpen, Idle, IpSource, Mode, Pace, Probe, Protocol, Role, Sharing};
 
 fn parse(text: &str) -> Config {
     sluice_config::parse(text, "t.toml").unwrap_or_else(|errors| panic!("{errors}"))
@@ -112,6 +112,7 @@ fn a_services_check_takes_what_it_leaves_out_from_health_as_far_as_its_protocol_
         ("1", "tcp", "interval_seconds = 9"),
         ("2", "tcp", "kind = \"tcp\", fail_open = true"),
         ("3", "udp", "fall = 7"),
+        ("4", "sctp", "rise = 5"),
     ];
     let text: String = services
         .map(|(n, protocol, check)| {
@@ -127,5 +128,81 @@ fn a_services_check_takes_what_it_leaves_out_from_health_as_far_as_its_protocol_
     assert_eq!((tcp.probe, tcp.fail_open), (Probe::Tcp, FailOpen::All));
     let udp = check("172.16.0.3").unwrap();
     assert_eq!((udp.probe, udp.pace.fall), (Probe::Off, 7));
+    let sctp = check("172.16.0.4").unwrap();
+    assert_eq!((sctp.probe, sctp.pace.rise), (Probe::Off, 5));
     assert!(check("172.16.0.9").is_none(), "what says nothing is as in [health]");
+}
+
+#[test]
+fn a_service_has_what_vip_says_unless_it_says_otherwise() {
+    let config = parse(
+        r#"
+        [vip]
+        mode = "dsr-ipip"
+        sharing = "owner"
+        empty = "drop"
+        second_chance = true
+        store = "/var/lib/sluice/vips.json"
+        [[service]]
+        vip = "[2001:db8::1]:80"
+        backends = [{ address = "10.0.0.11:80" }, { address = "[2001:db8:1::11]:80" }]
+        [[service]]
+        vip = "172.16.0.1:5060"
+        protocol = "sctp"
+        mode = "nat-preserve"
+        empty = "reset"
+        new_per_second = 100
+        sessions = 5000
+        allow = ["10.0.0.0/8", "172.16.0.0/12"]
+        deny = ["10.66.0.0/16"]
+        maglev_size = 65537
+        health = { kind = "off" }
+        backends = [{ address = "10.0.0.11:5061" }]
+        "#,
+    );
+    assert_eq!((config.vip.sharing, config.vip.second_chance), (Sharing::Owner, true));
+    assert_eq!(config.vip.store.unwrap().to_str(), Some("/var/lib/sluice/vips.json"));
+    let [web, sip] = config.services.as_slice() else { panic!("{:?}", config.services) };
+    assert_eq!(
+        (web.key.to_string().as_str(), web.mode, web.empty),
+        ("[2001:db8::1]:80/tcp", Mode::DsrIpip, Empty::Drop)
+    );
+    assert_eq!((web.backends.len(), web.maglev_size, web.admission.sessions), (2, None, None));
+    assert_eq!((sip.key.protocol, sip.mode, sip.empty), (Protocol::Sctp, Mode::NatPreserve, Empty::Reset));
+    assert_eq!(
+        (sip.admission.new_per_second, sip.admission.sessions, sip.maglev_size),
+        (Some(100), Some(5000), Some(65537))
+    );
+    assert_eq!((web.health.as_ref(), sip.health.as_ref().map(|h| &h.probe)), (None, Some(&Probe::Off)));
+    let shown = |nets: &[ipnet::IpNet]| nets.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(shown(&sip.admission.allow), ["10.0.0.0/8", "172.16.0.0/12"]);
+    assert_eq!(shown(&sip.admission.deny), ["10.66.0.0/16"]);
+}
+
+#[test]
+fn addresses_of_both_families_are_written_mixed_and_kept_apart() {
+    let config = parse(
+        r#"
+        [[port]]
+        name = "lan"
+        addresses = ["2001:db8::10/64", "192.0.2.10/24", "fe80::10/64"]
+        [[port]]
+        name = "wan"
+        addresses = ["fe80::10/64"]
+        [[neighbour]]
+        ip = "fe80::1"
+        mac = "02:00:00:00:00:01"
+        port = "wan"
+        [[route]]
+        prefix = "::/0"
+        via = "fe80::1"
+        port = "wan"
+        [snat]
+        underlay = ["192.0.2.200", "2001:db8::200", "192.0.2.201"]
+        "#,
+    );
+    assert_eq!((config.ports[0].addresses.len(), config.ports[0].addresses6.len()), (1, 2));
+    assert_eq!(config.neighbours[0].ip.to_string(), "fe80::1");
+    assert_eq!((config.routes[0].prefix.to_string().as_str(), config.routes[0].port), ("::/0", 1));
+    assert_eq!((config.snat.underlay.len(), config.snat.underlay6.len()), (2, 1));
 }

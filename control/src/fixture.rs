@@ -74,6 +74,7 @@ pub(crate) fn config() -> Config {
             sharing: Sharing::Union,
             empty: Empty::Reset,
             second_chance: false,
+            store: None,
             hash_key_file: None,
         },
         services: Vec::new(),

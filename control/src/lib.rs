@@ -18,6 +18,7 @@ pub mod rejected;
 mod replace_file;
 pub mod replay;
 pub mod run;
+pub mod store;
 pub mod view;
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! the next start finds what is left, replaces it, and takes the blackholes over.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -23,7 +23,6 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::api::observed::Observed;
 use crate::api::serve::{Socket, serve_tcp};
-use crate::desire::claims::{FileStore, Store as _};
 use crate::health::drains;
 use crate::health::ejection::Ejections;
 use crate::health::shell::{Prober, begin};
@@ -33,6 +32,7 @@ use crate::marathon::follow::Status;
 use crate::marathon::shell;
 use crate::netlink::inventory::Inventory;
 use crate::netlink::{self, NetlinkError};
+use crate::store::{FileStore, Store as _};
 use crate::view::Event;
 
 pub mod alone;
@@ -87,9 +87,10 @@ pub async fn run(config: Config, options: Options) -> Result<(), RunError> {
     privileges::check()?;
     privileges::raise_open_files();
     let key = hash_key::read_or_random(&config)?;
-    let store = store(&options);
+    let folder = state_folder(&options);
+    let store = store(&config, folder);
     let claims = store.as_ref().map(FileStore::load).transpose()?.unwrap_or_default();
-    let drains_file = store.as_ref().map(|store| drains::File { path: store.path.with_file_name("drains.json") });
+    let drains_file = folder.map(|folder| drains::File { path: folder.join("drains.json") });
     let drains = drains_file.as_ref().map(drains::File::load).transpose()?.unwrap_or_default();
     // Before anything is made or taken over: what a second sluice would take for left behind is the first one's.
     let _alone = alone::alone()?;
@@ -125,14 +126,23 @@ fn backend_key(tables: &Tables, number: u32) -> Option<BackendKey> {
     Some(BackendKey { address: (backend.ip, backend.port).into(), protocol: Protocol::Tcp })
 }
 
-/// Where claims are kept, if the folder can be had.
-fn store(options: &Options) -> Option<FileStore> {
-    let folder = &options.state;
-    if let Err(error) = std::fs::create_dir_all(folder) {
-        tracing::warn!(folder = %folder.display(), %error, "addresses of named VIPs will not outlive this process");
-        return None;
+/// The folder of what outlives the process, if it can be had.
+fn state_folder(options: &Options) -> Option<&Path> {
+    let folder = options.state.as_path();
+    match std::fs::create_dir_all(folder) {
+        Ok(()) => Some(folder),
+        Err(error) => {
+            let folder = folder.display();
+            tracing::warn!(%folder, %error, "drains, and claims of VIPs without vip.store, end with this process");
+            None
+        }
     }
-    Some(FileStore { path: folder.join("claims.json") })
+}
+
+/// Where claims are kept.
+fn store(config: &Config, folder: Option<&Path>) -> Option<FileStore> {
+    let path = config.vip.store.clone().or_else(|| Some(folder?.join("claims.json")))?;
+    Some(FileStore { path })
 }
 
 /// Listings that came since the last publication.
@@ -256,6 +266,9 @@ impl Machine {
                     }
                     self.answer();
                     not_before = Instant::now() + pause;
+                    if self.publication.names_wait() {
+                        sooner(&mut publish_at, not_before);
+                    }
                 }
             }
         }

@@ -19,7 +19,7 @@ pub type Labels = BTreeMap<String, String>;
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ClusterView {
     /// The last listing of each Marathon, by its index in the configuration.
-    pub marathons: BTreeMap<usize, Listing>,
+    pub marathons: BTreeMap<usize, Arc<Listing>>,
     /// Addresses of agents that are known by a host name.
     pub hosts: BTreeMap<String, Ipv4Addr>,
     /// What the overlay's master says.
@@ -233,13 +233,13 @@ impl ClusterView {
                 }
             }
         }
-        self.marathons.insert(source, listing);
+        self.marathons.insert(source, Arc::new(listing));
     }
 
-    /// The agent's IPv4 address behind a host field: the literal, or what the name was found to be.
+    /// The agent's address behind a host field: the literal, or what the name was found to be.
     #[must_use]
-    pub fn agent_address(&self, host: &str) -> Option<Ipv4Addr> {
-        host.parse().ok().or_else(|| self.hosts.get(host).copied())
+    pub fn agent_address(&self, host: &str) -> Option<IpAddr> {
+        host.parse().ok().or_else(|| self.hosts.get(host).copied().map(IpAddr::V4))
     }
 }
 

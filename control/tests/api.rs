@@ -109,7 +109,7 @@ async fn the_schema_of_every_document_is_as_published() {
             "ports": [{"port": "string", "rx": "number", "rx_bytes": "number", "tx": "number", "tx_bytes": "number"}]}]),
         ),
         ("zone", json!([{"name": "string", "type": "string", "ttl": "number", "values": ["string"]}])),
-        ("labels", json!({"rejected": [], "fail_open": [], "mixed_groups": []})),
+        ("labels", json!({"labels": [], "more_labels": "bool", "rejected": [], "fail_open": [], "mixed_groups": []})),
     ];
     assert_eq!(expected.iter().map(|(what, _)| *what).collect::<Vec<_>>(), show::SUBJECTS);
     for (what, expected) in expected {

@@ -14,7 +14,7 @@ const MESSAGE: usize = 42;
 
 fn machine() -> Machine {
     let mut desired = desired(1);
-    desired.shared.zones = vec![Zone {
+    desired.shared.zones = std::sync::Arc::new(vec![Zone {
         apex: "mesos".into(),
         mname: "ns1.mesos".into(),
         rname: "root.ns1.mesos".into(),
@@ -23,7 +23,7 @@ fn machine() -> Machine {
         ns: "ns1.mesos".into(),
         ns_ttl: 3600,
         records: vec![Record { name: "app.mesos".into(), ttl: 60, data: RecordData::A(ip("10.0.0.7")) }],
-    }];
+    }]);
     Machine::new(desired)
 }
 

@@ -65,7 +65,7 @@ fn shared() -> Result<Shared> {
     Ok(Shared {
         hash_key: *b"sluice-perf-key!",
         services: vec![service(VIP, underlay.collect()), service(OVERLAY_VIP, overlay.collect())],
-        zones: vec![zone()],
+        zones: Arc::new(vec![zone()]),
         networks: vec![network()?],
         agents: (0..10).map(agent).collect::<Result<_>>()?,
         containers: vec![Container {

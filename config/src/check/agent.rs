@@ -10,7 +10,7 @@ use toml::Spanned;
 use super::claims::{Claims, Owner};
 use super::overlay::oui;
 use super::port::unique;
-use super::value;
+use super::{address, value};
 use crate::diagnostic::Findings;
 use crate::file;
 use crate::model::{OverlayAgent, OverlayNetwork};
@@ -51,9 +51,9 @@ fn agent(
 ) -> Option<OverlayAgent> {
     let (file, span) = (at.get_ref(), at.span());
     let ip = value::required("[[overlay.agent]]", "ip", &file.ip, &span, "\"10.0.0.11\"", found)
-        .and_then(|ip| value::ipv4("ip", ip, found));
+        .and_then(|ip| address::ipv4("ip", ip, found));
     let given = value::required("[[overlay.agent]]", "vtep_ip", &file.vtep_ip, &span, "\"44.128.0.1\"", found);
-    let vtep_ip = given.and_then(|ip| value::ipv4("vtep_ip", ip, found));
+    let vtep_ip = given.and_then(|ip| address::ipv4("vtep_ip", ip, found));
     if let (Some(at), Some(ip)) = (given, vtep_ip) {
         in_vtep_subnet(ip, vtep, &at.span(), found);
     }
@@ -79,7 +79,7 @@ fn subnet(
     networks: &[OverlayNetwork],
     found: &mut Findings<'_>,
 ) -> Option<(String, Ipv4Net)> {
-    let part_net = value::prefix("subnets", part, found);
+    let part_net = address::prefix4("subnets", part, found);
     let Some(network) = networks.iter().find(|network| network.name == *name.get_ref()) else {
         let remedy = match nearest(name.get_ref(), networks.iter().map(|network| network.name.as_str())) {
             Some(near) => format!("did you mean `{near}`?"),

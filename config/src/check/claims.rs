@@ -2,10 +2,10 @@
 //! of them want and may not share.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::ops::Range;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::diagnostic::Findings;
 
@@ -113,8 +113,8 @@ enum Meeting {
 
 #[derive(Clone, Debug)]
 struct Claim {
-    first: Ipv4Addr,
-    last: Ipv4Addr,
+    first: IpAddr,
+    last: IpAddr,
     owner: Owner,
     key: &'static str,
     at: Range<usize>,
@@ -136,22 +136,25 @@ impl Claim {
 pub(super) struct Claims {
     all: Vec<Claim>,
     /// What may be there many times, and is claimed once: ports of one backend, gateways of many routes.
-    once: BTreeSet<(Owner, Ipv4Addr)>,
+    once: BTreeSet<(Owner, IpAddr)>,
 }
 
 impl Claims {
-    pub(super) fn host(&mut self, owner: Owner, ip: Ipv4Addr, key: &'static str, at: &Range<usize>) {
+    pub(super) fn host(&mut self, owner: Owner, ip: impl Into<IpAddr>, key: &'static str, at: &Range<usize>) {
+        let ip = ip.into();
         self.range(owner, ip, ip, key, at);
     }
 
     /// As [`Claims::host`], for what is allowed to be there many times: the first place counts.
-    pub(super) fn once(&mut self, owner: Owner, ip: Ipv4Addr, key: &'static str, at: &Range<usize>) {
+    pub(super) fn once(&mut self, owner: Owner, ip: impl Into<IpAddr>, key: &'static str, at: &Range<usize>) {
+        let ip = ip.into();
         if self.once.insert((owner, ip)) {
             self.host(owner, ip, key, at);
         }
     }
 
-    pub(super) fn net(&mut self, owner: Owner, net: Ipv4Net, key: &'static str, at: &Range<usize>) {
+    pub(super) fn net(&mut self, owner: Owner, net: impl Into<IpNet>, key: &'static str, at: &Range<usize>) {
+        let net = net.into();
         self.range(owner, net.network(), net.broadcast(), key, at);
     }
 
@@ -159,15 +162,15 @@ impl Claims {
     pub(super) fn range(
         &mut self,
         owner: Owner,
-        first: Ipv4Addr,
-        last: Ipv4Addr,
+        first: impl Into<IpAddr>,
+        last: impl Into<IpAddr>,
         key: &'static str,
         at: &Range<usize>,
     ) {
-        self.all.push(Claim { first, last, owner, key, at: at.clone() });
+        self.all.push(Claim { first: first.into(), last: last.into(), owner, key, at: at.clone() });
     }
 
-    /// One sweep over the claims in the order of their first addresses. A claim that met another is reported once and
+    /// One sweep over the claims in the order of their first addresses, IPv4 before IPv6. A claim that met another is reported once and
     /// then left out, so that what is open at any address are few: the sweep takes n log n.
     pub(super) fn settle(mut self, found: &mut Findings<'_>) {
         self.all.sort_by_key(|claim| (claim.first, std::cmp::Reverse(claim.last), claim.at.start));

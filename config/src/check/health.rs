@@ -5,7 +5,7 @@ use std::ops::Range;
 use ipnet::Ipv4Net;
 use toml::Spanned;
 
-use super::value;
+use super::{address, value};
 use crate::diagnostic::Findings;
 use crate::file::{self, Value};
 use crate::model::{FailOpen, Health, HealthCheck, Pace, Passive, Probe, Protocol, is_path};
@@ -187,8 +187,8 @@ fn statuses(text: &Spanned<String>, found: &mut Findings<'_>) -> Option<(u16, u1
 
 fn range(text: &Value<String>, found: &mut Findings<'_>) -> Ipv4Net {
     let Some(given) = text else { return Health::PROBE_RANGE };
-    let Some(net) = value::prefix("probe_range", given, found) else { return Health::PROBE_RANGE };
-    if net.prefix_len() > 24 || !value::unicast("probe_range", net.addr(), &given.span(), found) {
+    let Some(net) = address::prefix4("probe_range", given, found) else { return Health::PROBE_RANGE };
+    if net.prefix_len() > 24 || !address::unicast("probe_range", net.addr().into(), &given.span(), found) {
         let remedy =
             format!("write a prefix of /24 or shorter that nobody uses, for example \"{}\"", Health::PROBE_RANGE);
         found.error(

@@ -1,6 +1,6 @@
 //! The configuration against the machine: interfaces, queues, cores, and addresses that the kernel owns.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use toml::Spanned;
@@ -21,7 +21,7 @@ pub(crate) fn check(file: &File, config: &Config, machine: &dyn Machine, found: 
     }
     cores(file, machine, found);
     let kernel = machine.addresses();
-    let owned = |ip: Ipv4Addr| kernel.contains(&IpAddr::V4(ip));
+    let owned = |ip: IpAddr| kernel.contains(&ip);
     for (ip, key, at) in ours(file) {
         if owned(ip) {
             found.error(
@@ -80,7 +80,7 @@ fn cores(file: &File, machine: &dyn Machine, found: &mut Findings<'_>) {
 }
 
 /// SNAT addresses and static VIPs, which the packet path alone must answer for (design.md section 2).
-fn ours(file: &File) -> Vec<(Ipv4Addr, &'static str, Range<usize>)> {
+fn ours(file: &File) -> Vec<(IpAddr, &'static str, Range<usize>)> {
     let snat = file.snat.as_ref().map(Spanned::get_ref);
     let underlay =
         snat.map(|snat| value::each(&snat.underlay)).unwrap_or_default().iter().map(|ip| ("snat.underlay", ip));
@@ -88,7 +88,8 @@ fn ours(file: &File) -> Vec<(Ipv4Addr, &'static str, Range<usize>)> {
     let vips = file.service.iter().filter_map(|at| at.get_ref().vip.as_ref()).map(|vip| ("service.vip", vip));
     let all = underlay.chain(overlay).chain(vips);
     all.filter_map(|(key, text)| {
-        let ip = text.get_ref().split(':').next()?.parse().ok()?;
+        let given = text.get_ref();
+        let ip = given.parse().or_else(|_| given.parse::<SocketAddr>().map(|vip| vip.ip())).ok()?;
         Some((ip, key, text.span()))
     })
     .collect()

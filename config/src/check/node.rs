@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use super::claims::{Claims, Owner};
 use super::port::interface_name;
-use super::value;
+use super::{address, value};
 use crate::diagnostic::Findings;
 use crate::file::{self, Value};
 use crate::model::{Api, Host, Limits, Overlay, Port, Timeouts};
@@ -69,7 +69,7 @@ fn addresses(
 ) -> Vec<ipnet::Ipv4Net> {
     let mut good = Vec::new();
     for address in value::each(&file.addresses).iter().take(MOST_ADDRESSES) {
-        let Some(net) = value::interface("addresses", address, found) else { continue };
+        let Some(net) = address::interface4("addresses", address, found) else { continue };
         claims.host(Owner::Host, net.addr(), "host.addresses", &address.span());
         let own =
             overlay.is_some_and(|o| o.networks.iter().any(|n| n.own.is_some_and(|own| own.contains(&net.addr()))));

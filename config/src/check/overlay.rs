@@ -9,7 +9,7 @@ use toml::Spanned;
 
 use super::claims::{Claims, Owner};
 use super::port::unique;
-use super::{agent, value};
+use super::{address, agent, value};
 use crate::diagnostic::Findings;
 use crate::file;
 use crate::model::{Isolation, Mac, Overlay, OverlayAgent, OverlayNetwork, Port, Vni};
@@ -74,7 +74,7 @@ fn vtep(file: &file::Overlay, span: &Range<usize>, claims: &mut Claims, found: &
     let Some(given) = value::required("[overlay]", "vtep", &file.vtep, span, "\"44.128.0.9/20\"", found) else {
         return NOWHERE;
     };
-    let Some(vtep) = value::interface("vtep", given, found) else { return NOWHERE };
+    let Some(vtep) = address::interface4("vtep", given, found) else { return NOWHERE };
     claims.net(Owner::VtepNet, vtep, "overlay.vtep", &given.span());
     claims.host(Owner::OwnVtep, vtep.addr(), "overlay.vtep", &given.span());
     vtep
@@ -94,7 +94,7 @@ fn underlay(
         claims.host(Owner::Underlay, ip, "overlay.agent.ip", &place.unwrap_or_default());
         return Some(ip);
     };
-    let ip = value::ipv4("underlay", at, found)?;
+    let ip = address::ipv4("underlay", at, found)?;
     claims.host(Owner::Underlay, ip, "overlay.underlay", &at.span());
     Some(ip)
 }
@@ -147,13 +147,13 @@ fn network(
 ) -> OverlayNetwork {
     let (file, span) = (at.get_ref(), at.span());
     let given = value::required("[[overlay.network]]", "subnet", &file.subnet, &span, "\"9.0.0.0/8\"", found);
-    let subnet = given.and_then(|subnet| value::prefix("subnet", subnet, found));
+    let subnet = given.and_then(|subnet| address::prefix4("subnet", subnet, found));
     if let (Some(at), Some(subnet)) = (given, subnet) {
         claims.net(Owner::Network(number), subnet, "overlay.network.subnet", &at.span());
     }
     let subnet = subnet.unwrap_or(NOWHERE);
     let underlay_allow =
-        value::each(&file.underlay_allow).iter().filter_map(|p| value::prefix("underlay_allow", p, found)).collect();
+        value::each(&file.underlay_allow).iter().filter_map(|p| address::prefix4("underlay_allow", p, found)).collect();
     OverlayNetwork {
         name: name(file, &span, found),
         subnet,
@@ -206,7 +206,7 @@ fn prefix(file: &file::Network, subnet: Ipv4Net, span: &Range<usize>, found: &mu
 
 /// A prefix inside the network.
 pub(super) fn inside(text: &Spanned<String>, subnet: Ipv4Net, found: &mut Findings<'_>) -> Option<Ipv4Net> {
-    let part = value::prefix("own", text, found)?;
+    let part = address::prefix4("own", text, found)?;
     if subnet != NOWHERE && !subnet.contains(&part) {
         found.error(
             &text.span(),

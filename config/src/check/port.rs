@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use toml::Spanned;
 
 use super::claims::{Claims, Owner};
-use super::value;
+use super::{address, value};
 use crate::diagnostic::Findings;
 use crate::file;
 use crate::model::{Idle, Port, Role, Workers, XdpMode};
@@ -46,14 +46,15 @@ pub(super) fn interface_place(port: &Spanned<file::Port>) -> Range<usize> {
 fn port(number: usize, at: &Spanned<file::Port>, claims: &mut Claims, found: &mut Findings<'_>) -> Port {
     let port = at.get_ref();
     let (name, interface) = names(at, found);
+    let (addresses, addresses6) = addresses(number, port, claims, found);
     Port {
         name,
         interface,
         queues: queues(&port.queues, found),
         mode: value::choice("mode", &port.mode, XdpMode::Auto, MODES, found),
         mac: port.mac.as_ref().and_then(|mac| value::mac("mac", mac, found)),
-        addresses: addresses(number, port, claims, found),
-        addresses6: Vec::new(),
+        addresses,
+        addresses6,
         role: value::choice("role", &port.role, Role::Both, ROLES, found),
         mtu: port.mtu.as_ref().and_then(|mtu| value::within("mtu", mtu, 576..=16_000, found)),
         arp: value::choice("arp", &port.arp, true, &[("answer", true), ("off", false)], found),
@@ -132,25 +133,44 @@ fn queues(list: &file::List<i64>, found: &mut Findings<'_>) -> Vec<u32> {
     list.get_ref().iter().filter_map(|queue| value::within("queues", queue, 0..=65_535, found)).collect()
 }
 
-fn addresses(number: usize, port: &file::Port, claims: &mut Claims, found: &mut Findings<'_>) -> Vec<Ipv4Net> {
-    let mut good = Vec::new();
+/// Our addresses on a port, by family.
+fn addresses(
+    number: usize,
+    port: &file::Port,
+    claims: &mut Claims,
+    found: &mut Findings<'_>,
+) -> (Vec<Ipv4Net>, Vec<Ipv6Net>) {
+    let (mut good, mut good6) = (Vec::new(), Vec::new());
     if let Some(list) = port.addresses.as_ref().filter(|list| list.get_ref().len() > MOST_ADDRESSES) {
         let sentence = format!("`addresses` has {} addresses", list.get_ref().len());
         found.error(&list.span(), sentence, format!("write at most {MOST_ADDRESSES}"));
-        return good;
+        return (good, good6);
     }
-    for address in value::each(&port.addresses) {
-        if let Some(net) = value::interface("addresses", address, found) {
-            claims.host(Owner::Port, net.addr(), "port.addresses", &address.span());
-            claims.net(Owner::PortNet(number), net, "port.addresses", &address.span());
-            if net.prefix_len() < 31 {
-                claims.once(Owner::Edge, net.network(), "port.addresses", &address.span());
-                claims.once(Owner::Edge, net.broadcast(), "port.addresses", &address.span());
-            }
-            good.push(net);
+    for at in value::each(&port.addresses) {
+        let Some(net) = address::interface("addresses", at, found) else { continue };
+        claim(number, net, &at.span(), claims);
+        match net {
+            IpNet::V4(net) => good.push(net),
+            IpNet::V6(net) => good6.push(net),
         }
     }
-    good
+    (good, good6)
+}
+
+/// Every link has its own link-local addresses, so nobody claims those.
+fn claim(number: usize, net: IpNet, at: &Range<usize>, claims: &mut Claims) {
+    let key = "port.addresses";
+    if net.addr().is_ipv6() && address::is_link_local(net.addr()) {
+        return;
+    }
+    claims.host(Owner::Port, net.addr(), key, at);
+    claims.net(Owner::PortNet(number), net, key, at);
+    if net.max_prefix_len() - net.prefix_len() > 1 {
+        claims.once(Owner::Edge, net.network(), key, at);
+    }
+    if let (IpNet::V4(net), true) = (net, net.prefix_len() < 31) {
+        claims.once(Owner::Edge, net.broadcast(), key, at);
+    }
 }
 
 /// Reports what is written twice.

@@ -1,35 +1,47 @@
 //! `[[service]]`: static services and their backends.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use toml::Spanned;
 
 use super::claims::{Claims, Owner};
-use super::{health, value};
+use super::needs::Needs;
+use super::{address, admission, health, value, vip};
 use crate::diagnostic::Findings;
 use crate::file;
-use crate::model::{Backend, HealthCheck, Limits, OverlayNetwork, Protocol, Service, VipKey};
+use crate::model::{Backend, HealthCheck, Limits, Mode, OverlayNetwork, Protocol, Service, Vip, VipKey};
+use crate::reach::reach;
 use crate::words::{counted, nearest, short};
 
-const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
+
+/// What services are checked against.
+pub(super) struct Known<'a> {
+    pub(super) networks: &'a [OverlayNetwork],
+    pub(super) limits: &'a Limits,
+    /// The defaults of all services.
+    pub(super) vip: &'a Vip,
+    /// Likewise how backends are probed.
+    pub(super) health: &'a HealthCheck,
+}
 
 pub(super) fn services(
     file: &[Spanned<file::Service>],
-    networks: &[OverlayNetwork],
-    (limits, health): (&Limits, &HealthCheck),
+    known: &Known<'_>,
+    needs: &mut Needs,
     claims: &mut Claims,
     found: &mut Findings<'_>,
 ) -> Vec<Service> {
-    limit(file, limits, found);
+    limit(file, known.limits, found);
     let mut seen: BTreeMap<VipKey, usize> = BTreeMap::new();
     let mut ips = BTreeSet::new();
     let mut all = Vec::new();
     for at in file {
-        let Some((service, place)) = service(at, networks, health, claims, found) else { continue };
-        if let (IpAddr::V4(ip), true) = (service.key.ip, ips.insert(service.key.ip)) {
-            claims.host(Owner::Vip, ip, "service.vip", &place);
+        let Some((service, place)) = service(at, known, needs, claims, found) else { continue };
+        if ips.insert(service.key.ip) {
+            claims.host(Owner::Vip, service.key.ip, "service.vip", &place);
         }
         let line = found.source.line(place.start);
         if let Some(first) = seen.insert(service.key, line) {
@@ -65,28 +77,47 @@ fn limit(file: &[Spanned<file::Service>], limits: &Limits, found: &mut Findings<
 
 fn service(
     at: &Spanned<file::Service>,
-    networks: &[OverlayNetwork],
-    section: &HealthCheck,
+    known: &Known<'_>,
+    needs: &mut Needs,
     claims: &mut Claims,
     found: &mut Findings<'_>,
 ) -> Option<(Service, Range<usize>)> {
     let (file, span) = (at.get_ref(), at.span());
     let protocol = value::choice("protocol", &file.protocol, Protocol::Tcp, PROTOCOLS, found);
-    let health = health::of_service(file.health.as_ref(), protocol, section, found);
-    let mut backends: Vec<_> = file.backends.iter().filter_map(|at| backend(at, networks, found)).collect();
-    let vip = value::required("[[service]]", "vip", &file.vip, &span, "\"172.16.0.1:80\"", found)?;
-    let address = socket("vip", vip, "172.16.0.1:80", found)?;
-    let key = VipKey { protocol, ip: IpAddr::V4(*address.ip()), port: address.port() };
-    once(&backends, SocketAddr::new(key.ip, key.port), found);
+    let mode = value::choice("mode", &file.mode, known.vip.mode, Mode::ALL, found);
+    let empty = value::choice("empty", &file.empty, known.vip.empty, vip::EMPTY, found);
+    let maglev_size = admission::maglev_size(file, found);
+    let health = health::of_service(file.health.as_ref(), protocol, known.health, found);
+    let mut backends: Vec<_> = file.backends.iter().filter_map(|at| backend(at, known.networks, found)).collect();
+    let given = value::required("[[service]]", "vip", &file.vip, &span, "\"172.16.0.1:80\"", found);
+    let address = given.and_then(|given| address::socket("vip", given, "172.16.0.1:80", found));
+    let admission = admission::admission(file, address.map(|address| address.ip()), found);
+    let (given, address) = (given?, address?);
+    once(&backends, address, found);
+    reachable(mode, address, &backends, needs, found);
     backends.sort();
     for (backend, Start(at, end)) in &backends {
         // The VIP itself as its own backend has been said above.
-        if let (IpAddr::V4(ip), true) = (backend.address.ip(), backend.address != SocketAddr::V4(address)) {
-            claims.once(Owner::Backend, ip, "service.backends.address", &(*at..*end));
+        if backend.address != address {
+            claims.once(Owner::Backend, backend.address.ip(), "service.backends.address", &(*at..*end));
         }
     }
     let backends = backends.into_iter().map(|(backend, _)| backend).collect();
-    Some((Service { health, ..Service::plain(key, backends) }, vip.span()))
+    let key = VipKey { protocol, ip: address.ip(), port: address.port() };
+    let service = Service { mode, admission, empty, maglev_size, health, ..Service::plain(key, backends) };
+    Some((service, given.span()))
+}
+
+/// A backend that its mode cannot reach would be a black hole.
+fn reachable(mode: Mode, vip: SocketAddr, backends: &[(Backend, Start)], needs: &mut Needs, found: &mut Findings<'_>) {
+    for (backend, Start(at, end)) in backends {
+        let (span, on_overlay) = (*at..*end, backend.network.is_some());
+        if let Err(why) = reach(mode, vip, backend.address, on_overlay) {
+            found.error(&span, format!("the backend {} of {vip}: {why}", backend.address), why.remedy());
+        } else if mode == Mode::Nat {
+            needs.backend(backend.address, on_overlay, &span);
+        }
+    }
 }
 
 /// A backend is there once, and is not the VIP itself: a packet to it would come back here for ever.
@@ -119,10 +150,9 @@ fn backend(
     let (file, span) = (at.get_ref(), at.span());
     let weight = value::number("weight", &file.weight, 1, 0..=1000, found);
     let given = value::required("a backend", "address", &file.address, &span, "\"10.0.0.11:31001\"", found)?;
-    let address = socket("address", given, "10.0.0.11:31001", found)?;
-    let network = network(file, *address.ip(), &given.span(), networks, found)?;
-    let backend =
-        Backend { address: SocketAddr::V4(address), network, weight, agent: None, task: None, groups: Vec::new() };
+    let address = address::socket("address", given, "10.0.0.11:31001", found)?;
+    let network = network(file, address.ip(), &given.span(), networks, found)?;
+    let backend = Backend { address, network, weight, agent: None, task: None, groups: Vec::new() };
     Some((backend, Start(given.span().start, given.span().end)))
 }
 
@@ -130,14 +160,15 @@ fn backend(
 #[expect(clippy::option_option, reason = "the outer one is an error that was reported, the inner one the underlay")]
 fn network(
     file: &file::Backend,
-    ip: Ipv4Addr,
+    ip: IpAddr,
     at: &Range<usize>,
     networks: &[OverlayNetwork],
     found: &mut Findings<'_>,
 ) -> Option<Option<String>> {
+    let holds = |network: &&OverlayNetwork| matches!(ip, IpAddr::V4(ip) if network.subnet.contains(&ip));
     let named = file.network.as_ref().filter(|name| !name.get_ref().is_empty());
     let Some(name) = named else {
-        let inside = networks.iter().find(|network| network.subnet.contains(&ip));
+        let inside = networks.iter().find(holds);
         if let Some(network) = inside {
             found.error(
                 at,
@@ -159,7 +190,7 @@ fn network(
         );
         return None;
     };
-    if !network.subnet.contains(&ip) {
+    if !holds(&network) {
         found.error(
             at,
             format!("`address` has {ip}, which is not in the network `{}`", network.name),
@@ -168,33 +199,4 @@ fn network(
         return None;
     }
     Some(Some(network.name.clone()))
-}
-
-/// `ip:port`, neither of them special.
-fn socket(key: &str, text: &Spanned<String>, example: &str, found: &mut Findings<'_>) -> Option<SocketAddrV4> {
-    let given = text.get_ref();
-    let address = match given.parse() {
-        Ok(SocketAddr::V4(address)) => address,
-        Ok(SocketAddr::V6(_)) => {
-            value::no_ipv6(key, text, found);
-            return None;
-        }
-        Err(_) => {
-            found.error(
-                &text.span(),
-                format!("`{key}` has \"{}\", which is not an address and port", short(given)),
-                format!("write it like \"{example}\""),
-            );
-            return None;
-        }
-    };
-    if address.port() == 0 {
-        found.error(&text.span(), format!("`{key}` has port 0"), "write a port of 1 to 65535");
-    }
-    if address.ip().is_link_local() {
-        let sentence = format!("`{key}` has {}, a link-local address", address.ip());
-        found.error(&text.span(), sentence, "write an address that is routed to this node");
-    }
-    let good = value::unicast(key, *address.ip(), &text.span(), found) && address.port() != 0;
-    (good && !address.ip().is_link_local()).then_some(address)
 }

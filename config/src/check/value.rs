@@ -1,10 +1,8 @@
-//! Single values: text -> address, prefix, MAC, number, choice. Each takes its key's name for the sentence, reports
+//! Single values: text -> MAC, number, choice (addresses are `address.rs`'s). Each takes its key's name for the sentence, reports
 //! what is wrong, and gives `None` (or the default) so that the rest of the file is checked too.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::ops::{Range, RangeInclusive};
 
-use ipnet::Ipv4Net;
 use toml::Spanned;
 
 use crate::diagnostic::Findings;
@@ -111,102 +109,6 @@ pub(super) fn one_of<T: Copy>(
         found.error(&value.span(), format!("`{key}` is \"{}\"", short(given)), remedy);
     }
     meant
-}
-
-/// A unicast IPv4 address.
-pub(super) fn ipv4(key: &str, value: &Spanned<String>, found: &mut Findings<'_>) -> Option<Ipv4Addr> {
-    let given = value.get_ref();
-    match given.parse() {
-        Ok(IpAddr::V4(ip)) => unicast(key, ip, &value.span(), found).then_some(ip),
-        Ok(IpAddr::V6(_)) => {
-            no_ipv6(key, value, found);
-            None
-        }
-        Err(_) => {
-            let remedy = if given.contains('/') {
-                "write it without the prefix length, for example"
-            } else {
-                "write four numbers of 0 to 255, for example"
-            };
-            found.error(
-                &value.span(),
-                format!("`{key}` has \"{}\", which is not an IPv4 address", short(given)),
-                format!("{remedy} \"192.0.2.10\""),
-            );
-            None
-        }
-    }
-}
-
-pub(super) fn no_ipv6(key: &str, value: &Spanned<String>, found: &mut Findings<'_>) {
-    found.error(
-        &value.span(),
-        format!("`{key}` has the IPv6 address \"{}\"", short(value.get_ref())),
-        "IPv6 is not in this release yet, write an IPv4 address",
-    );
-}
-
-/// Whether one host can have the address.
-pub(super) fn unicast(key: &str, ip: Ipv4Addr, at: &Range<usize>, found: &mut Findings<'_>) -> bool {
-    let kind = match ip {
-        ip if ip.is_unspecified() => "no address",
-        ip if ip.is_loopback() => "a loopback address",
-        ip if ip.is_multicast() => "a multicast address",
-        ip if ip.is_broadcast() => "the broadcast address",
-        ip if ip.octets()[0] == 0 || ip.octets()[0] >= 240 => "a reserved address",
-        _ => return true,
-    };
-    found.error(at, format!("`{key}` has {ip}, {kind}"), "write an address that one host can have");
-    false
-}
-
-/// A prefix without host bits.
-pub(super) fn prefix(key: &str, value: &Spanned<String>, found: &mut Findings<'_>) -> Option<Ipv4Net> {
-    let net = network(key, value, "10.0.0.0/24", found)?;
-    if net.addr() == net.network() {
-        return Some(net);
-    }
-    found.error(
-        &value.span(),
-        format!("`{key}` has {net}, whose address has bits after the prefix"),
-        format!("write \"{}\"", net.trunc()),
-    );
-    None
-}
-
-/// A host's address with its prefix length.
-pub(super) fn interface(key: &str, value: &Spanned<String>, found: &mut Findings<'_>) -> Option<Ipv4Net> {
-    let net = network(key, value, "192.0.2.10/24", found)?;
-    if !unicast(key, net.addr(), &value.span(), found) {
-        return None;
-    }
-    let end = net.prefix_len() < 31 && (net.addr() == net.network() || net.addr() == net.broadcast());
-    if end {
-        let which =
-            if net.addr() == net.network() { "the network's own address" } else { "the network's broadcast address" };
-        found.error(&value.span(), format!("`{key}` has {net}, {which}"), "write the address of a host in it");
-    }
-    (!end).then_some(net)
-}
-
-fn network(key: &str, value: &Spanned<String>, example: &str, found: &mut Findings<'_>) -> Option<Ipv4Net> {
-    let given = value.get_ref();
-    if let Ok(net) = given.parse() {
-        return Some(net);
-    }
-    if given.parse::<ipnet::Ipv6Net>().is_ok() {
-        no_ipv6(key, value, found);
-    } else if given.parse::<Ipv4Addr>().is_ok() {
-        found.error(
-            &value.span(),
-            format!("`{key}` has \"{given}\" without a prefix length"),
-            format!("write it with one, for example \"{given}/24\""),
-        );
-    } else {
-        let sentence = format!("`{key}` has \"{}\", which is not an IPv4 address with a prefix length", short(given));
-        found.error(&value.span(), sentence, format!("write for example \"{example}\""));
-    }
-    None
 }
 
 /// A MAC that one interface can have.

@@ -1,6 +1,6 @@
 //! `[vip]` and `[snat]`.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use std::str::FromStr;
 use toml::Spanned;
 
 use super::claims::{Claims, Owner};
-use super::value;
+use super::{address, value};
 use crate::diagnostic::Findings;
 use crate::file::{self, List, Value};
 use crate::model::{Empty, Mode, Sharing, Snat, Vip};
@@ -21,21 +21,35 @@ pub(super) fn vip(file: Option<&Spanned<file::Vip>>, claims: &mut Claims, found:
     let file = file.map(|at| at.get_ref().clone()).unwrap_or_default();
     let named = range(["named_min", "named_max"], [&file.named_min, &file.named_max], DCOS, "11.0.0.0", found);
     let named6 = range(["named6_min", "named6_max"], [&file.named6_min, &file.named6_max], DCOS6, "fd01:c::", found);
-    let (key, at) = match (&file.named_min, &file.named_max) {
-        (Some(at), _) => ("vip.named_min", at.span()),
-        (None, Some(at)) => ("vip.named_max", at.span()),
-        (None, None) => ("vip.named_min", 0..0),
-    };
+    let (key, at) = written(["vip.named_min", "vip.named_max"], [&file.named_min, &file.named_max]);
     claims.range(Owner::Named, *named.start(), *named.end(), key, &at);
-    let hash_key_file = value::filled("hash_key_file", &file.hash_key_file, "the path of a file of 16 octets", found);
+    let (key, at) = written(["vip.named6_min", "vip.named6_max"], [&file.named6_min, &file.named6_max]);
+    claims.range(Owner::Named, *named6.start(), *named6.end(), key, &at);
+    let mut path = |key, value, example| value::filled(key, value, example, found).map(PathBuf::from);
+    let hash_key_file = path("hash_key_file", &file.hash_key_file, "the path of a file of 16 octets");
+    let store = path("store", &file.store, "the path of a file in a folder that exists");
     Vip {
         named,
         named6,
-        mode: Mode::Nat,
-        sharing: Sharing::Union,
-        empty: Empty::Reset,
-        second_chance: false,
-        hash_key_file: hash_key_file.map(PathBuf::from),
+        mode: value::choice("mode", &file.mode, Mode::Nat, Mode::ALL, found),
+        sharing: value::choice("sharing", &file.sharing, Sharing::Union, SHARING, found),
+        empty: value::choice("empty", &file.empty, Empty::Reset, EMPTY, found),
+        second_chance: value::flag(&file.second_chance, false),
+        store,
+        hash_key_file,
+    }
+}
+
+const SHARING: &[(&str, Sharing)] = &[("union", Sharing::Union), ("owner", Sharing::Owner)];
+pub(super) const EMPTY: &[(&str, Empty)] = &[("reset", Empty::Reset), ("drop", Empty::Drop)];
+
+/// Which end of a range is written, and where; no place is the default's.
+fn written(keys: [&'static str; 2], ends: [&Value<String>; 2]) -> (&'static str, Range<usize>) {
+    let [min_key, max_key] = keys;
+    match ends {
+        [Some(at), _] => (min_key, at.span()),
+        [None, Some(at)] => (max_key, at.span()),
+        [None, None] => (min_key, 0..0),
     }
 }
 
@@ -91,9 +105,10 @@ pub(super) fn snat(
     found: &mut Findings<'_>,
 ) -> Snat {
     let file = file.map(|at| at.get_ref().clone()).unwrap_or_default();
+    let (underlay, underlay6) = underlay(&file.underlay, claims, found);
     let snat = Snat {
-        underlay: addresses("underlay", Owner::Snat, "snat.underlay", &file.underlay, claims, found),
-        underlay6: Vec::new(),
+        underlay,
+        underlay6,
         overlay: addresses("overlay", Owner::SnatOverlay, "snat.overlay", &file.overlay, claims, found),
         ports: ports(&file.ports, found),
     };
@@ -122,7 +137,26 @@ fn too_few(at: &Spanned<String>, snat: &Snat, workers: usize, found: &mut Findin
     found.error(&at.span(), sentence, remedy);
 }
 
-/// A list of our addresses, claimed.
+/// Source addresses towards the underlay, by family.
+fn underlay(list: &List<String>, claims: &mut Claims, found: &mut Findings<'_>) -> (Vec<Ipv4Addr>, Vec<Ipv6Addr>) {
+    let (mut good, mut good6) = (Vec::new(), Vec::new());
+    for at in bounded("underlay", list, found) {
+        let Some(ip) = address::ip("underlay", at, found) else { continue };
+        if address::is_link_local(ip) && ip.is_ipv6() {
+            let sentence = format!("`underlay` has {ip}, a link-local address");
+            found.error(&at.span(), sentence, "write an address that backends route to this node");
+            continue;
+        }
+        claims.host(Owner::Snat, ip, "snat.underlay", &at.span());
+        match ip {
+            IpAddr::V4(ip) => good.push(ip),
+            IpAddr::V6(ip) => good6.push(ip),
+        }
+    }
+    (good, good6)
+}
+
+/// A list of our IPv4 addresses, claimed.
 pub(super) fn addresses(
     key: &str,
     owner: Owner,
@@ -131,22 +165,27 @@ pub(super) fn addresses(
     claims: &mut Claims,
     found: &mut Findings<'_>,
 ) -> Vec<Ipv4Addr> {
+    let mut good = Vec::new();
+    for at in bounded(key, list, found) {
+        if let Some(ip) = address::ipv4(key, at, found) {
+            claims.host(owner, ip, full_key, &at.span());
+            good.push(ip);
+        }
+    }
+    good
+}
+
+/// The elements of a list that is not too long.
+fn bounded<'a>(key: &str, list: &'a List<String>, found: &mut Findings<'_>) -> &'a [Spanned<String>] {
     if let Some(list) = list.as_ref().filter(|list| list.get_ref().len() > MOST_ADDRESSES) {
         found.error(
             &list.span(),
             format!("`{key}` has {} addresses", list.get_ref().len()),
             format!("write at most {MOST_ADDRESSES}"),
         );
-        return Vec::new();
+        return &[];
     }
-    let mut good = Vec::new();
-    for address in value::each(list) {
-        if let Some(ip) = value::ipv4(key, address, found) {
-            claims.host(owner, ip, full_key, &address.span());
-            good.push(ip);
-        }
-    }
-    good
+    value::each(list)
 }
 
 fn ports(text: &Value<String>, found: &mut Findings<'_>) -> RangeInclusive<u16> {

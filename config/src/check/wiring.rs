@@ -1,6 +1,6 @@
 //! `[[neighbour]]` and `[[route]]`: who is on which port.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::ops::Range;
 
 use ipnet::IpNet;
@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::claims::{Claims, Owner};
 use super::port::unique;
-use super::value;
+use super::{address, value};
 use crate::diagnostic::Findings;
 use crate::file;
 use crate::model::{Neighbour, Port, Route};
@@ -28,8 +28,8 @@ pub(super) fn neighbours(
         |n: &Neighbour| format!("{} on port `{}`", n.ip, ports.get(n.port).map_or("", |port| port.name.as_str()));
     unique("ip", all.iter().map(|(n, at)| (name(n), at.clone())), found);
     for (neighbour, at) in &all {
-        if let IpAddr::V4(ip) = neighbour.ip {
-            claims.once(Owner::Neighbour, ip, "neighbour.ip", at);
+        if !address::is_link_local(neighbour.ip) {
+            claims.once(Owner::Neighbour, neighbour.ip, "neighbour.ip", at);
         }
     }
     all.into_iter().map(|(neighbour, _)| neighbour).collect()
@@ -38,11 +38,11 @@ pub(super) fn neighbours(
 fn neighbour(at: &Spanned<file::Neighbour>, ports: &[Port], found: &mut Findings<'_>) -> Option<Neighbour> {
     let (file, span) = (at.get_ref(), at.span());
     let ip = value::required("[[neighbour]]", "ip", &file.ip, &span, "\"192.0.2.1\"", found)
-        .and_then(|ip| value::ipv4("ip", ip, found));
+        .and_then(|ip| address::ip("ip", ip, found));
     let mac = value::required("[[neighbour]]", "mac", &file.mac, &span, "\"02:00:00:00:00:01\"", found)
         .and_then(|mac| value::mac("mac", mac, found));
     let port = port(&file.port, &span, ports, found);
-    Some(Neighbour { ip: IpAddr::V4(ip?), mac: mac?, port: port? })
+    Some(Neighbour { ip: ip?, mac: mac?, port: port? })
 }
 
 pub(super) fn routes(
@@ -60,7 +60,11 @@ pub(super) fn routes(
     let on_link: Vec<(usize, IpNet)> =
         all.iter().filter(|(route, ..)| route.via.is_none()).map(|(route, ..)| (route.port, route.prefix)).collect();
     for (route, _, at) in &all {
-        let Some(IpAddr::V4(via)) = route.via else { continue };
+        let Some(via) = route.via else { continue };
+        // A link-local gateway is on the link that the port is on.
+        if via.is_ipv6() && address::is_link_local(via) {
+            continue;
+        }
         claims.once(Owner::Gateway, via, "route.via", at);
         if let Some(port) = ports.get(route.port) {
             reachable(via, port, on_link.iter().filter(|(p, _)| *p == route.port).map(|(_, net)| net), at, found);
@@ -72,35 +76,49 @@ pub(super) fn routes(
 /// A gateway is on link: in a subnet of its port, or in a route of that port without `via`. Where the file does not say
 /// the port's addresses they are the kernel's, and the kernel takes no route whose gateway is not on link.
 fn reachable<'a>(
-    via: Ipv4Addr,
+    via: IpAddr,
     port: &Port,
     mut on_link: impl Iterator<Item = &'a IpNet>,
     at: &Range<usize>,
     found: &mut Findings<'_>,
 ) {
-    let near = port.addresses.iter().any(|net| net.contains(&via)) || on_link.any(|net| net.contains(&IpAddr::V4(via)));
-    if port.addresses.is_empty() || near {
+    let subnets: Vec<IpNet> = match via {
+        IpAddr::V4(_) => port.addresses.iter().map(|net| IpNet::V4(net.trunc())).collect(),
+        IpAddr::V6(_) => port.addresses6.iter().map(|net| IpNet::V6(net.trunc())).collect(),
+    };
+    let unsaid = port.addresses.is_empty() && port.addresses6.is_empty();
+    if unsaid || subnets.iter().any(|net| net.contains(&via)) || on_link.any(|net| net.contains(&via)) {
         return;
     }
-    let subnets: Vec<_> = port.addresses.iter().map(|net| net.trunc().to_string()).collect();
-    found.error(
-        at,
-        format!("`via` has {via}, which is not on link on port `{}`", port.name),
-        format!("write an address in {}, or the port that it is on", subnets.join(" or ")),
-    );
+    let remedy = match subnets.iter().map(IpNet::to_string).collect::<Vec<_>>() {
+        none if none.is_empty() => {
+            format!("give port `{}` an address of that family, or write the port that it is on", port.name)
+        }
+        subnets => format!("write an address in {}, or the port that it is on", subnets.join(" or ")),
+    };
+    found.error(at, format!("`via` has {via}, which is not on link on port `{}`", port.name), remedy);
 }
 
 fn route(at: &Spanned<file::Route>, ports: &[Port], found: &mut Findings<'_>) -> Option<Route> {
     let (file, span) = (at.get_ref(), at.span());
     let prefix = value::required("[[route]]", "prefix", &file.prefix, &span, "\"10.0.0.0/8\"", found)
-        .and_then(|prefix| value::prefix("prefix", prefix, found));
-    let via = file.via.as_ref().map(|via| value::ipv4("via", via, found));
+        .and_then(|prefix| address::prefix("prefix", prefix, found));
+    let via = file.via.as_ref().map(|via| address::ip("via", via, found));
     let port = port(&file.port, &span, ports, found);
     let via = match via {
         None => None,
-        Some(via) => Some(IpAddr::V4(via?)),
+        Some(via) => Some(via?),
     };
-    Some(Route { prefix: IpNet::V4(prefix?), via, port: port? })
+    let prefix = prefix?;
+    if let (Some(at), Some(ip)) = (&file.via, via.filter(|via| via.is_ipv4() != prefix.addr().is_ipv4())) {
+        found.error(
+            &at.span(),
+            format!("`via` has {ip}, and `prefix` is of the other family"),
+            format!("write the gateway's {} address", if ip.is_ipv4() { "IPv6" } else { "IPv4" }),
+        );
+        return None;
+    }
+    Some(Route { prefix, via, port: port? })
 }
 
 /// The index of the named port; the only one where none is named.

@@ -15,6 +15,7 @@ use super::books::{Books, dropped};
 use super::judged::{Standing, drains, standing};
 use super::observed::{Observed, Published};
 use super::zone;
+use crate::desire::labels::{self, Label};
 
 /// Everything that can be shown.
 pub const SUBJECTS: &[&str] = &["vips", "backends", "drains", "sessions", "drops", "workers", "zone", "labels"];
@@ -25,7 +26,7 @@ pub const MOST_SESSIONS: usize = 1000;
 /// One VIP.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Vip {
-    /// `tcp` or `udp`.
+    /// `tcp`, `udp` or `sctp`.
     pub protocol: String,
     /// Virtual address.
     pub ip: IpAddr,
@@ -161,9 +162,13 @@ pub struct SessionCounts {
     pub evicted: u64,
 }
 
-/// `show labels`: what was asked for and is not done, and what else people should know.
+/// `show labels`: every VIP label, what was asked for and is not done, and what else people should know.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Labels {
+    /// Every VIP label of every task with the VIPs that it gives, or the reason why not.
+    pub labels: Vec<Label>,
+    /// Whether there are more of them than are listed.
+    pub more_labels: bool,
     /// Labels, apps and tasks that are not honoured, with the reason.
     pub rejected: Vec<crate::rejected::Rejected>,
     /// VIPs whose backends are all unhealthy, and therefore all used.
@@ -187,7 +192,7 @@ pub async fn document(observed: &Observed, what: &str) -> Option<Value> {
             let desired = &p.tables.desired;
             zone::rows(&desired.shared.zones, desired.local.soa_serial)
         })),
-        "labels" => serde_json::to_value(labels(published)),
+        "labels" => serde_json::to_value(of_labels(published)),
         _ => return None,
     };
     value.ok()
@@ -324,10 +329,14 @@ fn workers(observed: &Observed) -> Vec<Worker> {
     observed.workers.iter().enumerate().map(worker).collect()
 }
 
-fn labels(published: Option<&Published>) -> Labels {
+fn of_labels(published: Option<&Published>) -> Labels {
     let report = published.map(|p| Arc::clone(&p.report)).unwrap_or_default();
     let shown = |keys: &[VipKey]| keys.iter().map(ToString::to_string).collect();
+    let services = published.map_or(&[][..], |p| &p.tables.desired.shared.services);
+    let (labels, more_labels) = labels::labels(&report, services);
     Labels {
+        labels,
+        more_labels,
         rejected: report.rejected.clone(),
         fail_open: shown(&report.fail_open),
         mixed_groups: shown(&report.mixed_groups),

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use super::show::{all, joined, list, text};
+use super::show::{all, endpoint, joined, list, text};
 use super::table::Table;
 
 pub(super) fn backends(document: &Value) -> String {
@@ -24,7 +24,7 @@ fn backends_at(document: &Value, now: u64) -> String {
     let mut table = Table::new(&header);
     let mut judges = Table::new(&["VIP", "BACKEND", "JUDGE", "SAYS", "FOR", "BECAUSE"]);
     for backend in all(document) {
-        let (vip, address) = (text(backend, "vip"), format!("{}:{}", text(backend, "ip"), text(backend, "port")));
+        let (vip, address) = (text(backend, "vip"), endpoint(backend));
         table.row([
             vip.clone(),
             address.clone(),
@@ -93,6 +93,8 @@ mod tests {
              VIP                BACKEND      JUDGE  SAYS   FOR    BECAUSE\n\
              172.16.0.1:80/tcp  10.0.0.1:80  probe  unfit  4m20s  tcp: refused\n"
         );
+        let six = json!([{ "vip": "[2001:db8::1]:80/tcp", "ip": "2001:db8::11", "port": 80 }]);
+        assert!(backends_at(&six, 0).contains("\n[2001:db8::1]:80/tcp  [2001:db8::11]:80  "));
         assert_eq!(backends_at(&json!([]), 0), "no backends\n\nnobody judges any backend\n");
     }
 

@@ -61,7 +61,7 @@ impl Compile {
             return answer_json(&document);
         }
         let vips = document.get("vips").map(show::compiled).unwrap_or_default();
-        answer(&format!("{vips}\n{}", show::labels(&document)))
+        answer(&format!("{vips}\n{}", show::rejected(&document)))
     }
 }
 

@@ -37,7 +37,7 @@ enum Subject {
     Workers,
     /// The names that are answered.
     Zone,
-    /// Labels that are not honoured, and why.
+    /// VIP labels and the VIPs that they give, or why not; and all else that is not honoured.
     Labels,
 }
 
@@ -81,11 +81,17 @@ pub(super) fn joined(value: &Value, key: &str) -> String {
     if texts.is_empty() { "-".into() } else { texts.join(",") }
 }
 
+/// Address and port; an IPv6 address stands in brackets (RFC 5952 section 6).
+pub(super) fn endpoint(value: &Value) -> String {
+    let (ip, port) = (text(value, "ip"), text(value, "port"));
+    if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
+}
+
 fn vips(document: &Value) -> String {
     let mut table = Table::new(&["VIP", "PROTOCOL", "NAME", "FRAMEWORK", "BACKENDS", "PACKETS"]);
     for vip in all(document) {
         table.row([
-            format!("{}:{}", text(vip, "ip"), text(vip, "port")),
+            endpoint(vip),
             text(vip, "protocol"),
             text(vip, "name"),
             text(vip, "framework"),
@@ -100,7 +106,7 @@ fn vips(document: &Value) -> String {
 pub(super) fn compiled(document: &Value) -> String {
     let mut table = Table::new(&["VIP", "PROTOCOL", "NAME", "FRAMEWORK", "BACKEND", "WEIGHT", "NETWORK"]);
     for vip in all(document) {
-        let address = format!("{}:{}", text(vip, "ip"), text(vip, "port"));
+        let address = endpoint(vip);
         let [protocol, name, framework] = ["protocol", "name", "framework"].map(|key| text(vip, key));
         let none = [Value::Null];
         let backends = list(vip, "backends");
@@ -110,7 +116,7 @@ pub(super) fn compiled(document: &Value) -> String {
                 protocol.clone(),
                 name.clone(),
                 framework.clone(),
-                format!("{}:{}", text(backend, "ip"), text(backend, "port")),
+                endpoint(backend),
                 text(backend, "weight"),
                 text(backend, "network"),
             ]);
@@ -180,7 +186,24 @@ pub(super) fn zone(document: &Value) -> String {
     table.finish("no names")
 }
 
+/// Every VIP label, then what is not honoured of all else.
 pub(super) fn labels(document: &Value) -> String {
+    format!("{}\n{}", given(document), rejected(document))
+}
+
+fn given(document: &Value) -> String {
+    let mut table = Table::new(&["APP", "TASK", "PORT", "LABEL", "VALUE", "VIP", "REASON"]);
+    for label in list(document, "labels") {
+        let [app, task, port, key, value, reason] =
+            ["app", "task", "port", "label", "value", "reason"].map(|key| text(label, key));
+        table.row([app, task, port, key, value, joined(label, "vips"), reason]);
+    }
+    let more = document.get("more_labels").and_then(Value::as_bool).unwrap_or(false);
+    table.finish("no VIP labels") + if more { "and more than are listed here\n" } else { "" }
+}
+
+/// What is not honoured, and why.
+pub(super) fn rejected(document: &Value) -> String {
     let mut table = Table::new(&["TASK", "LABEL", "VALUE", "REASON"]);
     for rejected in list(document, "rejected") {
         table.row(["task", "label", "value", "reason"].map(|key| text(rejected, key)));

@@ -1,220 +1,165 @@
-//! Claims of named addresses: which name has which, kept across restarts.
+//! Claims of VIPs: which name has which address, and which app has a VIP that is not shared; kept across restarts.
 //!
-//! A name keeps its address as long as it has a backend and for 24 hours after, so that a deployment that stops everything
-//! and starts again finds its old address. Time is seconds since the Unix epoch and always an argument.
+//! A claim stands as long as it has a backend and for 24 hours after, so that a deployment that stops everything and
+//! starts again finds what it had. Time is seconds since the Unix epoch and always an argument. Claims are kept by
+//! [`crate::store::Store`]; nothing here reads or writes.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::net::Ipv4Addr;
-use std::path::PathBuf;
-use std::sync::Mutex;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
 /// How long a claim without a backend is kept, seconds.
 pub const IDLE_SECONDS: u64 = 24 * 3600;
-/// Most claims kept; the longest idle go first.
+/// Most claims of a kind kept; the longest idle go first.
 pub const CLAIMS_MAX: usize = 100_000;
-/// Largest file read, octets: a hundred thousand of the longest names.
-const FILE_OCTETS: u64 = 64 << 20;
 
-/// Addresses given to names.
+/// What was given out.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Claims {
-    /// By name with its framework (`minitwit.marathon`).
-    pub named: BTreeMap<String, Claim>,
+    /// IPv4 addresses by name with its framework (`minitwit.marathon`).
+    pub named: BTreeMap<String, Claim<Ipv4Addr>>,
+    /// IPv6 addresses, likewise.
+    #[serde(default)]
+    pub named6: BTreeMap<String, Claim<Ipv6Addr>>,
+    /// Apps by the VIP that they have (`172.16.0.1:80/tcp`), where VIPs are not shared.
+    #[serde(default)]
+    pub owners: BTreeMap<String, Claim<Owner>>,
 }
 
-/// One name's address.
+/// One claim.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Claim {
-    /// The address.
-    pub ip: Ipv4Addr,
+pub struct Claim<T> {
+    /// What is claimed, or by whom.
+    #[serde(alias = "ip")]
+    pub holds: T,
+    /// Since when, seconds since the epoch: of two claims that cannot both stand the elder does.
+    #[serde(default)]
+    pub first_seen: u64,
     /// Since when it has no backend, seconds since the epoch; `None` while it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_since: Option<u64>,
 }
 
-impl Claims {
-    /// Name to address.
-    #[must_use]
-    pub fn addresses(&self) -> BTreeMap<String, Ipv4Addr> {
-        self.named.iter().map(|(name, claim)| (name.clone(), claim.ip)).collect()
-    }
+/// An app, of which each framework has its own.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Owner {
+    /// App or pod id.
+    pub app: String,
+    /// Framework name.
+    pub framework: String,
+}
 
-    /// The claims after `in_use` ([`super::Report::named`]) was put in place at `now`.
-    #[must_use]
-    pub fn settle(&self, in_use: &BTreeMap<String, Ipv4Addr>, now: u64) -> Self {
-        let mut named: BTreeMap<String, Claim> = BTreeMap::new();
-        for (name, claim) in &self.named {
-            let since = claim.idle_since.unwrap_or(now);
-            // A clock that was set back makes a claim live longer, never shorter.
-            if now.saturating_sub(since) < IDLE_SECONDS {
-                named.insert(name.clone(), Claim { ip: claim.ip, idle_since: Some(since) });
+/// What is in use now ([`super::Report::in_use`]).
+#[derive(Clone, Copy, Debug)]
+pub struct InUse<'a> {
+    /// IPv4 addresses by name.
+    pub named: &'a BTreeMap<String, Ipv4Addr>,
+    /// IPv6 addresses by name.
+    pub named6: &'a BTreeMap<String, Ipv6Addr>,
+    /// Apps by the VIP that they have.
+    pub owners: &'a BTreeMap<String, Owner>,
+}
+
+impl Claims {
+    /// Takes in what was put in place at `now`; whether anything is different from before. Unchanged claims cost a
+    /// look-up each and no copy.
+    pub fn settle(&mut self, in_use: InUse<'_>, now: u64) -> bool {
+        let named = settle(&mut self.named, in_use.named, now);
+        let named6 = settle(&mut self.named6, in_use.named6, now);
+        let owners = settle(&mut self.owners, in_use.owners, now);
+        named || named6 || owners
+    }
+}
+
+fn settle<T: Clone + PartialEq>(claims: &mut BTreeMap<String, Claim<T>>, used: &BTreeMap<String, T>, now: u64) -> bool {
+    let mut changed = false;
+    claims.retain(|name, claim| {
+        if used.contains_key(name) {
+            return true;
+        }
+        changed |= claim.idle_since.is_none();
+        let since = *claim.idle_since.get_or_insert(now);
+        // A clock that was set back makes a claim live longer, never shorter.
+        let stands = now.saturating_sub(since) < IDLE_SECONDS;
+        changed |= !stands;
+        stands
+    });
+    for (name, holds) in used {
+        match claims.get_mut(name) {
+            Some(claim) if claim.holds == *holds => changed |= claim.idle_since.take().is_some(),
+            Some(_) | None => {
+                claims.insert(name.clone(), Claim { holds: holds.clone(), first_seen: now, idle_since: None });
+                changed = true;
             }
         }
-        named.extend(in_use.iter().map(|(name, ip)| (name.clone(), Claim { ip: *ip, idle_since: None })));
-        let mut idle: Vec<(u64, String)> = named.iter().filter_map(|(n, c)| Some((c.idle_since?, n.clone()))).collect();
-        idle.sort();
-        let beyond = named.len().saturating_sub(CLAIMS_MAX);
-        for (_, name) in idle.into_iter().take(beyond) {
-            named.remove(&name);
-        }
-        Self { named }
     }
+    bound(claims);
+    changed
 }
 
-/// Why claims could not be kept or found.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The file cannot be read or written.
-    #[error("claims of named VIPs in {path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The system's word.
-        source: std::io::Error,
-    },
-    /// The file is there and is not ours.
-    #[error(
-        "claims of named VIPs in {path} cannot be read ({source}): move the file away to let addresses be chosen afresh"
-    )]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// The parser's word.
-        source: serde_json::Error,
-    },
-    /// The file is too large to be ours.
-    #[error("claims of named VIPs in {path}: longer than {FILE_OCTETS} octets: move the file away")]
-    TooLong {
-        /// The file.
-        path: PathBuf,
-    },
-}
-
-/// Where claims outlive the process.
-pub trait Store: Send + Sync {
-    /// What was saved last; nothing saved is no claims.
-    ///
-    /// # Errors
-    /// When something is there and cannot be understood: starting without it would change addresses.
-    fn load(&self) -> Result<Claims, StoreError>;
-
-    /// Replaces what was saved, wholly or not at all.
-    ///
-    /// # Errors
-    /// When it could not be written.
-    fn save(&self, claims: &Claims) -> Result<(), StoreError>;
-}
-
-/// Claims in a JSON file, replaced by rename.
-#[derive(Clone, Debug)]
-pub struct FileStore {
-    /// The file. Its folder must exist.
-    pub path: PathBuf,
-}
-
-impl FileStore {
-    fn io(&self, source: std::io::Error) -> StoreError {
-        StoreError::Io { path: self.path.clone(), source }
+fn bound<T>(claims: &mut BTreeMap<String, Claim<T>>) {
+    let beyond = claims.len().saturating_sub(CLAIMS_MAX);
+    if beyond == 0 {
+        return;
     }
-
-    fn write(&self, json: &[u8]) -> std::io::Result<()> {
-        let mut beside = self.path.clone().into_os_string();
-        beside.push(".new");
-        let mut file = std::fs::File::create(&beside)?;
-        file.write_all(json)?;
-        file.sync_all()?;
-        std::fs::rename(&beside, &self.path)?;
-        // The rename itself lasts only once the folder is on disk.
-        match self.path.parent().filter(|p| !p.as_os_str().is_empty()) {
-            Some(folder) => std::fs::File::open(folder)?.sync_all(),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Store for FileStore {
-    fn load(&self) -> Result<Claims, StoreError> {
-        match std::fs::metadata(&self.path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Claims::default()),
-            Err(error) => return Err(self.io(error)),
-            Ok(meta) if meta.len() > FILE_OCTETS => return Err(StoreError::TooLong { path: self.path.clone() }),
-            Ok(_) => {}
-        }
-        let json = std::fs::read(&self.path).map_err(|e| self.io(e))?;
-        serde_json::from_slice(&json).map_err(|source| StoreError::Format { path: self.path.clone(), source })
-    }
-
-    fn save(&self, claims: &Claims) -> Result<(), StoreError> {
-        let json = serde_json::to_vec_pretty(claims);
-        let json = json.map_err(|source| StoreError::Format { path: self.path.clone(), source })?;
-        self.write(&json).map_err(|e| self.io(e))
-    }
-}
-
-/// Claims that end with the process: for offline questions and tests.
-#[derive(Debug, Default)]
-pub struct MemoryStore(Mutex<Claims>);
-
-impl Store for MemoryStore {
-    fn load(&self) -> Result<Claims, StoreError> {
-        Ok(self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone())
-    }
-
-    fn save(&self, claims: &Claims) -> Result<(), StoreError> {
-        claims.clone_into(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-        Ok(())
+    let mut idle: Vec<(u64, String)> = claims.iter().filter_map(|(n, c)| Some((c.idle_since?, n.clone()))).collect();
+    idle.sort();
+    for (_, name) in idle.into_iter().take(beyond) {
+        claims.remove(&name);
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn in_use(names: &[(&str, [u8; 4])]) -> BTreeMap<String, Ipv4Addr> {
-        names.iter().map(|(n, ip)| ((*n).to_owned(), Ipv4Addr::from(*ip))).collect()
+    /// Claims of IPv4 addresses that were in use at `now`.
+    pub(crate) fn claimed(names: &[(&str, [u8; 4])], now: u64) -> Claims {
+        let mut claims = Claims::default();
+        put(&mut claims, names, now);
+        claims
+    }
+
+    fn put(claims: &mut Claims, names: &[(&str, [u8; 4])], now: u64) -> bool {
+        let named = names.iter().map(|(n, ip)| ((*n).to_owned(), Ipv4Addr::from(*ip))).collect();
+        claims.settle(InUse { named: &named, named6: &BTreeMap::new(), owners: &BTreeMap::new() }, now)
     }
 
     #[test]
     fn a_claim_without_a_backend_is_kept_for_a_day_and_no_longer() {
-        let claims = Claims::default().settle(&in_use(&[("a.m", [11, 0, 0, 1])]), 1_000);
-        assert_eq!(claims.named["a.m"].idle_since, None);
-        let idle = claims.settle(&BTreeMap::new(), 2_000);
-        assert_eq!(idle.named["a.m"].idle_since, Some(2_000));
-        let almost = idle.settle(&BTreeMap::new(), 2_000 + IDLE_SECONDS - 1);
-        assert_eq!(almost.named["a.m"].ip, Ipv4Addr::new(11, 0, 0, 1));
-        assert!(almost.settle(&BTreeMap::new(), 2_000 + IDLE_SECONDS).named.is_empty());
-        let back = almost.settle(&in_use(&[("a.m", [11, 0, 0, 1])]), 3_000);
-        assert_eq!(back.named["a.m"].idle_since, None);
+        let one = [("a.m", [11, 0, 0, 1])];
+        let mut claims = claimed(&one, 1_000);
+        assert_eq!(claims.named["a.m"], Claim { holds: [11, 0, 0, 1].into(), first_seen: 1_000, idle_since: None });
+        assert!(!put(&mut claims, &one, 1_500), "nothing changed");
+        assert!(put(&mut claims, &[], 2_000));
+        assert_eq!(claims.named["a.m"].idle_since, Some(2_000));
+        assert!(!put(&mut claims, &[], 2_000 + IDLE_SECONDS - 1), "it stands, and is idle since the same moment");
+        let mut gone = claims.clone();
+        assert!(put(&mut gone, &[], 2_000 + IDLE_SECONDS));
+        assert!(gone.named.is_empty());
+        assert!(put(&mut claims, &one, 3_000));
+        assert_eq!((claims.named["a.m"].idle_since, claims.named["a.m"].first_seen), (None, 1_000));
+        assert!(put(&mut claims, &[("a.m", [11, 0, 0, 2])], 4_000));
+        assert_eq!(claims.named["a.m"].first_seen, 4_000, "another address is another claim");
     }
 
     #[test]
     fn a_clock_set_back_takes_no_claim_away() {
-        let idle = Claims::default().settle(&in_use(&[("a.m", [11, 0, 0, 1])]), 9_000).settle(&BTreeMap::new(), 9_000);
-        assert_eq!(idle.settle(&BTreeMap::new(), 5).named.len(), 1);
+        let mut idle = claimed(&[("a.m", [11, 0, 0, 1])], 9_000);
+        put(&mut idle, &[], 9_000);
+        put(&mut idle, &[], 5);
+        assert_eq!(idle.named.len(), 1);
     }
 
     #[test]
-    fn a_file_keeps_claims_across_a_restart_and_a_broken_one_is_an_error() {
-        let folder = std::env::temp_dir().join(format!("sluice-claims-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let store = FileStore { path: folder.join("claims.json") };
-        assert_eq!(store.load().unwrap(), Claims::default());
-        let claims = Claims::default().settle(&in_use(&[("a.m", [11, 0, 0, 1]), ("b.m", [11, 0, 0, 2])]), 1);
-        store.save(&claims).unwrap();
-        assert_eq!(FileStore { path: store.path.clone() }.load().unwrap(), claims);
-        std::fs::write(&store.path, b"{\"named\":").unwrap();
-        assert!(matches!(store.load(), Err(StoreError::Format { .. })));
-        for (broken, what) in
-            [(&b""[..], "EOF"), (b"{}", "missing field"), (b"{\"named\":{\"a.m\":{\"ip\":7}}}", "IPv4")]
-        {
-            std::fs::write(&store.path, broken).unwrap();
-            let said = store.load().unwrap_err().to_string();
-            assert!(said.contains(&store.path.display().to_string()) && said.contains("move the file away"), "{said}");
-            assert!(said.contains(what), "{said}");
-        }
-        std::fs::remove_dir_all(&folder).unwrap();
+    fn the_longest_idle_of_too_many_claims_goes_first() {
+        let mut claims = claimed(&[("old.m", [11, 0, 0, 1])], 1);
+        put(&mut claims, &[("newer.m", [11, 0, 0, 2])], 2);
+        let many: BTreeMap<String, Ipv4Addr> =
+            (0..CLAIMS_MAX as u32 - 1).map(|n| (format!("n{n}.m"), Ipv4Addr::from(n))).collect();
+        claims.settle(InUse { named: &many, named6: &BTreeMap::new(), owners: &BTreeMap::new() }, 3);
+        assert_eq!(claims.named.len(), CLAIMS_MAX);
+        assert!(claims.named.contains_key("newer.m") && !claims.named.contains_key("old.m"));
     }
 }

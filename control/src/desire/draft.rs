@@ -1,37 +1,47 @@
-//! A service while claims are joined: which of two equal backends counts, what `[limits]` leaves, and the weights.
+//! A service while claims are joined: which of two equal backends counts, which can be reached, what `[limits]` leaves,
+//! and the weights.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
-use sluice_config::model::{Admission, Backend, HealthCheck, Mode, Service, VipKey};
+use sluice_config::model::{AllowGroups, Backend, Local, Mode, Service, VipKey};
+use sluice_config::reach::reach;
 
 use super::backends::Candidate;
+use super::claims::Owner;
 use super::reserved::Reserved;
-use super::{BACKEND, Cluster, Report};
+use super::{BACKEND, Cluster, Report, own_labels};
 use crate::health::combine::{Heard, State, combine};
 use crate::rejected::Rejected;
 
+/// Who had a VIP first.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Holder {
+    /// A `[[service]]`: what it says holds.
+    Configuration,
+    /// An app.
+    App(Owner),
+}
+
 /// A service while it grows.
-#[derive(Default)]
 pub(super) struct Draft {
-    pub(super) name: Option<String>,
-    pub(super) framework: Option<String>,
-    pub(super) mode: Option<Mode>,
-    /// The app that has it, where VIPs are not shared; empty is the configuration.
-    pub(super) owner: Option<String>,
-    /// How its backends are probed, where that is said.
-    pub(super) health: Option<HealthCheck>,
+    pub(super) holder: Holder,
+    /// All but the backends.
+    pub(super) service: Service,
     pub(super) candidates: BTreeMap<SocketAddr, Candidate>,
+    /// Who may use it, once an app said so.
+    pub(super) groups: Option<AllowGroups>,
 }
 
 impl Draft {
     /// One address twice (two labels of one DNS name, a stale task beside its replacement): the better one counts.
     pub(super) fn add(&mut self, candidate: Candidate) {
-        let rank = |c: &Candidate| {
-            (c.running, c.health.takes_new_flows(), c.backend.weight, std::cmp::Reverse(c.backend.task.clone()))
+        let rank = |c: &Candidate| (c.running, c.health.takes_new_flows(), c.backend.weight);
+        let better = |a: &Candidate, b: &Candidate| {
+            rank(a).cmp(&rank(b)).then_with(|| b.backend.task.cmp(&a.backend.task)).is_ge()
         };
         match self.candidates.get(&candidate.backend.address) {
-            Some(there) if rank(there) >= rank(&candidate) => {}
+            Some(there) if better(there, &candidate) => {}
             Some(_) | None => {
                 self.candidates.insert(candidate.backend.address, candidate);
             }
@@ -40,34 +50,86 @@ impl Draft {
 
     /// Whether a `[[service]]` has it.
     fn is_configured(&self) -> bool {
-        self.owner.as_deref() == Some("")
+        self.holder == Holder::Configuration
     }
 
     /// How many backends the configuration gives it.
     fn own(&self) -> usize {
         self.candidates.values().filter(|c| c.backend.task.is_none()).count()
     }
+
+    /// An app's word on who may use it: whoever all of them let in.
+    pub(super) fn let_in(&mut self, groups: &AllowGroups) {
+        self.groups = Some(match self.groups.take() {
+            Some(before) => own_labels::both(before, groups),
+            None => groups.clone(),
+        });
+    }
 }
 
-/// Takes out backends that would lead packets back to us.
-pub(super) fn drop_loops(
-    key: &VipKey,
-    draft: &mut Draft,
-    reserved: &Reserved,
-    vips: &BTreeSet<Ipv4Addr>,
-    report: &mut Report,
-) {
-    draft.candidates.retain(|address, candidate| {
-        let refused = match address.ip() {
-            IpAddr::V4(ip) => reserved.refuses_backend(ip, vips),
-            IpAddr::V6(_) => Some("IPv6 is not in this release yet".to_owned()),
-        };
-        if let Some(reason) = &refused {
-            let task = candidate.backend.task.as_deref().unwrap_or_default();
-            report.reject(Rejected::new(task, BACKEND, &format!("{address} of {key}"), reason.clone()));
+/// What decides whether a backend can be reached.
+pub(super) struct Ways<'a> {
+    pub(super) local: &'a Local,
+    pub(super) reserved: &'a Reserved,
+    /// All virtual addresses.
+    pub(super) vips: BTreeSet<IpAddr>,
+}
+
+impl Ways<'_> {
+    /// Takes out backends that would lead packets back to us, or that no packet of the mode would reach.
+    pub(super) fn keep_reachable(&self, key: &VipKey, draft: &mut Draft, report: &mut Report) {
+        let mode = draft.service.mode;
+        draft.candidates.retain(|address, candidate| {
+            let refused = self.refuses(key, mode, &candidate.backend);
+            if let Some(reason) = &refused {
+                let task = candidate.backend.task.as_deref().unwrap_or_default();
+                report.reject(Rejected::new(task, BACKEND, &format!("{address} of {key}"), reason.clone()));
+            }
+            refused.is_none()
+        });
+    }
+
+    fn refuses(&self, key: &VipKey, mode: Mode, backend: &Backend) -> Option<String> {
+        let (ip, on_overlay) = (backend.address.ip(), backend.network.is_some());
+        if let Some(reason) = self.reserved.refuses_backend(ip, &self.vips) {
+            return Some(reason);
         }
-        refused.is_none()
-    });
+        if let Err(why) = reach(mode, SocketAddr::new(key.ip, key.port), backend.address, on_overlay) {
+            return Some(format!("{why}: {}", why.remedy()));
+        }
+        match mode {
+            Mode::Nat => self.source(ip, on_overlay).map(str::to_owned),
+            Mode::DsrMac if !self.on_link(ip) => {
+                Some("dsr-mac reaches backends on link only: write mode dsr-ipip or dsr-gue for it".to_owned())
+            }
+            Mode::NatPreserve | Mode::DsrIpip | Mode::DsrGue | Mode::DsrVxlan | Mode::DsrMac => None,
+        }
+    }
+
+    /// `nat` needs an address to send from; `None` where there is one.
+    fn source(&self, ip: IpAddr, on_overlay: bool) -> Option<&'static str> {
+        let local = self.local;
+        let (none, reason) = match (on_overlay, ip) {
+            (true, _) => (local.snat_overlay.is_empty(), "nat needs a source address there: add `overlay` to [snat]"),
+            (false, IpAddr::V4(_)) => {
+                (local.snat_underlay.is_empty(), "nat needs a source address there: add an IPv4 `underlay` to [snat]")
+            }
+            (false, IpAddr::V6(_)) => {
+                (local.snat_underlay6.is_empty(), "nat needs a source address there: add an IPv6 `underlay` to [snat]")
+            }
+        };
+        none.then_some(reason)
+    }
+
+    /// In a port's subnet, or by a route without a gateway.
+    fn on_link(&self, ip: IpAddr) -> bool {
+        let of_ports = |p: &sluice_config::model::LocalPort| match ip {
+            IpAddr::V4(ip) => p.addresses.iter().any(|net| net.contains(&ip)),
+            IpAddr::V6(ip) => p.addresses6.iter().any(|net| net.contains(&ip)),
+        };
+        let local = self.local;
+        local.ports.iter().any(of_ports) || local.routes.iter().any(|r| r.via.is_none() && r.prefix.contains(&ip))
+    }
 }
 
 /// What `[limits]` still leaves.
@@ -115,22 +177,15 @@ pub(super) fn bound(cluster: &Cluster<'_>, drafts: &mut BTreeMap<VipKey, Draft>,
 
 /// Settles weights: who is judged unfit takes no new flows, and who is removed is not there.
 pub(super) fn settle(cluster: &Cluster<'_>, key: VipKey, draft: Draft, report: &mut Report) -> Service {
-    let groups: BTreeSet<&[String]> = draft.candidates.values().map(|c| c.backend.groups.as_slice()).collect();
-    if groups.len() > 1 {
+    let mut groups = draft.candidates.values().map(|c| c.backend.groups.as_slice());
+    if groups.next().is_some_and(|first| groups.any(|other| other != first)) {
         report.mixed_groups.push(key);
     }
-    let health = draft.health.unwrap_or_else(|| cluster.config.health.check.of(key.protocol));
-    let mut service = Service {
-        key,
-        name: draft.name,
-        framework: draft.framework,
-        mode: draft.mode.unwrap_or(cluster.config.vip.mode),
-        admission: Admission::default(),
-        empty: cluster.config.vip.empty,
-        maglev_size: None,
-        health: Some(health),
-        backends: Vec::new(),
-    };
+    let mut service = draft.service;
+    if let Some(groups) = draft.groups {
+        service.admission.groups = groups;
+    }
+    service.health.get_or_insert_with(|| cluster.config.health.check.of(key.protocol));
     judge(cluster, &mut service, draft.candidates, report);
     service
 }

@@ -23,7 +23,7 @@ pub(super) fn label(task: &Task, port: &TaskPort, report: &mut Report) -> Option
 /// The first word counts: the configuration's, then the first app's in byte order.
 pub(super) fn join(draft: &mut Draft, default: &HealthCheck, probe: &Probe) -> Result<(), String> {
     let asked = HealthCheck { probe: probe.clone(), ..default.clone() };
-    match draft.health.get_or_insert(asked) {
+    match draft.service.health.get_or_insert(asked) {
         there if there.probe == *probe => Ok(()),
         there => Err(format!("its VIP is probed by {} already: one VIP is probed in one way", there.probe)),
     }

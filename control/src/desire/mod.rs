@@ -4,27 +4,34 @@
 //! a label asks for and does not get is in [`Report::rejected`] with its reason; nothing is refused in silence.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
-use sluice_config::model::{Backend, Config, Container, Desired, Local, OverlayAgent, OverlayNetwork, Shared, VipKey};
+use sluice_config::model::{
+    Backend, Config, Container, Desired, Local, OverlayAgent, OverlayNetwork, Service, Shared, VipKey, Zone,
+};
 
 use crate::health::combine::Judged;
 use crate::health::drains::Drain;
 use crate::rejected::Rejected;
-use crate::view::ClusterView;
+use crate::view::{ClusterView, Listing};
 
 pub mod claims;
+pub mod labels;
 pub mod named_vip;
 pub mod vip_label;
 
 mod backends;
 mod draft;
 mod health;
+mod join;
+mod own_labels;
 mod reserved;
 mod services;
 mod zones;
 
 pub use claims::Claims;
+use claims::{InUse, Owner};
 
 /// Framework name when neither Marathon nor the configuration says one.
 const FRAMEWORK: &str = "marathon";
@@ -34,8 +41,14 @@ const FRAMEWORK: &str = "marathon";
 pub struct Report {
     /// Everything that was asked for and is not done, sorted.
     pub rejected: Vec<Rejected>,
-    /// Named VIPs in use and their addresses: [`Claims::settle`] takes them.
+    /// Named VIPs in use and their IPv4 addresses.
     pub named: BTreeMap<String, Ipv4Addr>,
+    /// Likewise the IPv6 addresses.
+    pub named6: BTreeMap<String, Ipv6Addr>,
+    /// With `vip.sharing = "owner"`: the app that has each VIP in use.
+    pub owners: BTreeMap<String, Owner>,
+    /// What it tells of: each Marathon's framework name and listing, for [`labels::labels`].
+    pub listings: Vec<(String, Arc<Listing>)>,
     /// VIPs whose running backends are all unhealthy, and therefore all used.
     pub fail_open: Vec<VipKey>,
     /// VIPs whose backends differ in their groups: only sources that all of them allow are admitted.
@@ -83,10 +96,24 @@ impl Report {
         self.rejected.truncate(REJECTED_MAX);
     }
 
+    /// More that was asked for and is not done.
+    pub fn add(&mut self, rejected: &[Rejected]) {
+        if !rejected.is_empty() {
+            rejected.iter().cloned().for_each(|r| self.reject(r));
+            self.settle();
+        }
+    }
+
     /// What the configuration itself asks for and does not get: a service, or a backend of one. `sluice check` finds
     /// what the file alone can tell; the rest is the kernel's and the sources' word.
     pub fn of_configuration(&self) -> impl Iterator<Item = &Rejected> {
         self.rejected.iter().filter(|r| r.task.is_empty() && matches!(r.label.as_str(), SERVICE | BACKEND))
+    }
+
+    /// What [`Claims::settle`] takes.
+    #[must_use]
+    pub fn in_use(&self) -> InUse<'_> {
+        InUse { named: &self.named, named6: &self.named6, owners: &self.owners }
     }
 
     /// Whether the list of rejected things is full, and may lack some.
@@ -108,19 +135,55 @@ pub fn desire(
     local: &Local,
     hash_key: [u8; 16],
 ) -> (Desired, Report) {
+    let (mut desired, mut report) = serve(config, view, claims, local, hash_key);
+    let names = names(config, view, &desired.shared.services);
+    report.add(&names.rejected);
+    desired.shared.zones = names.zones;
+    (desired, report)
+}
+
+/// The names of a cluster, apart from what packets need: they cost several times as much, and a service is to be there
+/// before its name is (dcos-net#130).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Names {
+    /// [`Shared::zones`].
+    pub zones: Arc<Vec<Zone>>,
+    /// What has no name, and why.
+    pub rejected: Vec<Rejected>,
+}
+
+/// The names of what is known, `services` among it.
+#[must_use]
+pub fn names(config: &Config, view: &ClusterView, services: &[Service]) -> Names {
+    let mut report = Report::default();
+    let zones = Arc::new(zones::zones(&Cluster::new(config, view), services, &mut report));
+    report.settle();
+    Names { zones, rejected: report.rejected }
+}
+
+/// As [`desire`] without names.
+#[must_use]
+pub fn serve(
+    config: &Config,
+    view: &ClusterView,
+    claims: &Claims,
+    local: &Local,
+    hash_key: [u8; 16],
+) -> (Desired, Report) {
     let mut report = Report::default();
     for listing in view.marathons.values() {
         listing.rejected.iter().cloned().for_each(|r| report.reject(r));
     }
     view.overlay.rejected.iter().cloned().for_each(|r| report.reject(r));
     let cluster = Cluster::new(config, view);
+    let heard = view.marathons.iter();
+    report.listings = heard.map(|(n, l)| (cluster.framework(*n).to_owned(), Arc::clone(l))).collect();
     let services = services::services(&cluster, claims, local, &mut report);
-    let zones = zones::zones(&cluster, &services, &mut report);
     let shared = Shared {
         hash_key,
         services,
         second_chance: config.vip.second_chance,
-        zones,
+        zones: Arc::default(),
         containers: containers(&cluster),
         agents: agents(config, view, local),
         networks: cluster.networks,

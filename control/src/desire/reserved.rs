@@ -8,9 +8,9 @@
 //! is on link, or when tasks of two apps say the same; of anything less the VIP that is there stays, and the backend goes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use sluice_config::model::{Local, Marathon};
 
 use super::Cluster;
@@ -27,20 +27,20 @@ pub(super) enum Claimant {
 /// What is taken already.
 pub(super) struct Reserved {
     /// The node's own addresses in the packet path.
-    own: BTreeMap<Ipv4Addr, &'static str>,
+    own: BTreeMap<IpAddr, &'static str>,
     /// Others', and those of the node's kernel: a VIP there would swallow their traffic.
-    others: BTreeMap<Ipv4Addr, &'static str>,
+    others: BTreeMap<IpAddr, &'static str>,
     /// Who was seen on link, and Marathon's own word of where it is: no label gets such an address. What was only seen
     /// may be out of date, so it takes nothing from the configuration and from named VIPs.
-    seen: BTreeMap<Ipv4Addr, &'static str>,
+    seen: BTreeMap<IpAddr, &'static str>,
     /// Where tasks of two or more apps say that they run.
-    agents: BTreeSet<Ipv4Addr>,
+    agents: BTreeSet<IpAddr>,
     /// Where any task says so.
-    hosts: BTreeSet<Ipv4Addr>,
+    hosts: BTreeSet<IpAddr>,
     /// Overlay and VTEP subnets and the range of probes, with what they are.
-    subnets: Vec<(Ipv4Net, String)>,
+    subnets: Vec<(IpNet, String)>,
     /// Subnets on link.
-    links: BTreeSet<Ipv4Net>,
+    links: BTreeSet<IpNet>,
 }
 
 impl Reserved {
@@ -48,14 +48,16 @@ impl Reserved {
         let config = cluster.config;
         let mut own = BTreeMap::new();
         own.extend(port_nets(cluster, local).map(|a| (a.addr(), "an address of this node's own port")));
-        own.extend(config.host.iter().flat_map(|h| &h.addresses).map(|a| (a.addr(), "the host port's address")));
-        let snat = [&config.snat.underlay, &config.snat.overlay, &local.snat_underlay, &local.snat_overlay];
-        own.extend(snat.into_iter().flatten().map(|a| (*a, "a SNAT address ([snat])")));
-        own.extend(
-            config.dns.addresses.iter().chain(&local.dns_addresses).map(|a| (*a, "a DNS address (dns.addresses)")),
-        );
+        let host = config.host.iter().flat_map(|h| &h.addresses);
+        own.extend(host.map(|a| (IpAddr::V4(a.addr()), "the host port's address")));
+        own.extend(snat(cluster, local).map(|ip| (ip, "a SNAT address ([snat])")));
+        let dns = config.dns.addresses.iter().chain(&local.dns_addresses);
+        own.extend(dns.map(|ip| (IpAddr::V4(*ip), "a DNS address (dns.addresses)")));
         if let Some(vtep) = &local.vtep {
-            own.extend([(vtep.underlay, "the VTEP's underlay address"), (vtep.vtep.addr(), "this node's VTEP")]);
+            own.extend([
+                (IpAddr::V4(vtep.underlay), "the VTEP's underlay address"),
+                (IpAddr::V4(vtep.vtep.addr()), "this node's VTEP"),
+            ]);
         }
         let hosts = hosts(cluster);
         Self {
@@ -65,12 +67,12 @@ impl Reserved {
             hosts: hosts.into_keys().collect(),
             seen: seen(cluster, local),
             subnets: subnets(cluster),
-            links: port_nets(cluster, local).map(Ipv4Net::trunc).collect(),
+            links: port_nets(cluster, local).map(|net| net.trunc()).collect(),
         }
     }
 
     /// Why no VIP of `claimant` may be `ip`.
-    pub(super) fn refuses_vip(&self, ip: Ipv4Addr, claimant: Claimant) -> Option<String> {
+    pub(super) fn refuses_vip(&self, ip: IpAddr, claimant: Claimant) -> Option<String> {
         let what = self.own.get(&ip).or_else(|| self.others.get(&ip)).map(|w| (*w).to_owned());
         let what = what.or_else(|| special(ip).map(str::to_owned));
         let what = what.or_else(|| self.subnets.iter().find(|(net, _)| net.contains(&ip)).map(|(_, w)| w.clone()));
@@ -78,7 +80,7 @@ impl Reserved {
         what.map(|w| format!("{ip} is {w}: no VIP may have it"))
     }
 
-    fn refuses_label(&self, ip: Ipv4Addr) -> Option<String> {
+    fn refuses_label(&self, ip: IpAddr) -> Option<String> {
         if let Some(what) = self.seen.get(&ip) {
             return Some((*what).to_owned());
         }
@@ -90,35 +92,52 @@ impl Reserved {
     }
 
     /// Why packets may not be sent to `ip`. `vips` are all virtual addresses.
-    pub(super) fn refuses_backend(&self, ip: Ipv4Addr, vips: &BTreeSet<Ipv4Addr>) -> Option<String> {
+    pub(super) fn refuses_backend(&self, ip: IpAddr, vips: &BTreeSet<IpAddr>) -> Option<String> {
         let what = self.own.get(&ip).copied().or_else(|| special(ip));
         let what = what.or_else(|| vips.contains(&ip).then_some("itself a VIP, which would be a loop"));
         what.map(|w| format!("the backend's address {ip} is {w}"))
     }
 
     /// Whether an agent is known to be at `ip` by more than one app's word.
-    pub(super) fn is_agent(&self, ip: Ipv4Addr) -> bool {
+    pub(super) fn is_agent(&self, ip: IpAddr) -> bool {
         self.others.get(&ip) == Some(&AGENT) || self.agents.contains(&ip)
     }
 
     /// Single addresses that a named VIP never gets; one that has had its address before (`claimed`) keeps it where
     /// nothing but tasks' words speaks against it.
-    pub(super) fn taken(&self, claimed: &BTreeSet<Ipv4Addr>) -> BTreeSet<Ipv4Addr> {
+    pub(super) fn taken<'a>(&'a self, claimed: &'a BTreeSet<IpAddr>) -> impl Iterator<Item = IpAddr> + 'a {
         let hosts = self.hosts.iter().filter(|ip| !claimed.contains(ip));
-        self.own.keys().chain(self.others.keys()).chain(hosts).copied().collect()
+        self.own.keys().chain(self.others.keys()).chain(hosts).copied()
     }
 }
 
 /// Addresses of the packet ports with their prefixes, from the file and from the kernel.
-fn port_nets<'a>(cluster: &'a Cluster<'_>, local: &'a Local) -> impl Iterator<Item = &'a Ipv4Net> {
-    cluster.config.ports.iter().flat_map(|p| &p.addresses).chain(local.ports.iter().flat_map(|p| &p.addresses))
+fn port_nets<'a>(cluster: &'a Cluster<'_>, local: &'a Local) -> impl Iterator<Item = IpNet> + 'a {
+    let of_file = cluster.config.ports.iter().map(|p| (&p.addresses, &p.addresses6));
+    let all = of_file.chain(local.ports.iter().map(|p| (&p.addresses, &p.addresses6)));
+    all.flat_map(|(four, six)| four.iter().map(|n| IpNet::V4(*n)).chain(six.iter().map(|n| IpNet::V6(*n))))
+}
+
+fn snat<'a>(cluster: &'a Cluster<'_>, local: &'a Local) -> impl Iterator<Item = IpAddr> + 'a {
+    let snat = &cluster.config.snat;
+    let four = [&snat.underlay, &snat.overlay, &local.snat_underlay, &local.snat_overlay];
+    let six = [&snat.underlay6, &local.snat_underlay6];
+    four.into_iter().flatten().map(|ip| IpAddr::V4(*ip)).chain(six.into_iter().flatten().map(|ip| IpAddr::V6(*ip)))
+}
+
+/// The first address of a subnet is its name or its routers' (RFC 4291 section 2.6.1), the last of an IPv4 one is
+/// everybody's.
+fn ends(net: IpNet) -> impl Iterator<Item = IpAddr> {
+    let wide = net.max_prefix_len() - net.prefix_len() > 1;
+    let last = net.addr().is_ipv4().then(|| net.broadcast());
+    std::iter::once(net.network()).chain(last).filter(move |_| wide)
 }
 
 const AGENT: &str = "an agent's address";
 
 /// Where tasks say that they run, and whose tasks.
-fn hosts<'a>(cluster: &'a Cluster<'_>) -> BTreeMap<Ipv4Addr, BTreeSet<&'a str>> {
-    let mut hosts: BTreeMap<Ipv4Addr, BTreeSet<&str>> = BTreeMap::new();
+fn hosts<'a>(cluster: &'a Cluster<'_>) -> BTreeMap<IpAddr, BTreeSet<&'a str>> {
+    let mut hosts: BTreeMap<IpAddr, BTreeSet<&str>> = BTreeMap::new();
     for task in cluster.view.marathons.values().flat_map(|l| &l.tasks) {
         if let Some(ip) = cluster.view.agent_address(&task.host) {
             hosts.entry(ip).or_default().insert(&task.app);
@@ -127,19 +146,17 @@ fn hosts<'a>(cluster: &'a Cluster<'_>) -> BTreeMap<Ipv4Addr, BTreeSet<&'a str>> 
     hosts
 }
 
-fn others(cluster: &Cluster<'_>, local: &Local) -> BTreeMap<Ipv4Addr, &'static str> {
+fn others(cluster: &Cluster<'_>, local: &Local) -> BTreeMap<IpAddr, &'static str> {
     let (config, view) = (cluster.config, cluster.view);
-    let ends = port_nets(cluster, local).filter(|net| net.prefix_len() < 31);
-    let ends = ends.flat_map(|net| [net.network(), net.broadcast()]);
     // The kernel's own addresses are on link on the host port.
-    let kernel = local.neighbours.iter().filter(|n| Some(n.port) == local.host_port).filter_map(|n| v4(n.ip));
-    let neighbours = config.neighbours.iter().filter_map(|n| v4(n.ip));
-    let joined = config.overlay.iter().flat_map(|o| &o.agents).chain(&view.overlay.agents).map(|a| a.ip);
-    let gateways = config.routes.iter().chain(&local.routes).filter_map(|r| v4(r.via?));
-    let marathons = config.marathons.iter().flat_map(Marathon::addresses);
+    let kernel = local.neighbours.iter().filter(|n| Some(n.port) == local.host_port).map(|n| n.ip);
+    let joined = config.overlay.iter().flat_map(|o| &o.agents).chain(&view.overlay.agents).map(|a| IpAddr::V4(a.ip));
+    let gateways = config.routes.iter().chain(&local.routes).filter_map(|r| r.via);
+    let marathons = config.marathons.iter().flat_map(Marathon::addresses).map(IpAddr::V4);
     let mut others = BTreeMap::new();
+    let ends = port_nets(cluster, local).flat_map(ends);
     others.extend(ends.map(|ip| (ip, "the first or last address of a port's subnet")));
-    others.extend(neighbours.map(|ip| (ip, "a neighbour's address ([[neighbour]])")));
+    others.extend(config.neighbours.iter().map(|n| (n.ip, "a neighbour's address ([[neighbour]])")));
     others.extend(joined.map(|ip| (ip, AGENT)));
     others.extend(gateways.map(|ip| (ip, "a gateway's address")));
     others.extend(marathons.map(|ip| (ip, "a Marathon's address")));
@@ -147,32 +164,42 @@ fn others(cluster: &Cluster<'_>, local: &Local) -> BTreeMap<Ipv4Addr, &'static s
     others
 }
 
-fn seen(cluster: &Cluster<'_>, local: &Local) -> BTreeMap<Ipv4Addr, &'static str> {
+fn seen(cluster: &Cluster<'_>, local: &Local) -> BTreeMap<IpAddr, &'static str> {
     let view = cluster.view;
     let leaders = view.marathons.values().filter_map(|l| view.agent_address(l.framework_host.as_deref()?));
-    let neighbours = local.neighbours.iter().filter_map(|n| v4(n.ip));
-    let mut seen: BTreeMap<_, _> = neighbours.map(|ip| (ip, "a neighbour's address")).collect();
+    let mut seen: BTreeMap<_, _> = local.neighbours.iter().map(|n| (n.ip, "a neighbour's address")).collect();
     seen.extend(leaders.map(|ip| (ip, "a Marathon's address")));
     seen
 }
 
-fn subnets(cluster: &Cluster<'_>) -> Vec<(Ipv4Net, String)> {
-    let networks = cluster.networks.iter().map(|n| (n.subnet, format!("in the overlay network {}", n.name)));
-    let vteps = cluster.config.overlay.iter().map(|o| (o.vtep.trunc(), "in the VTEPs' subnet".to_owned()));
-    let probes =
-        (cluster.config.health.probe_range, "in health.probe_range, the addresses of our own probes".to_owned());
+fn subnets(cluster: &Cluster<'_>) -> Vec<(IpNet, String)> {
+    let networks = cluster.networks.iter().map(|n| (IpNet::V4(n.subnet), format!("in the overlay network {}", n.name)));
+    let vteps = cluster.config.overlay.iter().map(|o| (IpNet::V4(o.vtep.trunc()), "in the VTEPs' subnet".to_owned()));
+    let probes = IpNet::V4(cluster.config.health.probe_range);
+    let probes = (probes, "in health.probe_range, the addresses of our own probes".to_owned());
     networks.chain(vteps).chain([probes]).collect()
 }
 
-fn v4(ip: IpAddr) -> Option<Ipv4Addr> {
+/// Addresses that are nobody's by standard (RFC 6890).
+fn special(ip: IpAddr) -> Option<&'static str> {
     match ip {
-        IpAddr::V4(ip) => Some(ip),
-        IpAddr::V6(_) => None,
+        IpAddr::V4(ip) => special4(ip),
+        IpAddr::V6(ip) => special6(ip),
     }
 }
 
-/// Addresses that are nobody's by standard (RFC 6890).
-fn special(ip: Ipv4Addr) -> Option<&'static str> {
+fn special6(ip: Ipv6Addr) -> Option<&'static str> {
+    match ip.segments() {
+        [0, 0, 0, 0, 0, 0, 0, 0] => Some("::, which is no address"),
+        [0, 0, 0, 0, 0, 0, 0, 1] => Some("a loopback address"),
+        [0, 0, 0, 0, 0, 0xffff, ..] => Some("an IPv4 address in IPv6 form"),
+        [0xfe80..=0xfebf, ..] => Some("a link-local address"),
+        [0xff00..=0xffff, ..] => Some("a multicast address"),
+        _ => None,
+    }
+}
+
+fn special4(ip: Ipv4Addr) -> Option<&'static str> {
     match ip.octets() {
         [0, ..] => Some("in 0.0.0.0/8, which is no address"),
         [127, ..] => Some("a loopback address"),

@@ -167,7 +167,7 @@ fn is_plain(name: &str) -> bool {
 }
 
 fn address(cluster: &Cluster<'_>, host: &str) -> Option<IpAddr> {
-    host.parse().ok().or_else(|| cluster.view.agent_address(host).map(IpAddr::V4))
+    cluster.view.agent_address(host)
 }
 
 /// `dns.ip_sources`: the first that has an address wins. Mesos's and Docker's are not in what Marathon says.

@@ -70,7 +70,7 @@ impl<'a> Known<'a> {
         }
         let tasks = view.marathons.values().flat_map(|listing| &listing.tasks);
         for task in tasks.filter(|task| task.state.is_eligible()) {
-            let Some(ip) = view.agent_address(&task.host).map(IpAddr::V4) else { continue };
+            let Some(ip) = view.agent_address(&task.host) else { continue };
             known.agents.insert(ip);
             known.hosts.insert(&task.host, ip);
             known.hosts.extend(task.slave.as_deref().map(|id| (id, ip)));

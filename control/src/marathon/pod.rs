@@ -21,6 +21,7 @@ struct Endpoint {
     protocols: Vec<Protocol>,
     container_port: Option<u16>,
     has_host_port: bool,
+    networks: Vec<String>,
     labels: Arc<Labels>,
 }
 
@@ -149,7 +150,7 @@ impl Shape {
             name: Some(endpoint.name.clone()),
             protocol: *protocol,
             at,
-            networks: Vec::new(),
+            networks: endpoint.networks.clone(),
             labels: endpoint.labels.clone(),
         };
         endpoint.protocols.iter().map(port).collect()
@@ -175,6 +176,7 @@ fn endpoint(id: &str, endpoint: &Value, rejected: &mut Vec<Rejected>) -> Option<
         protocols,
         container_port: port_number(&endpoint["containerPort"]).filter(|p| *p != 0),
         has_host_port: !endpoint["hostPort"].is_null(),
+        networks: list(&endpoint["networkNames"]).iter().filter_map(Value::as_str).map(str::to_owned).collect(),
         labels,
     })
 }

@@ -23,6 +23,8 @@ pub(super) struct AppPort {
     pub(super) name: Option<String>,
     pub(super) protocols: Vec<Protocol>,
     pub(super) place: Place,
+    /// Its number inside the container, where it has one.
+    pub(super) number: Option<u16>,
     pub(super) networks: Vec<String>,
     pub(super) labels: Arc<Labels>,
 }
@@ -52,7 +54,7 @@ impl PortReader<'_> {
     pub(super) fn definition(&mut self, port: &Value) {
         let place = Place::Host(self.host_port());
         if port.is_number() || is_port(self.id, port, "portDefinitions", self.rejected) {
-            self.add(port, place);
+            self.add(port, place, None);
         }
     }
 
@@ -65,21 +67,34 @@ impl PortReader<'_> {
         }
         odd_fields(self.id, port, self.rejected);
         match place {
-            Some(place) => self.add(port, place),
+            Some(place) => self.add(port, place, port_number(&port["containerPort"]).filter(|n| *n != 0)),
             None => self.contained(port, "containerPort"),
         }
     }
 
+    /// A discovery port that a mapping has too is that mapping, with the labels of both (facts/dcos.md B.4).
     pub(super) fn discovered(&mut self, port: &Value) {
-        if is_port(self.id, port, "discovery.ports", self.rejected) {
-            odd_fields(self.id, port, self.rejected);
-            self.contained(port, "number");
+        if !is_port(self.id, port, "discovery.ports", self.rejected) {
+            return;
+        }
+        odd_fields(self.id, port, self.rejected);
+        let number = port_number(&port["number"]).filter(|n| *n != 0);
+        let said = protocols(port["protocol"].as_str().unwrap_or("tcp"));
+        let same = |p: &&mut AppPort| number.is_some() && p.number == number && p.protocols == said;
+        if self.ports.iter_mut().find(same).is_none() {
+            return self.contained(port, "number");
+        }
+        let more = self.labels(port);
+        if let Some(mapping) = self.ports.iter_mut().find(same) {
+            let mut labels = Labels::clone(&mapping.labels);
+            unite(&mut labels, &more);
+            mapping.labels = Arc::new(labels);
         }
     }
 
     fn contained(&mut self, port: &Value, key: &str) {
         match port_number(&port[key]).filter(|n| *n != 0) {
-            Some(number) => self.add(port, Place::Container(number)),
+            Some(number) => self.add(port, Place::Container(number), Some(number)),
             None => {
                 let labels = self.labels(port);
                 let reason = format!("{key} must be a number from 1 to 65535 where there is no host port");
@@ -93,7 +108,7 @@ impl PortReader<'_> {
         self.next - 1
     }
 
-    fn add(&mut self, port: &Value, place: Place) {
+    fn add(&mut self, port: &Value, place: Place, number: Option<u16>) {
         let labels = self.labels(port);
         let said = &port["protocol"];
         let protocols = if said.is_null() { vec![Protocol::Tcp] } else { protocols(said.as_str().unwrap_or_default()) };
@@ -105,6 +120,7 @@ impl PortReader<'_> {
             name: port["name"].as_str().map(str::to_owned),
             protocols,
             place,
+            number,
             networks: networks.filter_map(Value::as_str).map(str::to_owned).collect(),
             labels,
         });
@@ -123,6 +139,18 @@ impl PortReader<'_> {
         for (key, value) in labels.iter().filter(|(key, _)| vip_label::is_vip_key(key)) {
             self.rejected.push(Rejected::new(self.id, key, value, reason));
         }
+    }
+}
+
+/// Adds labels. Of one key with two values both are kept: the second under a key of its own, which is a VIP key as well
+/// because any key is that begins like one.
+fn unite(labels: &mut Labels, more: &Labels) {
+    for (key, value) in more {
+        let mut key = key.clone();
+        while labels.get(&key).is_some_and(|there| there != value) && vip_label::is_vip_key(&key) {
+            key.push('+');
+        }
+        labels.entry(key).or_insert_with(|| value.clone());
     }
 }
 

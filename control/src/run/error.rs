@@ -3,9 +3,9 @@
 use sluice_dataplane::launch::LaunchError;
 
 use crate::api::serve::ServeError;
-use crate::desire::claims::StoreError;
 use crate::marathon::fetch_error::StartError;
 use crate::netlink::NetlinkError;
+use crate::store::StoreError;
 
 /// Why Sluice does not run, or no longer.
 #[derive(Debug, thiserror::Error)]

@@ -10,11 +10,17 @@ use sluice_dataplane::tables::{CompileError, Tables};
 use sluice_dataplane::time::Nanos;
 
 use super::hash_key::Key;
-use crate::desire::{Claims, DrainInForce, Report, desire};
+use crate::desire::{Claims, DrainInForce, Names, Report, names, serve};
 use crate::health::chronicle;
 use crate::health::drains::{Drain, Drains};
 use crate::health::paths::Paths;
 use crate::view::ClusterView;
+
+/// Tasks from which on names are made after services are published, not before: at some 40 us a task, 200 take 8 ms.
+const NAMES_LATER: usize = 200;
+
+/// How long names wait at most while services change all the time.
+const NAMES_WAIT: Nanos = Nanos(1_000_000_000);
 
 /// How long a number rests before it is used again: twice the longest session.
 const REST_SECONDS: u64 = 2 * sluice_config::model::Timeouts::MAX_SECONDS as u64;
@@ -30,6 +36,9 @@ pub struct Publication {
     /// Addresses given to names.
     pub claims: Claims,
     tables: Option<Arc<Tables>>,
+    /// The names that were made last, and since when newer ones wait.
+    names: Names,
+    names_wait: Option<Nanos>,
     unsaved: bool,
     /// What an operator drains.
     pub drains: Drains,
@@ -69,6 +78,8 @@ impl Publication {
             view: ClusterView::default(),
             claims,
             tables: None,
+            names: Names::default(),
+            names_wait: None,
             unsaved: false,
             drains: Drains::default(),
             drains_unsaved: false,
@@ -89,20 +100,48 @@ impl Publication {
         self.tables.as_ref()
     }
 
-    /// Makes tables of what is known.
+    /// Whether tables were made that have the names from before: make again soon.
+    #[must_use]
+    pub fn names_wait(&self) -> bool {
+        self.names_wait.is_some()
+    }
+
+    /// Makes tables of what is known. Where there are many tasks a change of services has the names from before
+    /// ([`Publication::names_wait`]), and the next call brings the new ones.
     pub fn make(&mut self, mut local: Local, moment: Moment) -> Made {
         local.soa_serial = self.tables.as_ref().map_or(0, |t| t.desired.local.soa_serial);
         self.view.health.drained = self.drains.at(moment.unix_seconds);
-        let (mut desired, mut report) = desire(&self.config, &self.view, &self.claims, &local, self.key);
+        let (mut desired, mut report) = serve(&self.config, &self.view, &self.claims, &local, self.key);
         desired.local.probes = self.paths.settle(&desired.shared.services, self.config.health.probe_range);
         self.settle_drains(&desired, &mut report, moment.unix_seconds);
         chronicle::date(&mut report, self.report.as_deref(), moment.unix_seconds);
-        let claims = self.claims.settle(&report.named, moment.unix_seconds);
-        self.unsaved |= claims != self.claims;
-        self.claims = claims;
+        self.unsaved |= self.claims.settle(report.in_use(), moment.unix_seconds);
+        self.name(&desired, moment.monotonic);
+        desired.shared.zones = Arc::clone(&self.names.zones);
+        report.add(&self.names.rejected);
         let report = Arc::new(report);
         self.report = Some(Arc::clone(&report));
         Made { tables: self.compile(desired, moment), report }
+    }
+
+    /// Makes the names, or lets them wait.
+    fn name(&mut self, desired: &Desired, now: Nanos) {
+        let many = self.view.marathons.values().map(|l| l.tasks.len()).sum::<usize>() >= NAMES_LATER;
+        let changed = self
+            .tables
+            .as_ref()
+            .is_some_and(|t| t.desired.local != desired.local || !same_services(&t.desired, desired));
+        let since = self.names_wait.unwrap_or(now);
+        if many && changed && now.0.saturating_sub(since.0) < NAMES_WAIT.0 {
+            self.names_wait = Some(since);
+            return;
+        }
+        self.names_wait = None;
+        let names = names(&self.config, &self.view, &desired.shared.services);
+        // The same names stay the same allocation: comparing them later costs nothing.
+        if names != self.names {
+            self.names = names;
+        }
     }
 
     /// The claims that are not saved yet, if any.
@@ -192,12 +231,12 @@ impl Publication {
 
 /// Whether packets would be treated alike.
 fn same(a: &Desired, b: &Desired) -> bool {
+    a.shared.zones == b.shared.zones && same_services(a, b)
+}
+
+fn same_services(a: &Desired, b: &Desired) -> bool {
     let (a, b) = (&a.shared, &b.shared);
-    a.services == b.services
-        && a.zones == b.zones
-        && a.networks == b.networks
-        && a.agents == b.agents
-        && a.containers == b.containers
+    a.services == b.services && a.networks == b.networks && a.agents == b.agents && a.containers == b.containers
 }
 
 /// Serials follow the clock where they can and never fall (RFC 1982: 0 is skipped).
@@ -209,6 +248,8 @@ fn next_serial(last: u32, unix_seconds: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::desire::claims::tests::claimed;
+    use crate::marathon::payload::{Answers, listing};
     use crate::offline::local_from_config;
     use crate::rejected::Rejected;
     use crate::view::{Event, Listing};
@@ -260,7 +301,7 @@ mod tests {
         assert!(made.tables.unwrap().is_none());
         assert_eq!(made.report.rejected.len(), 1);
         // A claim that its last use leaves is idle from then on, whatever becomes of the tables.
-        publication.claims = Claims::default().settle(&[("gone.m".into(), "11.0.0.1".parse().unwrap())].into(), 1);
+        publication.claims = claimed(&[("gone.m", [11, 0, 0, 1])], 1);
         assert!(
             publication.make(local.clone(), Moment { unix_seconds: 5, ..Moment::default() }).tables.unwrap().is_none()
         );
@@ -269,6 +310,65 @@ mod tests {
         assert!(publication.unsaved().is_some(), "not saved yet");
         publication.saved();
         assert!(publication.unsaved().is_none());
+    }
+
+    /// A listing of `tasks` tasks of one app with a named VIP.
+    fn listed(tasks: usize) -> Event {
+        let task = |n: usize| {
+            serde_json::json!({ "id": format!("web.{n}"), "slaveId": "f-S1", "state": "TASK_RUNNING", "host": "10.0.0.12",
+                "ports": [10_000 + n] })
+        };
+        let apps = serde_json::json!({ "apps": [{ "id": "/web", "networks": [{ "mode": "container/bridge" }],
+            "container": { "portMappings": [{ "containerPort": 80, "labels": { "VIP_0": "web:80" } }] },
+            "tasks": (0..tasks).map(task).collect::<Vec<_>>() }] });
+        let apps = apps.to_string();
+        let answers = Answers { apps: apps.as_bytes(), ..Answers::default() };
+        Event::Marathon { source: 0, listing: listing(answers).unwrap() }
+    }
+
+    /// The publication of a node that answers names, with its first tables made.
+    fn with_names() -> (Publication, Local) {
+        let (mut publication, local) = publication();
+        publication.config.dns.addresses = vec!["10.0.0.53".parse().unwrap()];
+        assert!(publication.make(local.clone(), Moment::default()).tables.unwrap().is_some());
+        (publication, local)
+    }
+
+    fn at(milliseconds: u64) -> Moment {
+        Moment { monotonic: Nanos(milliseconds * 1_000_000), unix_seconds: 1_700_000_000 }
+    }
+
+    fn has_name(tables: &Tables) -> bool {
+        let mut records = tables.desired.shared.zones.iter().flat_map(|z| &z.records);
+        records.any(|r| r.name == "web.marathon.l4lb.thisdcos.directory")
+    }
+
+    #[test]
+    fn names_of_many_tasks_follow_their_services_and_those_of_few_come_with_them() {
+        let (mut publication, local) = with_names();
+        publication.view.apply(listed(NAMES_LATER));
+        let first = publication.make(local.clone(), at(0)).tables.unwrap().unwrap();
+        assert_eq!((first.desired.shared.services.len(), has_name(&first), publication.names_wait()), (2, false, true));
+        let second = publication.make(local.clone(), at(20)).tables.unwrap().unwrap();
+        assert!(has_name(&second) && !publication.names_wait());
+        assert!(second.desired.local.soa_serial > first.desired.local.soa_serial);
+        assert!(publication.make(local, at(40)).tables.unwrap().is_none());
+        let (mut publication, local) = with_names();
+        publication.view.apply(listed(NAMES_LATER - 1));
+        assert!(has_name(&publication.make(local, at(0)).tables.unwrap().unwrap()));
+        assert!(!publication.names_wait());
+    }
+
+    #[test]
+    fn names_wait_a_second_at_most_however_often_services_change() {
+        let (mut publication, local) = with_names();
+        let named: Vec<u64> = (0..60)
+            .filter(|n| {
+                publication.view.apply(listed(NAMES_LATER + *n as usize));
+                has_name(&publication.make(local.clone(), at(n * 20)).tables.unwrap().unwrap())
+            })
+            .collect();
+        assert_eq!(named.first(), Some(&50), "1,000 ms later");
     }
 
     #[test]
@@ -303,12 +403,13 @@ mod tests {
         let (mut publication, local) = publication();
         let service = &mut publication.config.services[0];
         service.mode = sluice_config::model::Mode::DsrIpip;
+        service.backends[0].address.set_port(80);
         service.health =
             Some(sluice_config::model::HealthCheck { probe: sluice_config::model::Probe::Tcp, ..Default::default() });
         let tables = publication.make(local, Moment::default()).tables.unwrap().unwrap();
         let paths: Vec<String> =
             tables.desired.local.probes.iter().map(|p| format!("{} {}", p.address, p.backend)).collect();
-        assert_eq!(paths, ["198.18.0.1 10.0.0.11:31001"]);
+        assert_eq!(paths, ["198.18.0.1 10.0.0.11:80"]);
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub(crate) fn config(queues: &[u32], mode: XdpMode) -> Config {
             sharing: Sharing::Union,
             empty: sluice_config::model::Empty::Reset,
             second_chance: false,
+            store: None,
             hash_key_file: None,
         },
         services: Vec::new(),

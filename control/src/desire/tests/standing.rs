@@ -36,7 +36,7 @@ fn a_service_without_a_backend_compiles_into_tables_that_have_its_address() {
     use sluice_dataplane::tables::{Tables, ids::Ids};
     let mut case = Case::of(json!([bridge("/minitwit", json!({ "VIP_0": "minitwit:80" }), 0)]));
     case.config.services = vec![Service { backends: Vec::new(), ..fixed("172.16.0.1:80", "10.0.0.99:8080") }];
-    let desired = std::sync::Arc::new(case.run().0);
+    let desired = Arc::new(case.run().0);
     let tables =
         Tables::compile(&desired, &mut Ids::new(100, 1000, 1), sluice_dataplane::time::Nanos(0), None).unwrap();
     for ip in [[11, 45, 193, 125], [172, 16, 0, 1]] {
@@ -101,7 +101,7 @@ fn a_task_that_says_it_runs_on_another_apps_vip_loses_its_backend_and_the_vip_st
     for (odd, vip) in [("172.16.0.1", "172.16.0.1:80/tcp"), ("11.45.193.125", "11.45.193.125:80/tcp")] {
         let mut case = Case::of(json!([good()]));
         let (_, report) = case.run();
-        case.claims = Claims::default().settle(&report.named, 1);
+        case.claims.settle(report.in_use(), 1);
         case.list(0, json!([good(), hosted("/odd", odd, "172.16.0.9:80")]));
         let (desired, report) = case.run();
         assert_eq!(backends(service(&desired, vip)), ["10.0.0.11:31000*1"]);

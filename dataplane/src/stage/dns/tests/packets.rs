@@ -26,7 +26,7 @@ fn tables(mtu: u16) -> Tables {
     let port =
         LocalPort { name: "a".into(), mac, addresses: vec![], addresses6: vec![], mtu, role: Role::Both, arp: true };
     let local = Local { ports: vec![port], soa_serial: 2024, edns_max: 1232, truncate_bit: true, ..Local::default() };
-    let shared = Shared { hash_key: KEY, zones: test_zones(), ..Shared::default() };
+    let shared = Shared { hash_key: KEY, zones: Arc::new(test_zones()), ..Shared::default() };
     Tables::compile(&Arc::new(Desired { shared, local }), &mut Ids::new(8, 8, 60), Nanos(0), None).unwrap()
 }
 

@@ -1,0 +1,119 @@
+//! From what is known to tables: one app of 10,000 changes, and what each step of making the next tables costs.
+//!
+//! `cargo bench -p sluice-control --bench publish`. The bound of issue 3 is 10 ms from "known" (the listing is read) to
+//! tables that can be handed to the workers.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a bench")]
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use serde_json::{Value, json};
+use sluice_config::model::{Config, Local};
+use sluice_control::desire::{Claims, names, serve};
+use sluice_control::marathon::payload::{Answers, listing};
+use sluice_control::offline::local_from_config;
+use sluice_control::run::publication::{Moment, Publication};
+use sluice_control::view::{ClusterView, Event, Listing, TaskState};
+
+const APPS: usize = 10_000;
+const TASKS: usize = 2;
+
+fn config() -> Config {
+    let text = r#"
+        [[port]]
+        interface = "eth0"
+        mac = "02:00:00:00:00:01"
+        addresses = ["192.0.2.1/24"]
+        queues = [0]
+        [[marathon]]
+        urls = ["http://192.0.2.9:8080"]
+        [snat]
+        underlay = ["192.0.2.100"]
+        [dns]
+        addresses = ["192.0.2.53"]
+        [limits]
+        services = 20000
+        backends = 100000
+    "#;
+    sluice_config::parse(text, "bench").unwrap()
+}
+
+fn app(n: usize) -> Value {
+    let agent = |task: usize| format!("10.0.{}.{}", (n + task) % 4, (n * 7 + task) % 200 + 11);
+    let task = |task: usize| {
+        json!({ "id": format!("g{}_app-{n}.instance-{task}", n % 50), "slaveId": format!("f-S{}", n % 800),
+            "state": "TASK_RUNNING", "host": agent(task), "ports": [10_000 + (n * TASKS + task) % 50_000],
+            "ipAddresses": [{ "ipAddress": "172.17.0.2" }] })
+    };
+    json!({ "id": format!("/g{}/app-{n}", n % 50), "networks": [{ "mode": "container/bridge" }],
+        "container": { "portMappings": [{ "containerPort": 80, "hostPort": 0, "protocol": "tcp",
+            "labels": { "VIP_0": format!("/app-{n}:80") } }] },
+        "tasks": (0..TASKS).map(task).collect::<Vec<_>>() })
+}
+
+/// What Marathon lists, and the same with one task less.
+fn listings() -> [Listing; 2] {
+    let apps: Vec<Value> = (0..APPS).map(app).collect();
+    let body = json!({ "apps": apps }).to_string();
+    let whole = listing(Answers { apps: body.as_bytes(), ..Answers::default() }).unwrap();
+    let mut other = whole.clone();
+    other.tasks[TASKS * APPS / 2].state = TaskState::Killing;
+    [whole, other]
+}
+
+fn moment(n: u64) -> Moment {
+    Moment { unix_seconds: 1_700_000_000 + n, ..Moment::default() }
+}
+
+fn publish(c: &mut Criterion) {
+    let config = config();
+    let local: Local = local_from_config(&config);
+    let listings = listings();
+    let mut publication = Publication::new(config.clone(), [1; 16], Claims::default());
+    let mut turn = 0;
+    let mut change = |publication: &mut Publication| {
+        turn += 1;
+        // The names of the change before: they come after its services.
+        let local = local_from_config(&config);
+        publication.make(local, moment(turn as u64)).tables.unwrap();
+        let listing = listings[turn % 2].clone();
+        publication.view.apply(Event::Marathon { source: 0, listing });
+        turn
+    };
+    change(&mut publication);
+    publication.make(local.clone(), moment(0)).tables.unwrap().unwrap();
+    let mut group = c.benchmark_group("one-of-10000");
+    group.sample_size(20);
+    group.bench_function("known-to-tables", |b| {
+        b.iter_custom(|rounds| {
+            let mut took = std::time::Duration::ZERO;
+            for _ in 0..rounds {
+                let now = change(&mut publication) as u64;
+                let local = local.clone();
+                let begun = std::time::Instant::now();
+                let made = publication.make(local, moment(now));
+                took += begun.elapsed();
+                black_box(made.tables.unwrap().unwrap());
+            }
+            took
+        });
+    });
+    let mut view = ClusterView::default();
+    view.apply(Event::Marathon { source: 0, listing: listings[0].clone() });
+    let claims = publication.claims.clone();
+    group.bench_function("serve", |b| b.iter(|| serve(&config, &view, &claims, &local, [1; 16])));
+    let (desired, report) = serve(&config, &view, &claims, &local, [1; 16]);
+    group.bench_function("names", |b| b.iter(|| names(&config, &view, &desired.shared.services)));
+    group.bench_function("claims", |b| {
+        b.iter_batched(|| claims.clone(), |mut claims| claims.settle(report.in_use(), 1), BatchSize::LargeInput);
+    });
+    group.bench_function("labels", |b| {
+        let services = Arc::clone(&publication.tables().unwrap().desired);
+        b.iter(|| sluice_control::desire::labels::labels(&report, &services.shared.services));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, publish);
+criterion_main!(benches);
