@@ -34,6 +34,8 @@ pub enum Action {
         /// SNAT address index.
         snat: u8,
     },
+    /// An ICMP error about a packet to or from one of our addresses.
+    Error,
     /// Routed on as it is.
     Forward,
     /// To the node's kernel.
@@ -84,6 +86,8 @@ pub struct Packet {
     pub ingress: u8,
     /// Whether another worker handed it over.
     pub handed: bool,
+    /// Workers that have looked for its session in vain, on its one round of them ([`Packet::go_round`]).
+    pub round: u8,
     /// Offset of the IP header.
     pub l3: u8,
     /// Offset of the transport header.
@@ -122,6 +126,7 @@ impl Packet {
             received,
             ingress,
             handed,
+            round: 0,
             l3: 0,
             l4: 0,
             tcp_flags: 0,
@@ -156,6 +161,18 @@ impl Packet {
     pub fn leave(&mut self, out: Out) {
         self.action = Action::Done;
         self.out = out;
+    }
+
+    /// Sends it to the next of `workers` workers on its one round of them, from `worker`, which has not found its
+    /// session; `false` when all have looked, or when it was given to this worker as the owner.
+    #[must_use]
+    pub fn go_round(&mut self, worker: u8, workers: u8) -> bool {
+        let further = self.round + 1 < workers && (self.round > 0 || !self.handed);
+        if further {
+            self.round += 1;
+            self.end(Verdict::Give((worker + 1) % workers));
+        }
+        further
     }
 
     /// Puts the tags that parse took off back in front; `false` where there is no room.

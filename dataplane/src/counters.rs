@@ -76,6 +76,10 @@ pub struct Counters {
     pub sessions_expired: Counter,
     /// Half-open sessions that gave way to newer ones.
     pub sessions_evicted: Counter,
+    /// ICMP errors translated and sent on.
+    pub icmp_errors: Counter,
+    /// Of these, "too big" messages whose MTU was below what every host must take, and was raised to that.
+    pub icmp_mtu_raised: Counter,
     /// DNS answers by response code (0 to 15).
     pub dns: [Counter; 16],
     /// Events lost because their ring was full.
@@ -111,6 +115,8 @@ impl Counters {
             sessions_made: Counter::default(),
             sessions_expired: Counter::default(),
             sessions_evicted: Counter::default(),
+            icmp_errors: Counter::default(),
+            icmp_mtu_raised: Counter::default(),
             dns: Default::default(),
             events_lost: Counter::default(),
             drops: std::array::from_fn(|_| Counter::default()),

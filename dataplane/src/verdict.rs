@@ -63,7 +63,10 @@ drop_reasons! {
     NoService, "no_service", "a VIP's address, but no service on this protocol and port";
     NoBackend, "no_backend", "the service has no eligible backend";
     NotForUs, "not_for_us", "the destination is neither ours nor reachable by a route of the packet path";
-    IcmpUnhandled, "icmp_unhandled", "ICMP other than echo to a VIP; errors are not translated in this release";
+    IcmpUnhandled, "icmp_unhandled", "ICMP that nobody here serves: neither an echo request to a VIP or DNS address, nor an error about a packet of a VIP or SNAT address";
+    IcmpQuote, "icmp_quote", "an ICMP error that quotes no TCP, UDP or SCTP packet of the address that it is sent to: cut short, forged, or to the wrong host";
+    IcmpNoSession, "icmp_no_session", "an ICMP error about a flow that no worker has a session of; ended flows leave a few, many are forged";
+    IcmpTunnel, "icmp_tunnel", "an ICMP error about a tunnel of ours: its outer packet does not fit the underlay or does not arrive; compare the overlay's and the underlay's MTU";
     SnatUnknown, "snat_unknown", "to a SNAT address, but from no backend that we know";
     SnatNoSession, "snat_no_session", "a reply whose session is unknown or expired";
     // isolate

@@ -17,6 +17,7 @@ use crate::io::{BURST, Frames, Port};
 use crate::mailbox::Mailbox;
 use crate::ring::{Giver, Label, Taker, ring};
 use crate::stage::balance::{self, Balance};
+use crate::stage::icmp_error::{self, Seeker};
 use crate::stage::{classify, decap, dns, egress, encap, isolate, parse, reply};
 use crate::tables::Tables;
 use crate::time::Nanos;
@@ -104,7 +105,8 @@ impl<P: Port> Worker<P> {
         let Some(tables) = self.tables.take() else { return 0 };
         let received = self.receive(now);
         if received > 0 {
-            let Setup { pool, counters, events, flows, id, .. } = &mut self.setup;
+            let Setup { pool, counters, events, flows, id, outboxes, .. } = &mut self.setup;
+            let workers = outboxes.len() as u8;
             let burst = &mut *self.burst;
             parse::run(burst, pool, &tables);
             decap::run(burst, pool, &tables);
@@ -112,6 +114,7 @@ impl<P: Port> Worker<P> {
             isolate::run(burst, &tables);
             dns::run(burst, pool, &tables, counters);
             reply::run(burst, pool, &tables, events, counters);
+            icmp_error::run(burst, pool, &Seeker::new(&tables, flows, counters, (*id, workers), now));
             // Replies of other workers' sessions are given away here, and judged by policy where their client is known.
             balance::run(burst, pool, &Balance::new(&tables, flows, counters, *id, now));
             encap::run(burst, pool, &tables);
@@ -127,7 +130,7 @@ impl<P: Port> Worker<P> {
     fn receive(&mut self, now: Nanos) -> usize {
         let Setup { ports, pool, counters, inboxes, .. } = &mut self.setup;
         let mut frames = Frames::new();
-        let mut labels: ArrayVec<u8, BURST> = ArrayVec::new();
+        let mut labels: ArrayVec<Label, BURST> = ArrayVec::new();
         let count = inboxes.len();
         // Another inbox is first each turn, so that a full one does not starve the rest.
         let (later, first) = inboxes.split_at_mut(self.first_inbox % count.max(1));
@@ -137,7 +140,7 @@ impl<P: Port> Worker<P> {
                 counters.taken.add(1);
                 match frame {
                     Some(frame) => {
-                        labels.push(label.ingress);
+                        labels.push(label);
                         frames.push(frame);
                     }
                     // Rings are made for this pool's packets, so it fits.
@@ -153,14 +156,14 @@ impl<P: Port> Worker<P> {
             let before = frames.len();
             ports[index].receive(pool, now, &mut frames);
             let fresh = &frames[before..];
-            labels.extend(fresh.iter().map(|_| index as u8));
+            labels.extend(fresh.iter().map(|_| Label { ingress: index as u8, round: 0 }));
             counters.ports[index].rx.add(fresh.len() as u64);
             counters.ports[index].rx_bytes.add(fresh.iter().map(|f| f.len() as u64).sum());
         }
         self.first_port = (self.first_port + 1) % count.max(1);
         counters.rx.add((frames.len() - handed) as u64);
-        for (number, (frame, ingress)) in frames.into_iter().zip(labels).enumerate() {
-            self.burst.push(Packet::received(frame, ingress, number < handed));
+        for (number, (frame, label)) in frames.into_iter().zip(labels).enumerate() {
+            self.burst.push(Packet { round: label.round, ..Packet::received(frame, label.ingress, number < handed) });
         }
         self.burst.len()
     }
@@ -192,7 +195,7 @@ impl<P: Port> Worker<P> {
                         let _always = packet.tag(pool);
                     }
                     let outbox = outboxes.get_mut(usize::from(worker)).and_then(Option::as_mut);
-                    let label = Label { ingress: packet.ingress };
+                    let label = Label { ingress: packet.ingress, round: packet.round };
                     match outbox.is_some_and(|o| o.ring.give(label, pool.bytes(&packet.frame))) {
                         true => counters.given.add(1),
                         false => counters.drops(DropReason::HandoverFull).add(1),

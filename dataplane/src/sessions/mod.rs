@@ -39,6 +39,7 @@ mod entry;
 mod held;
 mod insert;
 mod life;
+mod peek;
 mod sweep;
 mod table;
 

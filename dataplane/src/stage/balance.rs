@@ -102,6 +102,7 @@ impl<'a> Balance<'a> {
             | Action::Dns
             | Action::Echo
             | Action::Solicited
+            | Action::Error
             | Action::Forward
             | Action::Host => 0,
         }
@@ -124,6 +125,7 @@ impl<'a> Balance<'a> {
             | Action::Dns
             | Action::Echo
             | Action::Solicited
+            | Action::Error
             | Action::Host => Ok(()),
         }
     }

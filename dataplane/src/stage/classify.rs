@@ -7,7 +7,7 @@ use crate::tables::fib::Target;
 use crate::tables::snat::Side;
 use crate::tables::{Owned, Tables};
 use crate::verdict::DropReason;
-use crate::wire::{ip4, ip6, nd, word};
+use crate::wire::{icmp, icmp6, ip4, ip6, nd, word};
 
 /// Gives every parsed packet its action.
 pub fn run(burst: &mut Burst, pool: &Pool, tables: &Tables) {
@@ -48,13 +48,16 @@ fn classify<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables) -> Result<
             icmp if icmp == A::ICMP => echo::<A>(packet, pool)?,
             _ => Action::Host,
         },
+        Some(Owned::Vtep) if tunnel_failed(packet, pool, tables) => return Err(DropReason::IcmpTunnel),
         Some(Owned::Vtep | Owned::Host) => Action::Host,
         None if A::V6 && tuple.protocol == ip6::ICMP && kind(packet, pool) == nd::SOLICITATION => Action::Solicited,
         None => routed::<A>(packet, tables, from_host)?,
     };
     match action {
         Action::Host if from_host => Err(DropReason::NotForUs),
-        Action::Balance(_) | Action::Return { .. } | Action::Forward => alive::<A>(packet, pool).map(|()| action),
+        Action::Balance(_) | Action::Return { .. } | Action::Error | Action::Forward => {
+            alive::<A>(packet, pool).map(|()| action)
+        }
         Action::Done | Action::Parsed | Action::Arp | Action::Dns | Action::Echo | Action::Solicited | Action::Host => {
             Ok(action)
         }
@@ -69,6 +72,7 @@ fn vip<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables) -> Result<Actio
             .service(A::ends(packet).1, tuple.dport, tuple.protocol)
             .map(Action::Balance)
             .ok_or(DropReason::NoService),
+        icmp if icmp == A::ICMP && is_error::<A>(packet, pool) => Ok(Action::Error),
         icmp if icmp == A::ICMP => echo::<A>(packet, pool),
         _ => Err(DropReason::Protocol),
     }
@@ -80,6 +84,7 @@ fn snat<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables, index: u8) -> 
     match tuple.protocol {
         ip4::TCP | ip4::UDP | ip4::SCTP => {}
         ip6::ICMP if A::V6 && kind(packet, pool) == nd::SOLICITATION => return Ok(Action::Solicited),
+        icmp if icmp == A::ICMP && is_error::<A>(packet, pool) => return Ok(Action::Error),
         icmp if icmp == A::ICMP => return Err(DropReason::IcmpUnhandled),
         _ => return Err(DropReason::Protocol),
     }
@@ -93,7 +98,7 @@ fn snat<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables, index: u8) -> 
         .ok_or(DropReason::SnatUnknown)
 }
 
-/// Echo requests are answered for VIPs and the DNS address; nothing else of ICMP is, in this release.
+/// Echo requests are answered for VIPs and the DNS address; nothing else of ICMP is.
 fn echo<A: Family>(packet: &Packet, pool: &Pool) -> Result<Action, DropReason> {
     let request = if A::V6 { 0x8000 } else { 0x0800 };
     match word(pool.bytes(&packet.frame), usize::from(packet.l4)) {
@@ -102,6 +107,27 @@ fn echo<A: Family>(packet: &Packet, pool: &Pool) -> Result<Action, DropReason> {
         kind if A::V6 && kind >> 8 == u16::from(nd::SOLICITATION) => Ok(Action::Solicited),
         _ => Err(DropReason::IcmpUnhandled),
     }
+}
+
+/// Whether ICMP tells of an error with a packet that it quotes (RFC 792, RFC 4443).
+fn is_error<A: Family>(packet: &Packet, pool: &Pool) -> bool {
+    let kind = kind(packet, pool);
+    match A::V6 {
+        false => matches!(kind, icmp::kind::UNREACHABLE | icmp::kind::TIME_EXCEEDED | icmp::kind::PARAMETER),
+        true => (icmp6::kind::UNREACHABLE..=icmp6::kind::PARAMETER).contains(&kind),
+    }
+}
+
+/// Whether it is an ICMP error about a tunnel of ours. What the tunnel carried is not looked for: an underlay that does
+/// not take the overlay's packets has to be mended, not told to every client.
+fn tunnel_failed(packet: &Packet, pool: &Pool, tables: &Tables) -> bool {
+    if packet.tuple.protocol != ip4::ICMP {
+        return false;
+    }
+    let message = pool.bytes(&packet.frame).get(usize::from(packet.l4)..).unwrap_or_default();
+    let port = tables.local.vtep.as_ref().map(|vtep| vtep.udp_port);
+    icmp::quoted(message)
+        .is_some_and(|q| q.source.ip == packet.tuple.dst && q.protocol == ip4::UDP && Some(q.destination.port) == port)
 }
 
 /// ICMP's type.

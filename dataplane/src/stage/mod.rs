@@ -7,6 +7,7 @@ pub mod decap;
 pub mod dns;
 pub mod egress;
 pub mod encap;
+pub mod icmp_error;
 pub mod isolate;
 pub mod parse;
 pub mod reply;

@@ -4,8 +4,8 @@
 //! the packet that it is about, which lies there already.
 
 use super::checksum::{Delta, fold, sum};
-use super::quote::{self, CHECKSUM, End, HEADER, Quoted, Translation};
-use super::{ip4, long, put, word};
+use super::quote::{self, CHECKSUM, HEADER, Quoted, Translation};
+use super::{End, ip4, long, put, word};
 
 /// Message types (RFC 792).
 pub mod kind {
