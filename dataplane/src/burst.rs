@@ -2,6 +2,7 @@
 
 use arrayvec::ArrayVec;
 
+use crate::fragments::Part;
 use crate::frame::{Frame, Pool};
 use crate::io::BURST;
 use crate::verdict::{DropReason, Verdict};
@@ -36,6 +37,8 @@ pub enum Action {
     },
     /// An ICMP error about a packet to or from one of our addresses.
     Error,
+    /// A fragment without transport header, which follows its first one.
+    Later,
     /// Routed on as it is.
     Forward,
     /// To the node's kernel.
@@ -102,6 +105,10 @@ pub struct Packet {
     pub tagged: u8,
     /// The tags as received; they are put back on what leaves by the port on which the packet came.
     pub tags: [u8; 8],
+    /// Which part of a datagram it is.
+    pub part: Part,
+    /// Identification of the datagram that it is a fragment of.
+    pub id: u32,
     /// Octets of the IP packet, which Ethernet padding may follow.
     pub ip_len: u16,
     /// Innermost addresses and ports.
@@ -134,6 +141,8 @@ impl Packet {
             v6: false,
             tagged: 0,
             tags: [0; 8],
+            part: Part::Whole,
+            id: 0,
             ip_len: 0,
             ends6: (0, 0),
             tuple: Tuple::default(),
@@ -184,6 +193,15 @@ impl Packet {
             vlan::tag(pool.bytes_mut(&mut self.frame), &tags[..usize::from(self.tagged)]);
         }
         given
+    }
+
+    /// Makes its frame what was received, for whoever begins again with it.
+    pub fn make_as_received(&mut self, pool: &mut Pool) {
+        self.frame.restore(self.received);
+        if self.tagged > 0 {
+            // There is room: the tags were taken off this very frame.
+            let _always = self.tag(pool);
+        }
     }
 
     /// Whether it still has a way to go.

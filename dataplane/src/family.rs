@@ -29,6 +29,9 @@ pub trait Family: Address {
     /// Rewrites both ends of a packet whose IP header `ip` begins with, and takes one from its TTL.
     fn translate(ip: &mut [u8], l4: usize, protocol: u8, source: End<Self>, destination: End<Self>);
 
+    /// Writes both addresses into the IP header that `ip` begins with, and changes nothing else.
+    fn readdress(ip: &mut [u8], source: Self, destination: Self);
+
     /// Takes one from the TTL or hop limit.
     fn decrement(ip: &mut [u8]);
 
@@ -97,6 +100,10 @@ impl Family for u32 {
         ip4::translate(ip, l4, protocol, source, destination);
     }
 
+    fn readdress(ip: &mut [u8], source: Self, destination: Self) {
+        ip4::readdress(ip, source, destination);
+    }
+
     #[inline]
     fn decrement(ip: &mut [u8]) {
         ip4::decrement_ttl(ip);
@@ -140,6 +147,10 @@ impl Family for u128 {
     #[inline]
     fn translate(ip: &mut [u8], l4: usize, protocol: u8, source: End<Self>, destination: End<Self>) {
         ip6::translate(ip, l4, protocol, source, destination);
+    }
+
+    fn readdress(ip: &mut [u8], source: Self, destination: Self) {
+        ip6::readdress(ip, source, destination);
     }
 
     #[inline]

@@ -42,13 +42,15 @@ drop_reasons! {
     Ip6Header, "ip6_bad_header", "the IPv6 version or payload length cannot be (jumbograms are not served); look for a broken sender";
     Ip6Extension, "ip6_extension", "more than 8 IPv6 extension headers, or one that is cut or out of place";
     Martian, "martian", "the source address can not be a sender: loopback, multicast, broadcast, 0/8, our own or equal to the destination";
-    Fragment, "fragment", "a fragment: this release forwards whole packets only; lower the sender's MTU";
+    Fragment, "fragment", "a DNS question, neighbour solicitation or ICMP error in fragments: all of them are short, so look for an attack";
     PortZero, "port_zero", "the source port is 0, to which nothing can be answered";
     L4Header, "l4_bad_header", "the TCP data offset or the UDP length does not fit the packet, or UDP over IPv6 has no checksum";
     Protocol, "protocol", "an IP protocol that no VIP or SNAT address of ours takes";
     FragmentLength, "fragment_bad_length", "a fragment that is empty, no multiple of 8 octets, or ends beyond 65535; look for a broken sender or an attack";
     FragmentTiny, "fragment_tiny", "a first fragment without its whole transport header, or a later one that overlaps that: nobody sends such but to get past filters";
     FragmentNoFirst, "fragment_no_first", "a later fragment whose first one did not come in time; look for loss, or for ECMP that parts fragments";
+    FragmentSctp, "fragment_sctp", "SCTP in fragments, whose ports cannot be rewritten in the first one alone; lower the sender's path MTU";
+    FragmentStale, "fragment_stale", "a later fragment whose first one was sent by tables that changed since; the datagram is lost once";
     FragmentsFull, "fragments_full", "no room for another fragment to wait for its first one; lower the sender's MTU, or look for an attack";
     // decap
     VxlanPort, "vxlan_client_port", "VXLAN on a port whose role is client; agents belong on an underlay port";
@@ -58,6 +60,7 @@ drop_reasons! {
     VxlanInner, "vxlan_inner", "the inner frame is not IPv4 to our VTEP's MAC";
     OverlaySpoof, "overlay_src_spoof", "an overlay source that does not belong to the sending agent's subnet, or that came outside a tunnel";
     EcnLost, "ecn_lost", "congestion marked on the tunnel of a packet that cannot carry the mark (RFC 6040 section 4.2)";
+    VxlanFragment, "vxlan_fragment", "VXLAN in fragments, which are not reassembled here; raise the underlay's MTU or lower the overlay's";
     // classify
     ArpNotOurs, "arp_not_ours", "ARP for an address that is not ours, or ARP is off on this port";
     NoService, "no_service", "a VIP's address, but no service on this protocol and port";
@@ -112,6 +115,8 @@ pub enum Verdict {
     Host,
     /// Belongs to another worker.
     Give(u8),
+    /// A fragment that waits for its first one, at this place.
+    Hold(u16),
     /// Ends here.
     Drop(DropReason),
 }

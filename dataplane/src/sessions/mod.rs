@@ -89,6 +89,11 @@ impl<A: Address> Sessions<A> {
         }
     }
 
+    /// The key of its hashes, for what else a worker keeps of packets.
+    pub(crate) fn key(&self) -> HashKey {
+        self.key
+    }
+
     /// Sessions at this moment, expired ones that no sweep has met included.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -103,6 +103,7 @@ impl<'a> Balance<'a> {
             | Action::Echo
             | Action::Solicited
             | Action::Error
+            | Action::Later
             | Action::Forward
             | Action::Host => 0,
         }
@@ -126,6 +127,7 @@ impl<'a> Balance<'a> {
             | Action::Echo
             | Action::Solicited
             | Action::Error
+            | Action::Later
             | Action::Host => Ok(()),
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::burst::{Action, Burst, Out, Packet};
 use crate::family::Family;
+use crate::fragments::Part;
 use crate::frame::Pool;
 use crate::tables::fib::Target;
 use crate::tables::snat::Side;
@@ -30,20 +31,14 @@ pub fn run(burst: &mut Burst, pool: &Pool, tables: &Tables) {
 #[inline]
 fn classify<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables) -> Result<Action, DropReason> {
     let tuple = &packet.tuple;
-    let (source, destination) = A::ends(packet);
-    let from_host = tables.local.host.is_some_and(|(port, _)| port == packet.ingress);
-    // Only the node's kernel may speak with an address of ours.
-    if !from_host && A::tables(tables).address(source).is_some() {
-        return Err(DropReason::Martian);
-    }
-    // Policy goes by addresses, so an overlay source counts only where decap has checked it.
-    if !from_host && packet.agent.is_none() && !A::V6 && tables.is_overlay(tuple.src) {
-        return Err(DropReason::OverlaySpoof);
-    }
+    let destination = A::ends(packet).1;
+    let from_host = is_from_host(packet, tables);
+    source_is_sound::<A>(packet, tables)?;
     let action = match A::tables(tables).address(destination) {
         Some(Owned::Vip) => vip::<A>(packet, pool, tables)?,
         Some(Owned::Snat(index)) => snat::<A>(packet, pool, tables, index)?,
         Some(Owned::Dns) => match tuple.protocol {
+            ip4::UDP if tuple.dport == 53 && packet.part != Part::Whole => return Err(DropReason::Fragment),
             ip4::UDP if tuple.dport == 53 => Action::Dns,
             icmp if icmp == A::ICMP => echo::<A>(packet, pool)?,
             _ => Action::Host,
@@ -55,13 +50,46 @@ fn classify<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables) -> Result<
     };
     match action {
         Action::Host if from_host => Err(DropReason::NotForUs),
+        Action::Error | Action::Solicited if packet.part != Part::Whole => Err(DropReason::Fragment),
         Action::Balance(_) | Action::Return { .. } | Action::Error | Action::Forward => {
             alive::<A>(packet, pool).map(|()| action)
         }
-        Action::Done | Action::Parsed | Action::Arp | Action::Dns | Action::Echo | Action::Solicited | Action::Host => {
-            Ok(action)
-        }
+        Action::Done
+        | Action::Parsed
+        | Action::Arp
+        | Action::Dns
+        | Action::Echo
+        | Action::Solicited
+        | Action::Later
+        | Action::Host => Ok(action),
     }
+}
+
+/// Whether the node's kernel sent it.
+#[inline]
+fn is_from_host(packet: &Packet, tables: &Tables) -> bool {
+    tables.local.host.is_some_and(|(port, _)| port == packet.ingress)
+}
+
+/// Whether its sender may have its source address.
+#[inline]
+pub(super) fn source_is_sound<A: Family>(packet: &Packet, tables: &Tables) -> Result<(), DropReason> {
+    let from_host = is_from_host(packet, tables);
+    // Only the node's kernel may speak with an address of ours.
+    if !from_host && A::tables(tables).address(A::ends(packet).0).is_some() {
+        return Err(DropReason::Martian);
+    }
+    // Policy goes by addresses, so an overlay source counts only where decap has checked it.
+    if !from_host && packet.agent.is_none() && !A::V6 && tables.is_overlay(packet.tuple.src) {
+        return Err(DropReason::OverlaySpoof);
+    }
+    Ok(())
+}
+
+/// Whether a packet with this destination could be served, whatever its ports: only such fragments may wait.
+pub(super) fn concerns_us<A: Family>(packet: &Packet, tables: &Tables) -> bool {
+    let ours = A::tables(tables).address(A::ends(packet).1).is_some();
+    ours || packet.agent.is_some() || is_from_host(packet, tables)
 }
 
 #[inline]
@@ -150,7 +178,7 @@ fn routed<A: Family>(packet: &Packet, tables: &Tables, from_host: bool) -> Resul
 
 /// What is passed on loses one of its TTL; what has none left to lose ends here.
 #[inline]
-fn alive<A: Family>(packet: &Packet, pool: &Pool) -> Result<(), DropReason> {
+pub(super) fn alive<A: Family>(packet: &Packet, pool: &Pool) -> Result<(), DropReason> {
     let ttl = A::hops_left(pool.bytes(&packet.frame).get(usize::from(packet.l3)..).unwrap_or_default());
     if ttl > 1 { Ok(()) } else { Err(DropReason::TtlExpired) }
 }

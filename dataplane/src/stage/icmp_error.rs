@@ -8,36 +8,17 @@
 use sluice_config::model::Protocol;
 
 use crate::burst::{Action, Burst, Out, Packet};
-use crate::counters::Counters;
-use crate::family::{Family, Flows};
+use crate::family::Family;
 use crate::frame::Pool;
-use crate::sessions::{Client, Flow, Lifetimes, Way};
+use crate::sessions::{Client, Flow, Way};
 use crate::stage::isolate;
+use crate::stage::seeker::Seeker;
 use crate::tables::fib::Target;
 use crate::tables::snat::Side;
-use crate::tables::{BackendEntry, Owned, ServiceEntry, Tables};
-use crate::time::{Nanos, Tick};
+use crate::tables::{BackendEntry, Owned};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::quote::{Quoted, Translation};
 use crate::wire::{End, icmp, icmp6, ip4};
-
-/// What the look-up of a session that another worker may have works with.
-pub struct Seeker<'a> {
-    /// The snapshot.
-    pub tables: &'a Tables,
-    /// This worker's sessions.
-    pub flows: &'a Flows,
-    /// This worker's counters.
-    pub counters: &'a Counters,
-    /// This worker's number.
-    pub worker: u8,
-    /// How many workers there are.
-    pub workers: u8,
-    /// The session clock.
-    pub now: Tick,
-    /// Time-outs.
-    pub life: Lifetimes,
-}
 
 /// A family whose ICMP errors are translated.
 trait Errors: Family {
@@ -65,19 +46,7 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, with: &Seeker<'_>) {
     }
 }
 
-impl<'a> Seeker<'a> {
-    /// For one turn at `now`.
-    #[must_use]
-    pub fn new(
-        tables: &'a Tables,
-        flows: &'a Flows,
-        counters: &'a Counters,
-        (worker, workers): (u8, u8),
-        now: Nanos,
-    ) -> Self {
-        Self { tables, flows, counters, worker, workers, now: now.tick(), life: tables.local.timeouts.into() }
-    }
-
+impl Seeker<'_> {
     #[cold]
     fn settle<A: Errors>(&self, packet: &mut Packet, pool: &mut Pool) -> Result<(), DropReason> {
         let destination = A::ends(packet).1;
@@ -110,12 +79,8 @@ impl<'a> Seeker<'a> {
             return Ok(());
         }
         let flow = Flow { backend: number, snat, port: quoted.source.port, protocol: protocol(quoted.protocol) };
-        let client = A::sessions(self.flows).client_of(flow, A::default(), self.now, self.life);
-        let client = client.ok_or(DropReason::IcmpNoSession)?;
+        let client = self.client_of(flow, A::default()).ok_or(DropReason::IcmpNoSession)?;
         let service = self.tables.service(client.service).ok_or(DropReason::IcmpNoSession)?;
-        if !self.tables.serves(client.service, service, number) {
-            return Err(DropReason::IcmpNoSession);
-        }
         isolate::reply_admitted(self.tables, client.ip, end.ip)?;
         let vip = End { ip: A::from_ip(service.ip).ok_or(DropReason::IcmpNoSession)?, port: service.port };
         let to = Translation {
@@ -137,11 +102,11 @@ impl<'a> Seeker<'a> {
     ) -> Result<(), DropReason> {
         let (vip, end) = (quoted.source, quoted.destination);
         let number = A::tables(self.tables).service(vip.ip, vip.port, quoted.protocol).ok_or(DropReason::IcmpQuote)?;
-        let service = self.tables.service(number).ok_or(DropReason::IcmpQuote)?;
         self.believe(packet, end.ip, self.agent_of(end.ip))?;
         isolate::service_admitted(self.tables, end.ip, number)?;
         let client = Client { ip: end.ip, port: end.port, service: number };
-        let Some((flow, backend)) = self.known(client, service) else {
+        let known = self.known(client).filter(|(flow, _)| flow.way() == Way::Translated);
+        let Some((flow, backend)) = known else {
             return if packet.go_round(self.worker, self.workers) { Ok(()) } else { Err(DropReason::IcmpNoSession) };
         };
         let snat = self.tables.snat.address(flow.snat).ok_or(DropReason::IcmpNoSession)?;
@@ -155,13 +120,6 @@ impl<'a> Seeker<'a> {
         };
         self.send(packet, pool, quoted, &to, way(backend)?);
         Ok(())
-    }
-
-    /// The flow and backend of a session of `nat` that is still the service's.
-    fn known<A: Family>(&self, client: Client<A>, service: &ServiceEntry) -> Option<(Flow, &BackendEntry)> {
-        let flow = A::sessions(self.flows).flow_of(client, self.now, self.life)?;
-        let stays = flow.way() == Way::Translated && self.tables.serves(client.service, service, flow.backend);
-        self.tables.backend(flow.backend).filter(|_| stays).map(|backend| (flow, backend))
     }
 
     /// Whether an error about a packet to `far` may come from where it came from: the tunnel of `far`'s agent, or outside

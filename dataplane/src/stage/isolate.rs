@@ -35,6 +35,7 @@ fn admitted(packet: &Packet, tables: &Tables) -> Result<(), DropReason> {
         | Action::Solicited
         | Action::Return { .. }
         | Action::Error
+        | Action::Later
         | Action::Host => Ok(()),
     }
 }

@@ -26,6 +26,7 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables, events: &Events,
             | Action::Balance(_)
             | Action::Return { .. }
             | Action::Error
+            | Action::Later
             | Action::Forward
             | Action::Host => continue,
         };
