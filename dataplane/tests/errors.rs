@@ -3,8 +3,9 @@
 
 mod common;
 
+use common::six::*;
 use common::*;
-use etherparse::{Icmpv4Type, Ipv4Header, PacketBuilder};
+use etherparse::{Icmpv4Type, Icmpv6Type, Ipv4Header, PacketBuilder};
 use sluice_config::model::*;
 use sluice_dataplane::verdict::DropReason as R;
 
@@ -261,6 +262,57 @@ fn what_quotes_nothing_of_ours_is_dropped_for_its_own_reason() {
     without.shared.services[1].backends.clear();
     flow.machine.publish(without);
     flow.machine.refuse(0, 0, gone, R::IcmpQuote);
+}
+
+/// As [`error`], IPv6; `mtu` is the whole of the last four octets.
+fn error6(source: &str, destination: &str, (kind, code, mtu): (u8, u8, u32), quote: &[u8]) -> Vec<u8> {
+    let icmp = Icmpv6Type::Unknown { type_u8: kind, code_u8: code, bytes5to8: mtu.to_be_bytes() };
+    let mut packet = vec![];
+    PacketBuilder::ethernet2(ROUTER.0, OURS.0)
+        .ipv6(ip6(source).octets(), ip6(destination).octets(), 60)
+        .icmpv6(icmp)
+        .write(&mut packet, quote)
+        .unwrap();
+    packet
+}
+
+#[test]
+fn errors_of_ipv6_reach_client_and_backend() {
+    const BIG: (u8, u8, u32) = (2, 0, 1400);
+    let cut = |frame: &[u8], octets: usize| {
+        let mut quote = frame[14..54 + octets].to_vec();
+        quote[7] = 1;
+        quote
+    };
+    let sent6 = |mac: Mac, mut packet: Vec<u8>| {
+        packet[..6].copy_from_slice(&mac.0);
+        packet[6..12].copy_from_slice(&OURS.0);
+        packet[21] = 59;
+        packet
+    };
+    let mut machine = Machine::new(desired6(2));
+    let request = tcp6((CLIENT6, 5000), (VIP6, 80), true);
+    let there = machine.pass(1, request.clone());
+    let port = u16::from_be_bytes([there[54], there[55]]);
+    let reply = tcp6((BACKEND6, 31000), (SNAT6, port), false);
+    let back = machine.pass(1, reply.clone());
+    let router = "2001:db8::1";
+    for worker in [0, 1] {
+        for octets in [8, 27] {
+            for (kind, expected) in
+                [(BIG, BIG), ((3, 0, 0), (3, 0, 0)), ((4, 1, 40), (4, 1, 40)), ((2, 0, 100), (2, 0, 1280))]
+            {
+                let told = machine.pass(worker, error6(router, SNAT6, kind, &cut(&there, octets)));
+                assert_eq!(told, sent6(ROUTER, error6(router, CLIENT6, expected, &cut(&request, octets))));
+                let told = machine.pass(worker, error6(CLIENT6, VIP6, kind, &cut(&back, octets)));
+                assert_eq!(told, sent6(AGENT[0], error6(SNAT6, BACKEND6, expected, &cut(&reply, octets))));
+            }
+            let told = machine.pass(worker, error6(BACKEND6, SNAT6, (1, 4, 0), &cut(&there, octets)));
+            assert_eq!(told, sent6(ROUTER, error6(VIP6, CLIENT6, (1, 4, 0), &cut(&request, octets))));
+        }
+    }
+    machine.refuse(0, 0, error6(router, SNAT6, BIG, &cut(&there, 7)), R::IcmpQuote);
+    machine.refuse(0, 0, error6(router, SNAT6, (137, 0, 0), &cut(&there, 8)), R::IcmpUnhandled);
 }
 
 #[test]

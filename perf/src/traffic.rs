@@ -3,11 +3,11 @@
 
 use std::net::Ipv4Addr;
 
-use etherparse::PacketBuilder;
+use etherparse::{Icmpv4Type, IpFragOffset, Ipv4Header, PacketBuilder};
 use sluice_config::model::Mac;
 use sluice_dataplane::sessions::{ACK, FIN, RST, SYN};
 
-use crate::world::{AGENT, DNS, OUR_MAC, OURS, ROUTER_MAC, VTEP_MAC, VXLAN_PORT};
+use crate::world::{AGENT, DNS, OUR_MAC, OURS, ROUTER, ROUTER_MAC, VTEP_MAC, VXLAN_PORT};
 
 /// Shortest Ethernet frame without its check sequence.
 pub const SHORTEST: usize = 60;
@@ -101,6 +101,36 @@ pub fn echo(out: &mut Vec<u8>, from: Ipv4Addr, to: Ipv4Addr) {
         .icmpv4_echo_request(7, 1);
     written(request.write(out, b"sluice"));
     pad(out);
+}
+
+/// An ICMP error of the router's about `quoted`, an IP packet (RFC 792): its header and 8 octets are quoted.
+pub fn icmp_error(out: &mut Vec<u8>, to: Ipv4Addr, quoted: &[u8]) {
+    out.clear();
+    let kind = Icmpv4Type::Unknown { type_u8: 3, code_u8: 4, bytes5to8: [0, 0, 5, 0x78] };
+    let error = PacketBuilder::ethernet2(ROUTER_MAC.0, OUR_MAC.0).ipv4(ROUTER.octets(), to.octets(), 64).icmpv4(kind);
+    written(error.write(out, quoted.get(..28).unwrap_or_default()));
+    pad(out);
+}
+
+/// The `part`th of `parts` fragments of 64 octets that a TCP segment comes in, with this identification.
+pub fn fragment(out: &mut Vec<u8>, from: End, to: End, id: u16, (part, parts): (u16, u16)) {
+    out.clear();
+    let segment = PacketBuilder::ethernet2(ROUTER_MAC.0, OUR_MAC.0)
+        .ipv4(from.0.octets(), to.0.octets(), 64)
+        .tcp(from.1, to.1, 1, 1024)
+        .ack(1);
+    written(segment.write(out, &vec![0; usize::from(parts) * 64 - 20]));
+    let Ok((mut header, payload)) = Ipv4Header::from_slice(out.get(14..).unwrap_or_default()) else { return };
+    let start = usize::from(part) * 64;
+    let payload = payload.get(start..start + 64).unwrap_or_default().to_vec();
+    (header.identification, header.dont_fragment) = (id, false);
+    header.fragment_offset = IpFragOffset::try_new(part * 8).unwrap_or_default();
+    header.more_fragments = part + 1 < parts;
+    written(header.set_payload_len(payload.len()));
+    header.header_checksum = header.calc_header_checksum();
+    out.truncate(14);
+    out.extend(header.to_bytes());
+    out.extend(payload);
 }
 
 /// Both ends of a TCP or UDP packet over IPv4 without options, as an Ethernet frame carries it.

@@ -97,10 +97,29 @@ const OTHERS: &[(&str, Write, Option<DropReason>)] = &[
     ("from a container", |f, n| traffic::tunnelled(f, (AGENT.2, 1024 + n as u16), VIP, SYN), None),
     ("a spoofing container", |f, _| traffic::tunnelled(f, (OURS, 9), OVERLAY_VIP, SYN), Some(DropReason::OverlaySpoof)),
     ("a loopback source", |f, _| traffic::tcp(f, (Ipv4Addr::LOCALHOST, 9), VIP, SYN), Some(DropReason::Martian)),
+    ("fragments in reverse order", reversed, None),
+    ("later fragments alone", alone, None),
+    ("an error of an unknown flow", unknown_error, Some(DropReason::IcmpNoSession)),
     ("cut in the header", |f, n| cut(f, n, 30), Some(DropReason::Truncated)),
     ("cut in Ethernet", |f, n| cut(f, n, 9), Some(DropReason::Truncated)),
     ("a wrong checksum", bent, Some(DropReason::Ip4Checksum)),
 ];
+
+/// Later fragments before the first one of each datagram, so that they wait and are released.
+fn reversed(frame: &mut Vec<u8>, n: u32) {
+    traffic::fragment(frame, client(0), VIP, (n / 4) as u16, (3 - n as u16 % 4, 4));
+}
+
+fn alone(frame: &mut Vec<u8>, n: u32) {
+    traffic::fragment(frame, client(0), VIP, n as u16, (1, 4));
+}
+
+/// About a reply that nobody has sent, so that it goes all the way round.
+fn unknown_error(frame: &mut Vec<u8>, n: u32) {
+    traffic::tcp(frame, VIP, client(n), ACK);
+    let quoted = frame[14..].to_vec();
+    traffic::icmp_error(frame, VIP.0, &quoted);
+}
 
 fn cut(frame: &mut Vec<u8>, n: u32, len: usize) {
     traffic::tcp(frame, client(n), VIP, SYN);
@@ -128,6 +147,35 @@ fn neither_answers_nor_drops_nor_the_host_port_allocate() {
         let expected = if reason.is_some() { 200 } else { 0 };
         assert_eq!((for_it, counters.dropped()), (expected, expected), "{what}: {}", rig.losses());
     }
+}
+
+#[test]
+fn neither_errors_nor_fragments_of_known_flows_allocate_wherever_they_arrive() {
+    let tables = world::tables(2).unwrap();
+    let mut rig = Rig::new(&tables, 2, 4096).unwrap();
+    let mut frame = Vec::new();
+    let mut there = Vec::new();
+    for n in 0..64 {
+        traffic::tcp(&mut frame, client(n), VIP, SYN);
+        assert!(rig.offer(0, &frame));
+    }
+    turn_out(&mut rig, 2);
+    rig.collect(0, |_, packet| there.push((packet.to_vec(), traffic::ends(packet).unwrap().0)));
+    let mut reply = Vec::new();
+    for (n, (request, (snat, _))) in (0..).zip(&there) {
+        traffic::icmp_error(&mut frame, *snat, &request[14..]);
+        assert!(rig.offer(0, &frame));
+        traffic::tcp(&mut reply, VIP, client(n), ACK);
+        traffic::icmp_error(&mut frame, VIP.0, &reply[14..]);
+        assert!(rig.offer(0, &frame));
+        for part in 0..4 {
+            traffic::fragment(&mut frame, client(n), VIP, 7, (part, 4));
+            assert!(rig.offer(0, &frame));
+        }
+    }
+    assert_eq!(calls(|| turn_out(&mut rig, 2)), 0);
+    let counters = rig.counters(0);
+    assert_eq!((counters.icmp_errors.get(), counters.fragments_followed.get()), (128, 192), "{}", rig.losses());
 }
 
 #[test]
