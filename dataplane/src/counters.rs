@@ -76,6 +76,10 @@ pub struct Counters {
     pub sessions_expired: Counter,
     /// Half-open sessions that gave way to newer ones.
     pub sessions_evicted: Counter,
+    /// Packets of new flows in a DSR mode that went by Maglev alone, because the session table was full.
+    pub unremembered: Counter,
+    /// SYNs whose maximum segment size was lowered to what fits the way.
+    pub mss_clamped: Counter,
     /// DNS answers by response code (0 to 15).
     pub dns: [Counter; 16],
     /// Events lost because their ring was full.
@@ -111,6 +115,8 @@ impl Counters {
             sessions_made: Counter::default(),
             sessions_expired: Counter::default(),
             sessions_evicted: Counter::default(),
+            unremembered: Counter::default(),
+            mss_clamped: Counter::default(),
             dns: Default::default(),
             events_lost: Counter::default(),
             drops: std::array::from_fn(|_| Counter::default()),

@@ -3,6 +3,7 @@
 use crate::burst::{Action, Burst, Out, Packet};
 use crate::family::Family;
 use crate::frame::Pool;
+use crate::sessions::Flow;
 use crate::tables::fib::Target;
 use crate::tables::snat::Side;
 use crate::tables::{Owned, Tables};
@@ -48,9 +49,12 @@ fn classify<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables) -> Result<
             icmp if icmp == A::ICMP => echo::<A>(packet, pool)?,
             _ => Action::Host,
         },
-        Some(Owned::Vtep | Owned::Host) => Action::Host,
+        Some(Owned::Vtep | Owned::Host) => preserved::<A>(packet, tables).unwrap_or(Action::Host),
         None if A::V6 && tuple.protocol == ip6::ICMP && kind(packet, pool) == nd::SOLICITATION => Action::Solicited,
-        None => routed::<A>(packet, tables, from_host)?,
+        None => match preserved::<A>(packet, tables) {
+            Some(action) => action,
+            None => routed::<A>(packet, tables, from_host)?,
+        },
     };
     match action {
         Action::Host if from_host => Err(DropReason::NotForUs),
@@ -91,6 +95,15 @@ fn snat<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables, index: u8) -> 
         .backend(A::ends(packet).0, tuple.sport, tuple.protocol)
         .map(|backend| Action::Return { backend, snat: index })
         .ok_or(DropReason::SnatUnknown)
+}
+
+/// A reply in `nat-preserve` goes to the client and is known by the backend that it comes from.
+#[inline]
+fn preserved<A: Family>(packet: &Packet, tables: &Tables) -> Option<Action> {
+    let tuple = &packet.tuple;
+    let end = A::ends(packet).0.end(tuple.sport, tuple.protocol);
+    let backend = A::tables(tables).preserved.get(end)?;
+    Some(Action::Return { backend, snat: Flow::PRESERVED })
 }
 
 /// Echo requests are answered for VIPs and the DNS address; nothing else of ICMP is, in this release.
