@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use sluice_config::model::{Mac, Vni};
 
 use super::*;
-use crate::wire::{ETHERNET, gue, ipip, vxlan};
+use crate::wire::{gue, ipip, vxlan};
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
