@@ -143,9 +143,14 @@ fn sessions_and_names(text: &mut Text, observed: &Observed) {
     text.family(Kind::Counter, "flow_table_evictions_total", "Half-open sessions that gave way to newer ones.", |f| {
         each(f, workers, |c| &c.sessions_evicted);
     });
-    text.family(Kind::Counter, "flows_unremembered_total", "Packets of DSR flows sent by Maglev alone: table full.", |f| {
-        each(f, workers, |c| &c.unremembered);
-    });
+    text.family(
+        Kind::Counter,
+        "flows_unremembered_total",
+        "Packets of DSR flows sent by Maglev alone: table full.",
+        |f| {
+            each(f, workers, |c| &c.unremembered);
+        },
+    );
     text.family(Kind::Counter, "mss_clamped_total", "SYNs whose MSS was lowered to what fits the way.", |f| {
         each(f, workers, |c| &c.mss_clamped);
     });

@@ -83,7 +83,14 @@ impl Steer {
             .override_global("HOST_PORT", &host, true)
             .load(OBJECT)
             .map_err(|e| failed(interface, "load", &e))?;
-        Ok(Self { interface: interface.to_owned(), side, ebpf, link: None, held: BTreeMap::new(), preserved: BTreeSet::new() })
+        Ok(Self {
+            interface: interface.to_owned(),
+            side,
+            ebpf,
+            link: None,
+            held: BTreeMap::new(),
+            preserved: BTreeSet::new(),
+        })
     }
 
     /// Packets of ours that arrive on `queue` go to this AF_XDP socket, which must be bound to that very queue.

@@ -199,20 +199,13 @@ impl<'a> Balance<'a> {
     /// The client's session, unless it has ended: by time, by its backend's leaving, by the service's taking another
     /// mode, or by the client's starting anew.
     #[inline]
-    fn known<A: Family>(
-        &self,
-        packet: &Packet,
-        client: Client<A>,
-        service: &ServiceEntry,
-        hash: u64,
-    ) -> Option<Flow> {
+    fn known<A: Family>(&self, packet: &Packet, client: Client<A>, service: &ServiceEntry, hash: u64) -> Option<Flow> {
         let flags = packet.tcp_flags;
         let sessions = A::sessions(self.flows);
         let (flow, state) = sessions.forward(client, hash, flags, self.now, self.life)?;
         let anew = state.over() && flags & (SYN | ACK | RST) == SYN;
-        let stays = !anew
-            && self.tables.serves(client.service, service, flow.backend)
-            && keeps(service.mode, flow.way());
+        let stays =
+            !anew && self.tables.serves(client.service, service, flow.backend) && keeps(service.mode, flow.way());
         if !stays {
             sessions.remove(client);
         }

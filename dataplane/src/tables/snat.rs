@@ -94,7 +94,7 @@ impl Snat {
     #[must_use]
     #[inline]
     pub fn worker(&self, hash: u64) -> u8 {
-        ((hash >> 32) * u64::from(self.workers) >> 32) as u8
+        (((hash >> 32) * u64::from(self.workers)) >> 32) as u8
     }
 
     /// The ports that `worker` may give a flow: all of its own, from a place that the hash chooses.

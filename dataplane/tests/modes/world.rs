@@ -36,11 +36,7 @@ pub(crate) fn cluster(workers: usize, services: Vec<Service>) -> Desired {
     local.snat_underlay6 = vec![ip6("2001:db8::100")];
     local.ports[0].addresses6 = vec![format!("{OURS6}/64").parse().unwrap()];
     let six = |ip: &str, mac| Neighbour { ip: IpAddr::V6(ip6(ip)), mac, port: 0 };
-    local.neighbours.extend([
-        six("2001:db8::1", ROUTER),
-        six("2001:db8::11", AGENT[0]),
-        six("2001:db8::12", AGENT[1]),
-    ]);
+    local.neighbours.extend([six("2001:db8::1", ROUTER), six("2001:db8::11", AGENT[0]), six("2001:db8::12", AGENT[1])]);
     local.routes.push(Route { prefix: "2001:db8::/64".parse().unwrap(), via: None, port: 0 });
     local.routes.push(Route { prefix: "::/0".parse().unwrap(), via: Some(ip6("2001:db8::1").into()), port: 0 });
     desired
@@ -99,7 +95,9 @@ pub(crate) fn ends_of(packet: &[u8]) -> ((IpAddr, u16), (IpAddr, u16)) {
             assert_eq!(ip.header_checksum, ip.calc_header_checksum());
             (ip.source.into(), ip.destination.into(), tcp.calc_checksum_ipv4(&ip, payload))
         }
-        Some(NetHeaders::Ipv6(ip, _)) => (ip.source.into(), ip.destination.into(), tcp.calc_checksum_ipv6(&ip, payload)),
+        Some(NetHeaders::Ipv6(ip, _)) => {
+            (ip.source.into(), ip.destination.into(), tcp.calc_checksum_ipv6(&ip, payload))
+        }
         _ => panic!("not IP"),
     };
     assert_eq!(Ok(tcp.checksum), sum.map_err(|_| ()), "TCP checksum");

@@ -42,8 +42,7 @@ impl Balance<'_> {
         let protocol = service.protocol;
         // The slot used the high bits of the hash; the port takes another mixture.
         let ports = hash.rotate_left(31).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let translated =
-            || self.translated::<A>(backend, Flow { backend: number, snat: 0, port: 0, protocol }, ports);
+        let translated = || self.translated::<A>(backend, Flow { backend: number, snat: 0, port: 0, protocol }, ports);
         let flow = match service.mode {
             Mode::Nat => translated()?,
             Mode::NatPreserve if answers_past_us(packet, client.ip, backend) => translated()?,
