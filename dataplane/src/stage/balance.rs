@@ -109,12 +109,17 @@ impl<'a> Balance<'a> {
     fn gather<A: Family>(&self, packet: &mut Packet) -> u64 {
         let sessions = A::sessions(self.flows);
         match packet.action {
-            Action::Balance(service) => {
-                let preserves = self.tables.service(service).is_some_and(|s| s.mode == Mode::NatPreserve);
-                if preserves && !self.is_ours(packet, self.owner(A::ends(packet).0, packet.tuple.sport, packet)) {
+            Action::Balance(number) => {
+                let Some(service) = self.tables.service(number) else { return 0 };
+                if service.mode == Mode::NatPreserve
+                    && !self.is_ours(packet, self.owner(A::ends(packet).0, packet.tuple.sport, packet))
+                {
                     return 0;
                 }
-                sessions.expect_client(client::<A>(packet, service))
+                match sessions.has_room() {
+                    true => sessions.expect_client(client::<A>(packet, number)),
+                    false => self.expect_backend::<A>(packet, service),
+                }
             }
             Action::Return { backend, snat } if snat == Flow::PRESERVED => {
                 let ip = A::ends(packet).1;
@@ -176,6 +181,9 @@ impl<'a> Balance<'a> {
         match packet.action {
             Action::Balance(number) => {
                 let service = self.tables.service(number).ok_or(DropReason::NoService)?;
+                if !A::sessions(self.flows).has_room() {
+                    return self.by_maglev::<A>(packet, pool, number, service, hash);
+                }
                 let client = client::<A>(packet, number);
                 match self.known(packet, client, service, hash) {
                     Some(flow) => self.send::<A>(packet, pool, number, service, flow)?,

@@ -24,7 +24,7 @@ fn sent(vip: &str, client: &str, port: u16, flags: &str, ecn: u8) -> (Vec<u8>, V
 }
 
 /// Checks an outer IP header over `payload` octets to `backend`, and returns what is behind it.
-fn behind_outer<'a>(packet: &'a [u8], backend: IpAddr, protocol: u8, ecn: u8) -> &'a [u8] {
+fn behind_outer(packet: &[u8], backend: IpAddr, protocol: u8, ecn: u8) -> &[u8] {
     let ip = &packet[14..];
     match backend {
         IpAddr::V4(to) => {
@@ -50,7 +50,7 @@ fn behind_outer<'a>(packet: &'a [u8], backend: IpAddr, protocol: u8, ecn: u8) ->
 }
 
 fn backend_of(mac: &[u8], backends: &[&str]) -> IpAddr {
-    let number = AGENT.iter().position(|agent| agent.0 == mac).expect("a backend's MAC");
+    let number = AGENT.iter().position(|agent| agent.0 == mac).unwrap();
     backends[number].parse::<SocketAddr>().unwrap().ip()
 }
 

@@ -107,11 +107,12 @@ fn backends_that_a_mode_cannot_reach_are_left_out_with_the_reason() {
         (Mode::DsrVxlan, VIP, "10.0.0.11:80", "in an overlay network only"),
     ] {
         println!("{mode:?} {vip} {unfit}");
-        let fit = match mode {
-            Mode::DsrVxlan => OVERLAY[1],
-            Mode::Nat if vip == VIP => BACKENDS4[1],
-            _ if vip == VIP6 => BACKENDS6[1],
-            _ => BACKENDS4[1],
+        let fit = if mode == Mode::DsrVxlan {
+            OVERLAY[1]
+        } else if vip == VIP6 {
+            BACKENDS6[1]
+        } else {
+            BACKENDS4[1]
         };
         let mut machine = Machine::new(cluster(1, vec![service_in(mode, vip, &[fit, unfit])]));
         let [left_out] = &*machine.tables.left_out else { panic!("{:?}", machine.tables.left_out) };

@@ -5,7 +5,7 @@ use sluice_config::model::Mode;
 use super::{Balance, Misses, client};
 use crate::burst::{Action, Burst, Packet};
 use crate::family::Family;
-use crate::frame::Pool;
+use crate::frame::{Pool, prefetch};
 use crate::sessions::{Client, Flow, Newcomer, Refused, SYN, Way};
 use crate::tables::hash::HashKey;
 use crate::tables::snat::Side;
@@ -51,6 +51,34 @@ impl Balance<'_> {
         };
         let newcomer = A::sessions(self.flows).expect(client, client_hash, flow);
         Ok(Miss { index, newcomer, flow, ports })
+    }
+
+    /// The hash that chooses a packet's backend where no session does, its entry of the Maglev table asked for.
+    #[inline]
+    pub(super) fn expect_backend<A: Family>(&self, packet: &Packet, service: &ServiceEntry) -> u64 {
+        let hash = flow_hash::<A>(self.tables.key, packet);
+        if let Some(entry) = service.maglev.get(maglev::slot(hash, service.maglev.len())) {
+            prefetch(entry);
+        }
+        hash
+    }
+
+    /// A packet to a worker without room for sessions: who answers the client itself is found without one.
+    #[inline]
+    pub(super) fn by_maglev<A: Family>(
+        &self,
+        packet: &mut Packet,
+        pool: &mut Pool,
+        number: u16,
+        service: &ServiceEntry,
+        hash: u64,
+    ) -> Result<(), DropReason> {
+        let backend = self.pick(packet, number, service, hash).ok_or(DropReason::NoBackend)?;
+        if !service.mode.is_dsr() {
+            return Err(DropReason::SessionsFull);
+        }
+        self.counters.unremembered.add(1);
+        self.send::<A>(packet, pool, number, service, Flow::direct(backend, service.protocol))
     }
 
     /// The backend's number. A packet in the middle of a flow may come from another node, which chose by the table
