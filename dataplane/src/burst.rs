@@ -28,7 +28,8 @@ pub enum Action {
     Solicited,
     /// To a service (its number).
     Balance(u16),
-    /// From a backend (its number) to a SNAT address (its index).
+    /// From a backend (its number) to a SNAT address (its index), or with [`crate::sessions::Flow::PRESERVED`] to a
+    /// client.
     Return {
         /// Backend number.
         backend: u32,
@@ -58,6 +59,8 @@ pub enum Out {
     Hop(u32),
     /// In VXLAN to this agent (index into the tables).
     Agent(u16),
+    /// In this tunnel to a backend (index into the tables).
+    Tunnel(u32),
     /// To the kernel by the host port.
     Host,
 }

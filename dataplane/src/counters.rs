@@ -84,6 +84,10 @@ pub struct Counters {
     pub fragments_followed: Counter,
     /// Fragments that ever waited for their first one.
     pub fragments_waited: Counter,
+    /// Packets of new flows in a DSR mode that went by Maglev alone, because the session table was full.
+    pub unremembered: Counter,
+    /// SYNs whose maximum segment size was lowered to what fits the way.
+    pub mss_clamped: Counter,
     /// DNS answers by response code (0 to 15).
     pub dns: [Counter; 16],
     /// Events lost because their ring was full.
@@ -123,6 +127,8 @@ impl Counters {
             icmp_mtu_raised: Counter::default(),
             fragments_followed: Counter::default(),
             fragments_waited: Counter::default(),
+            unremembered: Counter::default(),
+            mss_clamped: Counter::default(),
             dns: Default::default(),
             events_lost: Counter::default(),
             drops: std::array::from_fn(|_| Counter::default()),

@@ -14,6 +14,9 @@ pub trait Family: Address {
     /// Its Ethernet type.
     const ETHER_TYPE: [u8; 2];
 
+    /// Octets of an IP header without options or extension headers.
+    const HEADER: u16;
+
     /// Innermost source and destination of a packet.
     fn ends(packet: &Packet) -> (Self, Self);
 
@@ -74,6 +77,7 @@ impl Flows {
 impl Family for u32 {
     const ICMP: u8 = ip4::ICMP;
     const ETHER_TYPE: [u8; 2] = [0x08, 0x00];
+    const HEADER: u16 = ip4::HEADER as u16;
 
     #[inline]
     fn ends(packet: &Packet) -> (Self, Self) {
@@ -123,6 +127,7 @@ impl Family for u32 {
 impl Family for u128 {
     const ICMP: u8 = ip6::ICMP;
     const ETHER_TYPE: [u8; 2] = [0x86, 0xdd];
+    const HEADER: u16 = ip6::HEADER as u16;
 
     #[inline]
     fn ends(packet: &Packet) -> (Self, Self) {

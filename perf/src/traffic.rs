@@ -1,9 +1,9 @@
 //! The packets that are measured: each function replaces `out` by one frame as a card delivers it, without its check
 //! sequence and padded to 60 octets (IEEE 802.3).
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use etherparse::{Icmpv4Type, IpFragOffset, Ipv4Header, PacketBuilder};
+use etherparse::{Icmpv4Type, IpFragOffset, Ipv4Header, PacketBuilder, PacketBuilderStep, TcpHeader};
 use sluice_config::model::Mac;
 use sluice_dataplane::sessions::{ACK, FIN, RST, SYN};
 
@@ -14,6 +14,16 @@ pub const SHORTEST: usize = 60;
 
 /// An address and port.
 pub type End = (Ipv4Addr, u16);
+
+/// An IPv6 address and port.
+pub type End6 = (Ipv6Addr, u16);
+
+/// As [`client`], of the range for documentation.
+#[must_use]
+pub fn client6(n: u32) -> End6 {
+    let (ip, port) = client(n);
+    (Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, (ip.to_bits() >> 16) as u16, ip.to_bits() as u16), port)
+}
 
 /// The `n`th client, of the range that RFC 2544 gives to benchmarks: 131,072 addresses, then the next port of each.
 #[must_use]
@@ -28,11 +38,24 @@ pub fn tcp(out: &mut Vec<u8>, from: End, to: End, flags: u8) {
     pad(out);
 }
 
+/// As [`tcp`], over IPv6.
+pub fn tcp6(out: &mut Vec<u8>, from: End6, to: End6, flags: u8) {
+    out.clear();
+    let segment = PacketBuilder::ethernet2(ROUTER_MAC.0, OUR_MAC.0)
+        .ipv6(from.0.octets(), to.0.octets(), 64)
+        .tcp(from.1, to.1, 1, 1024);
+    written(flagged(segment, flags).write(out, &[]));
+}
+
 fn tcp_between(out: &mut Vec<u8>, (source, destination): (Mac, Mac), from: End, to: End, flags: u8) {
     out.clear();
-    let mut segment = PacketBuilder::ethernet2(source.0, destination.0)
+    let segment = PacketBuilder::ethernet2(source.0, destination.0)
         .ipv4(from.0.octets(), to.0.octets(), 64)
         .tcp(from.1, to.1, 1, 1024);
+    written(flagged(segment, flags).write(out, &[]));
+}
+
+fn flagged(mut segment: PacketBuilderStep<TcpHeader>, flags: u8) -> PacketBuilderStep<TcpHeader> {
     if flags & SYN != 0 {
         segment = segment.syn();
     }
@@ -45,7 +68,7 @@ fn tcp_between(out: &mut Vec<u8>, (source, destination): (Mac, Mac), from: End, 
     if flags & ACK != 0 {
         segment = segment.ack(1);
     }
-    written(segment.write(out, &[]));
+    segment
 }
 
 /// A UDP datagram from the router's side.
@@ -140,6 +163,15 @@ pub fn ends(frame: &[u8]) -> Option<(End, End)> {
     let address = |at: usize| ip.get(at..at + 4).map(|b| Ipv4Addr::new(b[0], b[1], b[2], b[3]));
     let port = |at: usize| ip.get(at..at + 2).map(|b| u16::from_be_bytes([b[0], b[1]]));
     Some(((address(12)?, port(20)?), (address(16)?, port(22)?)))
+}
+
+/// As [`ends`], over IPv6.
+#[must_use]
+pub fn ends6(frame: &[u8]) -> Option<(End6, End6)> {
+    let ip = frame.get(14..)?;
+    let address = |at: usize| ip.get(at..)?.first_chunk::<16>().copied().map(Ipv6Addr::from);
+    let port = |at: usize| ip.get(at..at + 2).map(|b| u16::from_be_bytes([b[0], b[1]]));
+    Some(((address(8)?, port(40)?), (address(24)?, port(42)?)))
 }
 
 fn pad(out: &mut Vec<u8>) {

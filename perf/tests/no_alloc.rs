@@ -7,12 +7,14 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::Ipv4Addr;
 
+use sluice_config::model::Mode;
 use sluice_dataplane::sessions::{ACK, FIN, SYN};
 use sluice_dataplane::verdict::DropReason;
-use sluice_perf::paths::{Path, Scene};
+use sluice_perf::paths::Path;
 use sluice_perf::rig::Rig;
-use sluice_perf::traffic::{self, client};
-use sluice_perf::world::{self, AGENT, DNS, OURS, OVERLAY_VIP, ROUTER, VIP};
+use sluice_perf::scene::Scene;
+use sluice_perf::traffic::{self, client, client6};
+use sluice_perf::world::{self, AGENT, DNS, OURS, OVERLAY_VIP, ROUTER, VIP, VIP6};
 
 struct Counting;
 
@@ -68,17 +70,19 @@ fn the_allocator_is_counted() {
 
 #[test]
 fn no_measured_path_allocates() {
-    let tables = world::tables(1).unwrap();
     for path in Path::ALL {
-        let mut rig = Rig::new(&tables, 1, 4096).unwrap();
+        let workers = path.workers();
+        let mut rig = Rig::new(&world::tables(workers).unwrap(), workers, path.room(1024).min(4096)).unwrap();
         let mut scene = Scene::new(path, 1024, &mut rig).unwrap();
         let mut frame = Vec::new();
         for n in 0..1000 {
             scene.fill(n, &mut frame);
             assert!(frame.is_empty() || rig.offer(0, &frame));
         }
-        assert_eq!(calls(|| turn_out(&mut rig, 1)), 0, "{}", path.name());
-        assert_eq!(rig.counters(0).books().0, rig.counters(0).books().1);
+        assert_eq!(calls(|| turn_out(&mut rig, workers)), 0, "{}", path.name());
+        for worker in 0..workers {
+            assert_eq!(rig.counters(worker).books().0, rig.counters(worker).books().1);
+        }
     }
 }
 
@@ -176,6 +180,33 @@ fn neither_errors_nor_fragments_of_known_flows_allocate_wherever_they_arrive() {
     assert_eq!(calls(|| turn_out(&mut rig, 2)), 0);
     let counters = rig.counters(0);
     assert_eq!((counters.icmp_errors.get(), counters.fragments_followed.get()), (128, 192), "{}", rig.losses());
+}
+
+#[test]
+fn no_mode_allocates_over_either_family() {
+    for (name, mode) in Mode::ALL {
+        let tables = world::tables_in(*mode).unwrap();
+        // Underlay, overlay, IPv6: where a mode reaches none of a VIP's backends, its packets are dropped.
+        let writes: [Write; 3] = [
+            |f, n| traffic::tcp(f, client(n % 100), VIP, if n < 100 { SYN } else { ACK }),
+            |f, n| traffic::tcp(f, client(n % 100), OVERLAY_VIP, if n < 100 { SYN } else { ACK }),
+            |f, n| traffic::tcp6(f, client6(n % 100), VIP6, if n < 100 { SYN } else { ACK }),
+        ];
+        let mut sent = 0;
+        for write in writes {
+            let mut rig = Rig::new(&tables, 1, 4096).unwrap();
+            let mut frame = Vec::new();
+            for n in 0..200 {
+                write(&mut frame, n);
+                assert!(rig.offer(0, &frame));
+            }
+            assert_eq!(calls(|| turn_out(&mut rig, 1)), 0, "{name}");
+            let counters = rig.counters(0);
+            assert_eq!(counters.drops(DropReason::NoBackend).get(), counters.dropped(), "{name}: {}", rig.losses());
+            sent += counters.tx.get();
+        }
+        assert!(sent >= 200, "{name}");
+    }
 }
 
 #[test]

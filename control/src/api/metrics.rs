@@ -63,7 +63,7 @@ fn process(text: &mut Text, observed: &Observed, published: Option<&Published>) 
     text.family(
         Kind::Gauge,
         "left_out",
-        "Services and backends that have no number (`limits`), and are not served.",
+        "Services and backends without a number (`limits`), or that the service's mode cannot reach: not served.",
         |f| {
             f.sample(&[], published.map_or(0, |p| p.tables.left_out.len()));
         },
@@ -148,6 +148,17 @@ fn sessions_and_names(text: &mut Text, observed: &Observed) {
     text.family(Kind::Counter, "flows_total", "Sessions begun.", |f| each(f, workers, |c| &c.sessions_made));
     text.family(Kind::Counter, "flow_table_evictions_total", "Half-open sessions that gave way to newer ones.", |f| {
         each(f, workers, |c| &c.sessions_evicted);
+    });
+    text.family(
+        Kind::Counter,
+        "flows_unremembered_total",
+        "Packets of DSR flows sent by Maglev alone: table full.",
+        |f| {
+            each(f, workers, |c| &c.unremembered);
+        },
+    );
+    text.family(Kind::Counter, "mss_clamped_total", "SYNs whose MSS was lowered to what fits the way.", |f| {
+        each(f, workers, |c| &c.mss_clamped);
     });
     text.family(Kind::Counter, "dns_responses_total", "DNS answers by response code.", |f| {
         for (code, name) in RCODES.iter().enumerate() {

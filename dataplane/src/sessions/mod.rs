@@ -124,6 +124,13 @@ impl<A: Address> Sessions<A> {
         self.len() == 0
     }
 
+    /// Whether sessions are kept at all.
+    #[must_use]
+    #[inline]
+    pub fn has_room(&self) -> bool {
+        self.capacity > 0
+    }
+
     /// Hash of a client, its line asked for.
     #[must_use]
     #[inline]

@@ -4,11 +4,13 @@ use crate::burst::{Action, Burst, Out, Packet};
 use crate::family::Family;
 use crate::fragments::Part;
 use crate::frame::Pool;
+use crate::sessions::Flow;
+use crate::stage::icmp_error::{self, Errors};
 use crate::tables::fib::Target;
 use crate::tables::snat::Side;
 use crate::tables::{Owned, Tables};
 use crate::verdict::DropReason;
-use crate::wire::{icmp, icmp6, ip4, ip6, nd, word};
+use crate::wire::{gue, icmp, icmp6, ip4, ip6, nd, quote, tunnel, word};
 
 /// Gives every parsed packet its action.
 pub fn run(burst: &mut Burst, pool: &Pool, tables: &Tables) {
@@ -29,7 +31,7 @@ pub fn run(burst: &mut Burst, pool: &Pool, tables: &Tables) {
 }
 
 #[inline]
-fn classify<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables) -> Result<Action, DropReason> {
+fn classify<A: Errors>(packet: &Packet, pool: &Pool, tables: &Tables) -> Result<Action, DropReason> {
     let tuple = &packet.tuple;
     let destination = A::ends(packet).1;
     let from_host = is_from_host(packet, tables);
@@ -43,10 +45,16 @@ fn classify<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables) -> Result<
             icmp if icmp == A::ICMP => echo::<A>(packet, pool)?,
             _ => Action::Host,
         },
-        Some(Owned::Vtep) if tunnel_failed(packet, pool, tables) => return Err(DropReason::IcmpTunnel),
-        Some(Owned::Vtep | Owned::Host) => Action::Host,
+        Some(Owned::Vtep | Owned::Host) if tunnel_failed::<A>(packet, pool, tables) => {
+            return Err(DropReason::IcmpTunnel);
+        }
+        Some(Owned::Vtep | Owned::Host) => preserved::<A>(packet, tables).unwrap_or(Action::Host),
         None if A::V6 && tuple.protocol == ip6::ICMP && kind(packet, pool) == nd::SOLICITATION => Action::Solicited,
-        None => routed::<A>(packet, tables, from_host)?,
+        None => match preserved::<A>(packet, tables) {
+            Some(action) => action,
+            None if is_about_preserved::<A>(packet, pool, tables) => Action::Error,
+            None => routed::<A>(packet, tables, from_host)?,
+        },
     };
     match action {
         Action::Host if from_host => Err(DropReason::NotForUs),
@@ -126,6 +134,23 @@ fn snat<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables, index: u8) -> 
         .ok_or(DropReason::SnatUnknown)
 }
 
+/// A reply in `nat-preserve` goes to the client and is known by the backend that it comes from.
+#[inline]
+fn preserved<A: Family>(packet: &Packet, tables: &Tables) -> Option<Action> {
+    let tuple = &packet.tuple;
+    let end = A::ends(packet).0.end(tuple.sport, tuple.protocol);
+    let backend = A::tables(tables).preserved.get(end)?;
+    Some(Action::Return { backend, snat: Flow::PRESERVED })
+}
+
+/// Whether it is an ICMP error about a packet of `nat-preserve`, which goes to the client too.
+#[inline]
+fn is_about_preserved<A: Errors>(packet: &Packet, pool: &Pool, tables: &Tables) -> bool {
+    packet.tuple.protocol == A::ICMP
+        && is_error::<A>(packet, pool)
+        && icmp_error::is_preserved::<A>(packet, pool, tables)
+}
+
 /// Echo requests are answered for VIPs and the DNS address; nothing else of ICMP is.
 fn echo<A: Family>(packet: &Packet, pool: &Pool) -> Result<Action, DropReason> {
     let request = if A::V6 { 0x8000 } else { 0x0800 };
@@ -148,14 +173,23 @@ fn is_error<A: Family>(packet: &Packet, pool: &Pool) -> bool {
 
 /// Whether it is an ICMP error about a tunnel of ours. What the tunnel carried is not looked for: an underlay that does
 /// not take the overlay's packets has to be mended, not told to every client.
-fn tunnel_failed(packet: &Packet, pool: &Pool, tables: &Tables) -> bool {
-    if packet.tuple.protocol != ip4::ICMP {
+fn tunnel_failed<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables) -> bool {
+    if packet.tuple.protocol != A::ICMP || !is_error::<A>(packet, pool) {
         return false;
     }
     let message = pool.bytes(&packet.frame).get(usize::from(packet.l4)..).unwrap_or_default();
-    let port = tables.local.vtep.as_ref().map(|vtep| vtep.udp_port);
-    icmp::quoted(message)
-        .is_some_and(|q| q.source.ip == packet.tuple.dst && q.protocol == ip4::UDP && Some(q.destination.port) == port)
+    let quoted = message.get(quote::HEADER..).unwrap_or_default();
+    let (protocol, l4) = match A::V6 {
+        false => (quoted.get(ip4::field::PROTOCOL), usize::from(quoted.first().map_or(0, |octet| octet & 15)) * 4),
+        true => (quoted.get(ip6::field::NEXT), ip6::HEADER),
+    };
+    let vtep = tables.local.vtep.as_ref().map(|vtep| vtep.udp_port);
+    let tunnelled = match protocol {
+        Some(&(tunnel::IP4 | tunnel::IP6)) => true,
+        Some(&ip4::UDP) => [vtep, Some(gue::PORT)].contains(&Some(word(quoted, l4 + 2))),
+        Some(_) | None => false,
+    };
+    tunnelled && A::read(quoted).0 == A::ends(packet).1
 }
 
 /// ICMP's type.

@@ -130,8 +130,10 @@ impl Seeker<'_> {
 /// there. What answers the client itself is not found by its destination, which is the VIP.
 fn again<A: Fragmented>(packet: &Packet, out: Out, destination: A) -> Result<Out, DropReason> {
     match out {
-        Out::Hop(_) | Out::Agent(_) if destination == A::ends(packet).1 => Err(DropReason::FragmentStale),
-        Out::Hop(_) | Out::Agent(_) => Ok(Out::Route),
+        Out::Hop(_) | Out::Agent(_) | Out::Tunnel(_) if destination == A::ends(packet).1 => {
+            Err(DropReason::FragmentStale)
+        }
+        Out::Hop(_) | Out::Agent(_) | Out::Tunnel(_) => Ok(Out::Route),
         Out::Nowhere | Out::Back | Out::Route | Out::Host => Ok(out),
     }
 }

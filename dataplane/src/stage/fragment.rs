@@ -38,8 +38,9 @@ impl Seeker<'_> {
                 let mode = self.tables.service(service).map_or(Mode::Nat, |s| s.mode);
                 has_ports_to_change(packet, mode)?;
                 let client = Client { ip: A::ends(packet).0, port: packet.tuple.sport, service };
-                // In `nat-preserve` a hash tells the owner, and balance gives it there.
-                if mode != Mode::NatPreserve && self.known(client).is_none() {
+                // In `nat-preserve` a hash tells the owner, and balance gives it there; without sessions Maglev decides.
+                let kept = mode != Mode::NatPreserve && A::sessions(self.flows).has_room();
+                if kept && self.known(client).is_none() {
                     let _given_or_begun_here = packet.go_round(self.worker, self.workers);
                 }
                 Ok(())

@@ -2,26 +2,29 @@
 //! those about a reply to its backend. Found by the quoted addresses and ports alone, of which 8 octets behind the quoted
 //! IP header are enough (RFC 792), and rewritten outside and inside as RFC 5508 has it; no checksum is repaired.
 //!
-//! An error that quotes a SNAT port belongs to the owner of the port. Any other goes round the workers once, because
-//! who asks about a flow is seldom sent to the queue that the flow is on.
+//! Backends that answer clients themselves get it as it came.
+//!
+//! An error that quotes a SNAT port belongs to the owner of the port, one about a flow of `nat-preserve` to the flow's.
+//! Any other goes round the workers once, because a card seldom chooses the flow's queue for it, and then by Maglev.
 
-use sluice_config::model::Protocol;
+use sluice_config::model::Mode;
 
 use crate::burst::{Action, Burst, Out, Packet};
 use crate::family::Family;
 use crate::frame::Pool;
 use crate::sessions::{Client, Flow, Way};
-use crate::stage::isolate;
+use crate::stage::balance::begin::tuple_hash;
+use crate::stage::balance::send::out;
 use crate::stage::seeker::Seeker;
+use crate::stage::{balance, isolate};
 use crate::tables::fib::Target;
-use crate::tables::snat::Side;
-use crate::tables::{BackendEntry, Owned};
+use crate::tables::{Owned, ServiceEntry, Tables, maglev};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::quote::{Quoted, Translation};
-use crate::wire::{End, icmp, icmp6, ip4};
+use crate::wire::{End, icmp, icmp6};
 
 /// A family whose ICMP errors are translated.
-trait Errors: Family {
+pub(super) trait Errors: Family {
     /// The packet that a message quotes.
     fn quoted(message: &[u8]) -> Option<Quoted<Self>>;
     /// Raises an MTU that nothing has; whether it had to.
@@ -50,15 +53,18 @@ impl Seeker<'_> {
     #[cold]
     fn settle<A: Errors>(&self, packet: &mut Packet, pool: &mut Pool) -> Result<(), DropReason> {
         let destination = A::ends(packet).1;
-        let message = pool.bytes(&packet.frame).get(usize::from(packet.l4)..).unwrap_or_default();
-        let quoted = A::quoted(message).filter(|q| q.source.ip == destination).ok_or(DropReason::IcmpQuote)?;
+        let quoted = quoted_of(packet, pool, destination).ok_or(DropReason::IcmpQuote)?;
         match A::tables(self.tables).address(destination) {
             Some(Owned::Snat(snat)) => self.to_client(packet, pool, snat, &quoted),
-            Some(_) | None => self.to_backend(packet, pool, &quoted),
+            Some(Owned::Vip) => self.to_backend(packet, pool, &quoted),
+            Some(Owned::Dns | Owned::Vtep | Owned::Host) | None => {
+                self.to_client(packet, pool, Flow::PRESERVED, &quoted)
+            }
         }
     }
 
-    /// About a packet of `nat` from a SNAT address to a backend: the client is told about its own, to the VIP.
+    /// About a packet of `nat` from a SNAT address, or of `nat-preserve` from the client's own, to a backend: the client
+    /// is told about its own, to the VIP.
     fn to_client<A: Errors>(
         &self,
         packet: &mut Packet,
@@ -66,20 +72,19 @@ impl Seeker<'_> {
         snat: u8,
         quoted: &Quoted<A>,
     ) -> Result<(), DropReason> {
-        let end = quoted.destination;
+        let (from, end) = (quoted.source, quoted.destination);
         let number = A::tables(self.tables).backend(end.ip, end.port, quoted.protocol).ok_or(DropReason::IcmpQuote)?;
         let backend = self.tables.backend(number).ok_or(DropReason::IcmpQuote)?;
         self.believe(packet, end.ip, backend.agent)?;
-        let owner = self.tables.snat.owner(quoted.source.port);
-        if owner != self.worker {
-            packet.end(match packet.handed {
-                true => Verdict::Drop(DropReason::HandoverTwice),
-                false => Verdict::Give(owner),
-            });
+        let owner = match snat {
+            Flow::PRESERVED => balance::preserved_owner(self.tables, from, quoted.protocol),
+            _ => self.tables.snat.owner(from.port),
+        };
+        if !self.is_ours(packet, owner) {
             return Ok(());
         }
-        let flow = Flow { backend: number, snat, port: quoted.source.port, protocol: protocol(quoted.protocol) };
-        let client = self.client_of(flow, A::default()).ok_or(DropReason::IcmpNoSession)?;
+        let flow = Flow { backend: number, snat, port: from.port, protocol: balance::protocol(quoted.protocol) };
+        let Some(client) = self.client_of(flow, from.ip) else { return self.unknown(packet, snat) };
         let service = self.tables.service(client.service).ok_or(DropReason::IcmpNoSession)?;
         isolate::reply_admitted(self.tables, client.ip, end.ip)?;
         let vip = End { ip: A::from_ip(service.ip).ok_or(DropReason::IcmpNoSession)?, port: service.port };
@@ -93,7 +98,31 @@ impl Seeker<'_> {
         Ok(())
     }
 
-    /// About a reply of ours from a VIP to a client: the backend is told about its own.
+    /// Whether a flow of this owner's is this worker's; if not, the packet goes there.
+    fn is_ours(&self, packet: &mut Packet, owner: u8) -> bool {
+        if owner != self.worker {
+            packet.end(match packet.handed {
+                true => Verdict::Drop(DropReason::HandoverTwice),
+                false => Verdict::Give(owner),
+            });
+        }
+        owner == self.worker
+    }
+
+    /// To an address that is not ours, from a container that serves in `nat-preserve` but whose peer is no client of the
+    /// service: it is passed on like its other packets.
+    fn unknown(&self, packet: &mut Packet, snat: u8) -> Result<(), DropReason> {
+        let passes = snat == Flow::PRESERVED && packet.agent.is_some() && self.agent_of(packet.tuple.dst).is_some();
+        if packet.v6 || !passes {
+            return Err(DropReason::IcmpNoSession);
+        }
+        isolate::reply_admitted(self.tables, packet.tuple.src, packet.tuple.dst)?;
+        packet.action = Action::Forward;
+        Ok(())
+    }
+
+    /// About a reply from a VIP to a client, of ours or of a backend that answers itself: the backend is told about its
+    /// own.
     fn to_backend<A: Errors>(
         &self,
         packet: &mut Packet,
@@ -102,24 +131,54 @@ impl Seeker<'_> {
     ) -> Result<(), DropReason> {
         let (vip, end) = (quoted.source, quoted.destination);
         let number = A::tables(self.tables).service(vip.ip, vip.port, quoted.protocol).ok_or(DropReason::IcmpQuote)?;
+        let service = self.tables.service(number).ok_or(DropReason::IcmpQuote)?;
         self.believe(packet, end.ip, self.agent_of(end.ip))?;
         isolate::service_admitted(self.tables, end.ip, number)?;
+        if service.mode == Mode::NatPreserve
+            && !self.is_ours(packet, balance::preserved_owner(self.tables, end, quoted.protocol))
+        {
+            return Ok(());
+        }
         let client = Client { ip: end.ip, port: end.port, service: number };
-        let known = self.known(client).filter(|(flow, _)| flow.way() == Way::Translated);
-        let Some((flow, backend)) = known else {
-            return if packet.go_round(self.worker, self.workers) { Ok(()) } else { Err(DropReason::IcmpNoSession) };
+        let flow = match self.known(client) {
+            Some((flow, _)) => flow,
+            None if service.mode != Mode::NatPreserve && packet.go_round(self.worker, self.workers) => return Ok(()),
+            None => self.by_maglev(service, quoted).ok_or(DropReason::IcmpNoSession)?,
         };
-        let snat = self.tables.snat.address(flow.snat).ok_or(DropReason::IcmpNoSession)?;
-        let source = End { ip: A::from_ip(backend.ip).ok_or(DropReason::IcmpNoSession)?, port: backend.port };
-        let to = Translation {
-            // A backend knows nobody else, and an agent takes nobody else's packets out of our tunnel.
-            outer_source: snat,
-            outer_destination: source.ip,
-            source,
-            destination: End { ip: snat, port: flow.port },
+        let backend = self.tables.backend(flow.backend).ok_or(DropReason::IcmpNoSession)?;
+        let (out, ip) = (out::<A>(service.mode, backend)?, A::from_ip(backend.ip).ok_or(DropReason::IcmpNoSession));
+        let to = match flow.way() {
+            Way::Direct => {
+                self.send_whole::<A>(packet, pool, out);
+                return Ok(());
+            }
+            Way::Preserved => Translation {
+                outer_source: A::ends(packet).0,
+                outer_destination: ip?,
+                source: End { ip: ip?, port: backend.port },
+                destination: end,
+            },
+            Way::Translated => {
+                let snat = self.tables.snat.address(flow.snat).ok_or(DropReason::IcmpNoSession)?;
+                Translation {
+                    // A backend knows nobody else, and an agent takes nobody else's packets out of our tunnel.
+                    outer_source: snat,
+                    outer_destination: ip?,
+                    source: End { ip: ip?, port: backend.port },
+                    destination: End { ip: snat, port: flow.port },
+                }
+            }
         };
-        self.send(packet, pool, quoted, &to, way(backend)?);
+        self.send(packet, pool, quoted, &to, out);
         Ok(())
+    }
+
+    /// Where a flow without session goes in the modes in which backends answer themselves: the packet that the quoted
+    /// one answers chose its backend by the same table.
+    fn by_maglev<A: Errors>(&self, service: &ServiceEntry, quoted: &Quoted<A>) -> Option<Flow> {
+        let hash = tuple_hash(self.tables.key, quoted.destination, quoted.source, quoted.protocol);
+        let number = service.maglev.get(maglev::slot(hash, service.maglev.len()))?;
+        service.mode.is_dsr().then(|| Flow::direct(*number, service.protocol))
     }
 
     /// Whether an error about a packet to `far` may come from where it came from: the tunnel of `far`'s agent, or outside
@@ -150,6 +209,13 @@ impl Seeker<'_> {
         if source == backend || through_tunnel { vip } else { source }
     }
 
+    /// As it is, to a backend that has the VIP itself.
+    fn send_whole<A: Errors>(&self, packet: &mut Packet, pool: &mut Pool, out: Out) {
+        A::decrement(pool.bytes_mut(&mut packet.frame).get_mut(usize::from(packet.l3)..).unwrap_or_default());
+        packet.leave(out);
+        self.counters.icmp_errors.add(1);
+    }
+
     fn send<A: Errors>(&self, packet: &mut Packet, pool: &mut Pool, quoted: &Quoted<A>, to: &Translation<A>, out: Out) {
         let (l3, l4) = (usize::from(packet.l3), usize::from(packet.l4));
         let ip = pool.bytes_mut(&mut packet.frame).get_mut(l3..).unwrap_or_default();
@@ -163,22 +229,20 @@ impl Seeker<'_> {
     }
 }
 
-/// The way to a backend of `nat`.
-fn way(backend: &BackendEntry) -> Result<Out, DropReason> {
-    match (backend.side, backend.agent, backend.hop) {
-        (_, Some(agent), _) => Ok(Out::Agent(agent)),
-        (Side::Overlay, None, _) => Err(DropReason::NoAgent),
-        (Side::Underlay, None, Some(hop)) => Ok(Out::Hop(hop)),
-        (Side::Underlay, None, None) => Ok(Out::Route),
-    }
+/// The packet that an error sent to `destination` quotes, if that is who sent it.
+fn quoted_of<A: Errors>(packet: &Packet, pool: &Pool, destination: A) -> Option<Quoted<A>> {
+    let message = pool.bytes(&packet.frame).get(usize::from(packet.l4)..).unwrap_or_default();
+    A::quoted(message).filter(|q| q.source.ip == destination)
 }
 
-fn protocol(number: u8) -> Protocol {
-    match number {
-        ip4::UDP => Protocol::Udp,
-        ip4::SCTP => Protocol::Sctp,
-        _ => Protocol::Tcp,
-    }
+/// Whether an ICMP error to an address that is not ours is about a packet of `nat-preserve`, which left with its client's
+/// address.
+pub(super) fn is_preserved<A: Errors>(packet: &Packet, pool: &Pool, tables: &Tables) -> bool {
+    let quoted = quoted_of(packet, pool, A::ends(packet).1);
+    quoted.is_some_and(|q| {
+        let end = q.destination.ip.end(q.destination.port, q.protocol);
+        A::tables(tables).preserved.get(end).is_some()
+    })
 }
 
 impl Errors for u32 {

@@ -90,6 +90,13 @@ impl Snat {
         (port / BLOCK as u16 % self.workers) as u8
     }
 
+    /// The worker that this hash chooses, for flows that no port belongs to.
+    #[must_use]
+    #[inline]
+    pub fn worker(&self, hash: u64) -> u8 {
+        (((hash >> 32) * u64::from(self.workers)) >> 32) as u8
+    }
+
     /// The ports that `worker` may give a flow: all of its own, from a place that the hash chooses.
     #[inline]
     pub fn candidates(&self, worker: u8, hash: u64) -> impl Iterator<Item = u16> + '_ {

@@ -3,6 +3,8 @@
 #![allow(unreachable_pub, reason = "a module of several test binaries")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "clippy knows only #[test] functions as tests")]
 
+pub mod icmp;
+pub mod parts;
 pub mod six;
 
 use std::collections::BTreeMap;
