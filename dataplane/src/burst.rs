@@ -2,6 +2,7 @@
 
 use arrayvec::ArrayVec;
 
+use crate::fragments::Part;
 use crate::frame::{Frame, Pool};
 use crate::io::BURST;
 use crate::verdict::{DropReason, Verdict};
@@ -27,13 +28,18 @@ pub enum Action {
     Solicited,
     /// To a service (its number).
     Balance(u16),
-    /// From a backend (its number) to a SNAT address (its index).
+    /// From a backend (its number) to a SNAT address (its index), or with [`crate::sessions::Flow::PRESERVED`] to a
+    /// client.
     Return {
         /// Backend number.
         backend: u32,
         /// SNAT address index.
         snat: u8,
     },
+    /// An ICMP error about a packet to or from one of our addresses.
+    Error,
+    /// A fragment without transport header, which follows its first one.
+    Later,
     /// Routed on as it is.
     Forward,
     /// To the node's kernel.
@@ -53,6 +59,8 @@ pub enum Out {
     Hop(u32),
     /// In VXLAN to this agent (index into the tables).
     Agent(u16),
+    /// In this tunnel to a backend (index into the tables).
+    Tunnel(u32),
     /// To the kernel by the host port.
     Host,
 }
@@ -84,6 +92,8 @@ pub struct Packet {
     pub ingress: u8,
     /// Whether another worker handed it over.
     pub handed: bool,
+    /// Workers that have looked for its session in vain, on its one round of them ([`Packet::go_round`]).
+    pub round: u8,
     /// Offset of the IP header.
     pub l3: u8,
     /// Offset of the transport header.
@@ -98,6 +108,10 @@ pub struct Packet {
     pub tagged: u8,
     /// The tags as received; they are put back on what leaves by the port on which the packet came.
     pub tags: [u8; 8],
+    /// Which part of a datagram it is.
+    pub part: Part,
+    /// Identification of the datagram that it is a fragment of.
+    pub id: u32,
     /// Octets of the IP packet, which Ethernet padding may follow.
     pub ip_len: u16,
     /// Innermost addresses and ports.
@@ -122,6 +136,7 @@ impl Packet {
             received,
             ingress,
             handed,
+            round: 0,
             l3: 0,
             l4: 0,
             tcp_flags: 0,
@@ -129,6 +144,8 @@ impl Packet {
             v6: false,
             tagged: 0,
             tags: [0; 8],
+            part: Part::Whole,
+            id: 0,
             ip_len: 0,
             ends6: (0, 0),
             tuple: Tuple::default(),
@@ -158,6 +175,18 @@ impl Packet {
         self.out = out;
     }
 
+    /// Sends it to the next of `workers` workers on its one round of them, from `worker`, which has not found its
+    /// session; `false` when all have looked, or when it was given to this worker as the owner.
+    #[must_use]
+    pub fn go_round(&mut self, worker: u8, workers: u8) -> bool {
+        let further = self.round + 1 < workers && (self.round > 0 || !self.handed);
+        if further {
+            self.round += 1;
+            self.end(Verdict::Give((worker + 1) % workers));
+        }
+        further
+    }
+
     /// Puts the tags that parse took off back in front; `false` where there is no room.
     #[must_use]
     pub fn tag(&mut self, pool: &mut Pool) -> bool {
@@ -167,6 +196,15 @@ impl Packet {
             vlan::tag(pool.bytes_mut(&mut self.frame), &tags[..usize::from(self.tagged)]);
         }
         given
+    }
+
+    /// Makes its frame what was received, for whoever begins again with it.
+    pub fn make_as_received(&mut self, pool: &mut Pool) {
+        self.frame.restore(self.received);
+        if self.tagged > 0 {
+            // There is room: the tags were taken off this very frame.
+            let _always = self.tag(pool);
+        }
     }
 
     /// Whether it still has a way to go.

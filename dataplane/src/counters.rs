@@ -60,7 +60,7 @@ pub struct Counters {
     pub host: Counter,
     /// Packets handed to another worker.
     pub given: Counter,
-    /// Packets held back (none in this release).
+    /// Packets that wait here at this moment: fragments before their first one.
     pub held: Counter,
     /// Turns.
     pub turns: Counter,
@@ -80,6 +80,18 @@ pub struct Counters {
     pub snat_resting: Counter,
     /// Ports whose rest ended early, because a newcomer had no other place.
     pub snat_rests_cut: Counter,
+    /// ICMP errors translated and sent on.
+    pub icmp_errors: Counter,
+    /// Of these, "too big" messages whose MTU was below what every host must take, and was raised to that.
+    pub icmp_mtu_raised: Counter,
+    /// Later fragments that were sent on as their first one.
+    pub fragments_followed: Counter,
+    /// Fragments that ever waited for their first one.
+    pub fragments_waited: Counter,
+    /// Packets of new flows in a DSR mode that went by Maglev alone, because the session table was full.
+    pub unremembered: Counter,
+    /// SYNs whose maximum segment size was lowered to what fits the way.
+    pub mss_clamped: Counter,
     /// DNS answers by response code (0 to 15).
     pub dns: [Counter; 16],
     /// Events lost because their ring was full.
@@ -117,6 +129,12 @@ impl Counters {
             sessions_evicted: Counter::default(),
             snat_resting: Counter::default(),
             snat_rests_cut: Counter::default(),
+            icmp_errors: Counter::default(),
+            icmp_mtu_raised: Counter::default(),
+            fragments_followed: Counter::default(),
+            fragments_waited: Counter::default(),
+            unremembered: Counter::default(),
+            mss_clamped: Counter::default(),
             dns: Default::default(),
             events_lost: Counter::default(),
             drops: std::array::from_fn(|_| Counter::default()),

@@ -14,6 +14,9 @@ pub trait Family: Address {
     /// Its Ethernet type.
     const ETHER_TYPE: [u8; 2];
 
+    /// Octets of an IP header without options or extension headers.
+    const HEADER: u16;
+
     /// Innermost source and destination of a packet.
     fn ends(packet: &Packet) -> (Self, Self);
 
@@ -28,6 +31,9 @@ pub trait Family: Address {
 
     /// Rewrites both ends of a packet whose IP header `ip` begins with, and takes one from its TTL.
     fn translate(ip: &mut [u8], l4: usize, protocol: u8, source: End<Self>, destination: End<Self>);
+
+    /// Writes both addresses into the IP header that `ip` begins with, and changes nothing else.
+    fn readdress(ip: &mut [u8], source: Self, destination: Self);
 
     /// Takes one from the TTL or hop limit.
     fn decrement(ip: &mut [u8]);
@@ -71,6 +77,7 @@ impl Flows {
 impl Family for u32 {
     const ICMP: u8 = ip4::ICMP;
     const ETHER_TYPE: [u8; 2] = [0x08, 0x00];
+    const HEADER: u16 = ip4::HEADER as u16;
 
     #[inline]
     fn ends(packet: &Packet) -> (Self, Self) {
@@ -97,6 +104,10 @@ impl Family for u32 {
         ip4::translate(ip, l4, protocol, source, destination);
     }
 
+    fn readdress(ip: &mut [u8], source: Self, destination: Self) {
+        ip4::readdress(ip, source, destination);
+    }
+
     #[inline]
     fn decrement(ip: &mut [u8]) {
         ip4::decrement_ttl(ip);
@@ -116,6 +127,7 @@ impl Family for u32 {
 impl Family for u128 {
     const ICMP: u8 = ip6::ICMP;
     const ETHER_TYPE: [u8; 2] = [0x86, 0xdd];
+    const HEADER: u16 = ip6::HEADER as u16;
 
     #[inline]
     fn ends(packet: &Packet) -> (Self, Self) {
@@ -140,6 +152,10 @@ impl Family for u128 {
     #[inline]
     fn translate(ip: &mut [u8], l4: usize, protocol: u8, source: End<Self>, destination: End<Self>) {
         ip6::translate(ip, l4, protocol, source, destination);
+    }
+
+    fn readdress(ip: &mut [u8], source: Self, destination: Self) {
+        ip6::readdress(ip, source, destination);
     }
 
     #[inline]

@@ -186,6 +186,14 @@ impl<A: Address, V: Copy> Fragments<A, V> {
         self.release(bucket, way, Some(verdict));
     }
 
+    /// What was decided of a datagram, if it is known.
+    #[must_use]
+    pub fn decided(&mut self, datagram: &Datagram<A>, now: Nanos) -> Option<V> {
+        let bucket = self.bucket(datagram);
+        let way = self.find(bucket, datagram, now)?;
+        self.entry(bucket, way)?.verdict
+    }
+
     /// A later fragment came.
     #[must_use]
     pub fn later(&mut self, datagram: Datagram<A>, now: Nanos) -> Later<V> {

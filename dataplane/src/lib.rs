@@ -7,6 +7,7 @@
 pub mod address;
 pub mod burst;
 pub mod counters;
+pub mod datagrams;
 pub mod event;
 pub mod family;
 pub mod fragments;

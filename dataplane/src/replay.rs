@@ -85,6 +85,9 @@ pub fn replay(
         }
         while machine.iter_mut().map(|w| w.turn(now)).sum::<usize>() > 0 {}
     }
+    // No more packets come, so what waits for one waits for nothing.
+    machine.iter_mut().for_each(|w| w.give_up_fragments(Nanos(u64::MAX)));
+    while machine.iter_mut().map(|w| w.turn(now)).sum::<usize>() > 0 {}
     Ok(outcome(machine, tables.local.ports.len()))
 }
 

@@ -15,6 +15,8 @@ use crossbeam::utils::CachePadded;
 pub struct Label {
     /// Port index on which it was received.
     pub ingress: u8,
+    /// Workers that have looked for its session in vain, on its one round of them; 0 of what was given to its owner.
+    pub round: u8,
 }
 
 struct Slot {
@@ -122,10 +124,14 @@ impl Taker {
 mod tests {
     use super::*;
 
+    fn label(ingress: u8) -> Label {
+        Label { ingress, round: 0 }
+    }
+
     #[test]
     fn nothing_is_seen_before_the_commit_and_order_is_kept() {
         let (mut giver, mut taker) = ring(4, 16);
-        assert!(giver.give(Label { ingress: 1 }, b"one") && giver.give(Label { ingress: 2 }, b"two"));
+        assert!(giver.give(label(1), b"one") && giver.give(label(2), b"two"));
         assert!(taker.is_empty());
         assert!(giver.commit() && !giver.commit());
         assert_eq!(taker.take(|l, b| (l.ingress, b.to_vec())), Some((1, b"one".to_vec())));

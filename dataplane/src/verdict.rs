@@ -42,13 +42,15 @@ drop_reasons! {
     Ip6Header, "ip6_bad_header", "the IPv6 version or payload length cannot be (jumbograms are not served); look for a broken sender";
     Ip6Extension, "ip6_extension", "more than 8 IPv6 extension headers, or one that is cut or out of place";
     Martian, "martian", "the source address can not be a sender: loopback, multicast, broadcast, 0/8, our own or equal to the destination";
-    Fragment, "fragment", "a fragment: this release forwards whole packets only; lower the sender's MTU";
+    Fragment, "fragment", "a DNS question, neighbour solicitation or ICMP error in fragments: all of them are short, so look for an attack";
     PortZero, "port_zero", "the source port is 0, to which nothing can be answered";
     L4Header, "l4_bad_header", "the TCP data offset or the UDP length does not fit the packet, or UDP over IPv6 has no checksum";
     Protocol, "protocol", "an IP protocol that no VIP or SNAT address of ours takes";
     FragmentLength, "fragment_bad_length", "a fragment that is empty, no multiple of 8 octets, or ends beyond 65535; look for a broken sender or an attack";
     FragmentTiny, "fragment_tiny", "a first fragment without its whole transport header, or a later one that overlaps that: nobody sends such but to get past filters";
     FragmentNoFirst, "fragment_no_first", "a later fragment whose first one did not come in time; look for loss, or for ECMP that parts fragments";
+    FragmentSctp, "fragment_sctp", "SCTP in fragments, whose ports cannot be rewritten in the first one alone; lower the sender's path MTU";
+    FragmentStale, "fragment_stale", "a later fragment whose first one was sent by tables that changed since; the datagram is lost once";
     FragmentsFull, "fragments_full", "no room for another fragment to wait for its first one; lower the sender's MTU, or look for an attack";
     // decap
     VxlanPort, "vxlan_client_port", "VXLAN on a port whose role is client; agents belong on an underlay port";
@@ -58,12 +60,16 @@ drop_reasons! {
     VxlanInner, "vxlan_inner", "the inner frame is not IPv4 to our VTEP's MAC";
     OverlaySpoof, "overlay_src_spoof", "an overlay source that does not belong to the sending agent's subnet, or that came outside a tunnel";
     EcnLost, "ecn_lost", "congestion marked on the tunnel of a packet that cannot carry the mark (RFC 6040 section 4.2)";
+    VxlanFragment, "vxlan_fragment", "VXLAN in fragments, which are not reassembled here; raise the underlay's MTU or lower the overlay's";
     // classify
     ArpNotOurs, "arp_not_ours", "ARP for an address that is not ours, or ARP is off on this port";
     NoService, "no_service", "a VIP's address, but no service on this protocol and port";
     NoBackend, "no_backend", "the service has no eligible backend";
     NotForUs, "not_for_us", "the destination is neither ours nor reachable by a route of the packet path";
-    IcmpUnhandled, "icmp_unhandled", "ICMP other than echo to a VIP; errors are not translated in this release";
+    IcmpUnhandled, "icmp_unhandled", "ICMP that nobody here serves: neither an echo request to a VIP or DNS address, nor an error about a packet of a VIP or SNAT address";
+    IcmpQuote, "icmp_quote", "an ICMP error that quotes no TCP, UDP or SCTP packet of the address that it is sent to: cut short, forged, or to the wrong host";
+    IcmpNoSession, "icmp_no_session", "an ICMP error about a flow that no worker has a session of; ended flows leave a few, many are forged";
+    IcmpTunnel, "icmp_tunnel", "an ICMP error about a tunnel of ours: its outer packet does not fit the underlay or does not arrive; compare the overlay's and the underlay's MTU";
     SnatUnknown, "snat_unknown", "to a SNAT address, but from no backend that we know";
     SnatNoSession, "snat_no_session", "a reply whose session is unknown or expired";
     // isolate
@@ -109,6 +115,8 @@ pub enum Verdict {
     Host,
     /// Belongs to another worker.
     Give(u8),
+    /// A fragment that waits for its first one, at this place.
+    Hold(u16),
     /// Ends here.
     Drop(DropReason),
 }

@@ -10,6 +10,7 @@ use arrayvec::ArrayVec;
 
 use crate::burst::{Burst, Packet};
 use crate::counters::Counters;
+use crate::datagrams::{Datagrams, Released, Waiting};
 use crate::event::{Event, Events};
 use crate::family::Flows;
 use crate::frame::Pool;
@@ -17,7 +18,8 @@ use crate::io::{BURST, Frames, Port};
 use crate::mailbox::Mailbox;
 use crate::ring::{Giver, Label, Taker, ring};
 use crate::stage::balance::{self, Balance};
-use crate::stage::{classify, decap, dns, egress, encap, isolate, parse, reply};
+use crate::stage::seeker::Seeker;
+use crate::stage::{classify, decap, dns, egress, encap, follow, fragment, icmp_error, isolate, parse, reply};
 use crate::tables::Tables;
 use crate::time::Nanos;
 use crate::verdict::{DropReason, Verdict};
@@ -83,6 +85,7 @@ pub struct Worker<P> {
     tables: Option<Arc<Tables>>,
     burst: Box<Burst>,
     leaving: Vec<Frames>,
+    datagrams: Datagrams,
     first_port: usize,
     first_inbox: usize,
 }
@@ -92,7 +95,8 @@ impl<P: Port> Worker<P> {
     #[must_use]
     pub fn new(setup: Setup<P>) -> Self {
         let leaving = setup.ports.iter().map(|_| Frames::new()).collect();
-        Self { setup, tables: None, burst: Box::default(), leaving, first_port: 0, first_inbox: 0 }
+        let datagrams = Datagrams::new(setup.flows.v4.key(), setup.pool.count());
+        Self { setup, tables: None, burst: Box::default(), leaving, datagrams, first_port: 0, first_inbox: 0 }
     }
 
     /// One burst; returns the packets that it took from ports and rings. Without tables it takes none.
@@ -104,16 +108,21 @@ impl<P: Port> Worker<P> {
         let Some(tables) = self.tables.take() else { return 0 };
         let received = self.receive(now);
         if received > 0 {
-            let Setup { pool, counters, events, flows, id, .. } = &mut self.setup;
-            let burst = &mut *self.burst;
+            let Setup { pool, counters, events, flows, id, outboxes, .. } = &mut self.setup;
+            let workers = outboxes.len() as u8;
+            let (burst, datagrams) = (&mut *self.burst, &mut self.datagrams);
+            let seeker = Seeker::new(&tables, flows, counters, (*id, workers), now);
             parse::run(burst, pool, &tables);
             decap::run(burst, pool, &tables);
             classify::run(burst, pool, &tables);
             isolate::run(burst, &tables);
+            fragment::run(burst, datagrams, &seeker);
             dns::run(burst, pool, &tables, counters);
             reply::run(burst, pool, &tables, events, counters);
+            icmp_error::run(burst, pool, &seeker);
             // Replies of other workers' sessions are given away here, and judged by policy where their client is known.
             balance::run(burst, pool, &Balance::new(&tables, flows, counters, *id, now));
+            follow::run(burst, pool, datagrams, &seeker);
             encap::run(burst, pool, &tables);
             egress::run(burst, pool, &tables, events, counters);
         }
@@ -123,11 +132,25 @@ impl<P: Port> Worker<P> {
         received
     }
 
-    /// Fills the burst: handed packets first, then the ports in turn.
+    /// Fills the burst: fragments that have waited and handed packets first, then the ports in turn.
     fn receive(&mut self, now: Nanos) -> usize {
         let Setup { ports, pool, counters, inboxes, .. } = &mut self.setup;
         let mut frames = Frames::new();
-        let mut labels: ArrayVec<u8, BURST> = ArrayVec::new();
+        let mut labels: ArrayVec<(Label, bool), BURST> = ArrayVec::new();
+        while frames.len() < TAKE
+            && let Some(released) = self.datagrams.release()
+        {
+            match released {
+                Released::Joins(Waiting { frame, ingress, handed, round }) => {
+                    labels.push((Label { ingress, round }, handed));
+                    frames.push(frame);
+                }
+                Released::Late(frame) => {
+                    counters.drops(DropReason::FragmentNoFirst).add(1);
+                    pool.recycle(frame);
+                }
+            }
+        }
         let count = inboxes.len();
         // Another inbox is first each turn, so that a full one does not starve the rest.
         let (later, first) = inboxes.split_at_mut(self.first_inbox % count.max(1));
@@ -137,7 +160,7 @@ impl<P: Port> Worker<P> {
                 counters.taken.add(1);
                 match frame {
                     Some(frame) => {
-                        labels.push(label.ingress);
+                        labels.push((label, true));
                         frames.push(frame);
                     }
                     // Rings are made for this pool's packets, so it fits.
@@ -146,21 +169,21 @@ impl<P: Port> Worker<P> {
             }
         }
         self.first_inbox = self.first_inbox.wrapping_add(1);
-        let handed = frames.len();
+        let others = frames.len();
         let count = ports.len();
         for turn in 0..count {
             let index = (self.first_port + turn) % count;
             let before = frames.len();
             ports[index].receive(pool, now, &mut frames);
             let fresh = &frames[before..];
-            labels.extend(fresh.iter().map(|_| index as u8));
+            labels.extend(fresh.iter().map(|_| (Label { ingress: index as u8, round: 0 }, false)));
             counters.ports[index].rx.add(fresh.len() as u64);
             counters.ports[index].rx_bytes.add(fresh.iter().map(|f| f.len() as u64).sum());
         }
         self.first_port = (self.first_port + 1) % count.max(1);
-        counters.rx.add((frames.len() - handed) as u64);
-        for (number, (frame, ingress)) in frames.into_iter().zip(labels).enumerate() {
-            self.burst.push(Packet::received(frame, ingress, number < handed));
+        counters.rx.add((frames.len() - others) as u64);
+        for (frame, (label, handed)) in frames.into_iter().zip(labels) {
+            self.burst.push(Packet { round: label.round, ..Packet::received(frame, label.ingress, handed) });
         }
         self.burst.len()
     }
@@ -186,18 +209,19 @@ impl<P: Port> Worker<P> {
                     }
                 },
                 Verdict::Give(worker) => {
-                    packet.frame.restore(packet.received);
-                    if packet.tagged > 0 {
-                        // There is room: the tags were taken off this very frame.
-                        let _always = packet.tag(pool);
-                    }
+                    packet.make_as_received(pool);
                     let outbox = outboxes.get_mut(usize::from(worker)).and_then(Option::as_mut);
-                    let label = Label { ingress: packet.ingress };
+                    let label = Label { ingress: packet.ingress, round: packet.round };
                     match outbox.is_some_and(|o| o.ring.give(label, pool.bytes(&packet.frame))) {
                         true => counters.given.add(1),
                         false => counters.drops(DropReason::HandoverFull).add(1),
                     }
                     pool.recycle(packet.frame);
+                }
+                Verdict::Hold(place) => {
+                    packet.make_as_received(pool);
+                    let Packet { frame, ingress, handed, round, v6, .. } = packet;
+                    self.datagrams.keep(place, v6, Waiting { frame, ingress, handed, round });
                 }
                 Verdict::Drop(reason) => {
                     counters.drops(reason).add(1);
@@ -218,12 +242,14 @@ impl<P: Port> Worker<P> {
                 outbox.waker.wake();
             }
         }
+        counters.held.set(self.datagrams.holding() as u64);
         counters.turns.add(1);
         counters.idle_turns.add(u64::from(received == 0));
     }
 
-    /// Sweeps a few sessions.
+    /// Sweeps a few sessions, and gives up fragments whose first one has not come.
     fn expire(&mut self, tables: &Tables, now: Nanos) {
+        self.datagrams.sweep(now);
         let Setup { flows, counters, events, .. } = &mut self.setup;
         let alive = |service, backend| tables.is_served(service, backend);
         let life = tables.local.timeouts.into();
@@ -240,14 +266,21 @@ impl<P: Port> Worker<P> {
         counters.events_lost.add(lost + untold);
     }
 
-    /// Ends every session that has expired by `now`, at once: for captures, whose clock jumps.
+    /// Ends every session that has expired by `now`, and gives up every fragment that has waited too long, at once: for
+    /// captures, whose clock jumps.
     pub fn expire_all(&mut self, now: Nanos) {
+        self.give_up_fragments(now);
         if let Some(tables) = &self.tables {
             let (flows, life) = (&self.setup.flows, tables.local.timeouts.into());
             let ended = flows.v4.sweep(usize::MAX, now.tick(), life, |_, _| true)
                 + flows.v6.sweep(usize::MAX, now.tick(), life, |_, _| true);
             self.setup.counters.sessions_expired.add(u64::from(ended));
         }
+    }
+
+    /// Gives up every fragment that has waited too long by `now`; the next turn counts them.
+    pub fn give_up_fragments(&mut self, now: Nanos) {
+        self.datagrams.sweep_all(now);
     }
 
     /// Whether work waits that no descriptor tells of: new tables or handed packets.

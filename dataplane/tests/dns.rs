@@ -107,6 +107,8 @@ fn what_is_not_is_dropped_with_its_reason() {
         packet[25] ^= 1;
         packet
     };
+    let rest = query().len().next_multiple_of(8) - query().len();
+    let eights = udp((CLIENT, 5000), (SERVER, 53), &[query(), vec![0; rest]].concat());
     let cases = [
         ("wrong UDP checksum", wrong_sum, DropReason::DnsChecksum),
         ("wrong IPv4 header checksum", wrong_header_sum, DropReason::Ip4Checksum),
@@ -121,8 +123,8 @@ fn what_is_not_is_dropped_with_its_reason() {
         ("source 224.0.0.1", from("224.0.0.1", 5000), DropReason::Martian),
         ("frame for another MAC", changed(ask(), &[(5, 77)]), DropReason::NotOurMac),
         ("unicast IP in a broadcast frame", [&[0xff; 6], &ask()[6..]].concat(), DropReason::NotOurMac),
-        ("first fragment that holds a whole query", changed(ask(), &[(20, 0x20)]), DropReason::Fragment),
-        ("fragment with offset > 0", changed(ask(), &[(20, 0), (21, 9)]), DropReason::Fragment),
+        ("first fragment that holds a whole query", changed(eights, &[(20, 0x20)]), DropReason::Fragment),
+        ("the fragment behind it", changed(ask(), &[(20, 0), (21, 9)]), DropReason::Fragment),
         ("UDP length > IP payload", changed(ask(), &[(38, 1)]), DropReason::L4Header),
         ("UDP length 8", udp((CLIENT, 5000), (SERVER, 53), &[]), DropReason::DnsMalformed),
         ("UDP length 7", changed(ask(), &[(39, 7)]), DropReason::L4Header),

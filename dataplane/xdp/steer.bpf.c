@@ -3,10 +3,13 @@
 //
 // One instance per interface, loaded by src/io/steer.rs, which fills ADDRESSES. Ours are
 //   - IPv4 and IPv6 to an address with TAKE_ALL (VIPs, SNAT addresses), fragments included;
+//   - whole TCP, UDP and SCTP packets from an address and port in PRESERVED: replies of nat-preserve backends, which go
+//     to the client;
 //   - UDP to an address with TAKE_DNS and port 53 (DNS), or to its own port (VTEP);
 //   - ARP requests and neighbour solicitations whose target has TAKE_ARP;
 //   - on Sluice's end of the host port (HOST_PORT), all IPv4 and all ARP requests: the peer is private.
-// Non-first fragments of UDP to a DNS or VTEP address carry no port: they pass and are counted. At most two 802.1Q tags
+// Non-first fragments of UDP to a DNS or VTEP address carry no port: they pass and are counted. So do, uncounted, those
+// of a PRESERVED sender and all fragments of it over IPv6: the packet path keeps replies small by their MSS. At most two 802.1Q tags
 // are looked behind; a frame with more passes.
 // What is ours and has no socket on its queue is dropped and counted: the kernel must not answer for a VIP.
 #include <linux/bpf.h>
@@ -39,6 +42,20 @@ struct {
 	__type(key, struct in6_addr); // IPv4 as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2)
 	__type(value, __u32);
 } ADDRESSES SEC(".maps");
+
+// Whose replies are ours (steer.rs sender_key).
+struct sender {
+	struct in6_addr address;
+	__be16 port;
+	__u8 protocol, zero;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct sender);
+	__type(value, __u32);
+} PRESERVED SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_XSKMAP);
@@ -126,6 +143,44 @@ static __always_inline int arp(struct xdp_md *ctx, struct arp_ipv4 *arp, void *e
 	return pass();
 }
 
+static __always_inline int has_ports(__u8 protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP;
+}
+
+// Whether a packet with this source, port and protocol is a nat-preserve backend's reply.
+static __always_inline int preserved(struct sender *sender)
+{
+	return bpf_map_lookup_elem(&PRESERVED, sender) != 0;
+}
+
+// Behind options the port is copied out, as in udp_port.
+static __always_inline int preserved4(struct xdp_md *ctx, struct iphdr *ip, __u32 at, void *end)
+{
+	struct sender sender = { .address.in6_u.u6_addr32 = { 0, 0, bpf_htonl(0xffff), ip->saddr }, .protocol = ip->protocol };
+	__be16 *port = (void *)(ip + 1);
+	if (!has_ports(ip->protocol) || ip->frag_off & bpf_htons(FRAGMENT_OFFSET) || ip->ihl < 5)
+		return 0;
+	if (ip->ihl == 5) {
+		if ((void *)(port + 1) > end)
+			return 0;
+		sender.port = *port;
+	} else if (bpf_xdp_load_bytes(ctx, at + ip->ihl * 4, &sender.port, sizeof(sender.port))) {
+		return 0;
+	}
+	return preserved(&sender);
+}
+
+static __always_inline int preserved6(struct ipv6hdr *ip, void *end)
+{
+	struct sender sender = { .address = ip->saddr, .protocol = ip->nexthdr };
+	__be16 *port = (void *)(ip + 1);
+	if (!has_ports(ip->nexthdr) || (void *)(port + 1) > end)
+		return 0;
+	sender.port = *port;
+	return preserved(&sender);
+}
+
 // The UDP destination port, 0 when it is cut off. Behind options it is copied out: to add a variable to a packet
 // pointer takes CAP_PERFMON.
 static __always_inline __u16 udp_port(struct xdp_md *ctx, struct iphdr *ip, __u32 at, void *end)
@@ -153,7 +208,7 @@ static __always_inline int ipv4(struct xdp_md *ctx, struct iphdr *ip, __u32 at, 
 	if (HOST_PORT)
 		return take(ctx, TAKEN);
 	__u32 flags = flags_of(ip->daddr);
-	if (flags & TAKE_ALL)
+	if (flags & TAKE_ALL || preserved4(ctx, ip, at, end))
 		return take(ctx, TAKEN);
 	if (!(flags & (TAKE_DNS | TAKE_PORT)) || ip->protocol != IPPROTO_UDP)
 		return pass();
@@ -178,7 +233,7 @@ static __always_inline int ipv6(struct xdp_md *ctx, struct ipv6hdr *ip, void *en
 	if ((void *)(ip + 1) > end)
 		return pass();
 	__u32 flags = flags_of6(&ip->daddr);
-	if (flags & TAKE_ALL)
+	if (flags & TAKE_ALL || preserved6(ip, end))
 		return take(ctx, TAKEN);
 	if (ip->nexthdr == IPPROTO_ICMPV6)
 		return solicited(ctx, (void *)(ip + 1), end);

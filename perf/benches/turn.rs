@@ -5,8 +5,9 @@
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use sluice_perf::paths::{Path, Scene};
+use sluice_perf::paths::Path;
 use sluice_perf::rig::{FRAMES, Rig};
+use sluice_perf::scene::Scene;
 use sluice_perf::world;
 
 const BURSTS: [usize; 3] = [1, 8, 64];
@@ -17,7 +18,7 @@ fn turn(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("turn");
     for (what, path) in [("hit", Path::VipNatHit), ("miss", Path::VipNatNewFlow)] {
         for sessions in SESSIONS {
-            let mut rig = Rig::new(&tables, 1, Scene::room(path, sessions)).unwrap();
+            let mut rig = Rig::new(&tables, 1, path.room(sessions)).unwrap();
             let mut scene = Scene::new(path, sessions, &mut rig).unwrap();
             for burst in BURSTS {
                 rig.limit(burst);

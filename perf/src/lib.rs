@@ -4,9 +4,11 @@
 //! overlay, groups and names), its packets ([`traffic`]) and a machine that is fed by hand ([`rig`]).
 
 pub mod calibration;
+pub mod maglev;
 pub mod paths;
 pub mod pipeline;
 pub mod report;
 pub mod rig;
+pub mod scene;
 pub mod traffic;
 pub mod world;

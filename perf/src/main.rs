@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
+use sluice_perf::maglev::{fill, fills};
 use sluice_perf::paths::{MOST_SESSIONS, Path};
 use sluice_perf::pipeline::{calibrate, measure};
 use sluice_perf::report::Row;
-use sluice_perf::world;
 
 /// Measures Sluice's packet path.
 #[derive(Parser)]
@@ -28,10 +28,10 @@ struct Pipeline {
     /// Print a JSON array instead of a table.
     #[arg(long)]
     json: bool,
-    /// Only these paths (parse-drop, vip-nat-hit, vip-nat-mixed, vip-nat-new-flow, overlay-encap, dns-a, idle, calibration).
+    /// Only these paths (perf/README.md has their names), or calibration, maglev-65537, maglev-655373.
     #[arg(long, value_delimiter = ',')]
     paths: Vec<String>,
-    /// Sessions instead of the curve 1, 1024, 16384, 131072, 1048576; at most 4194304.
+    /// Sessions instead of the curve 1, 1024, 16384, 131072, 1048576, 4194304.
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=MOST_SESSIONS as i64))]
     sessions: Vec<u32>,
     /// Runs of each row.
@@ -53,7 +53,6 @@ fn main() -> ExitCode {
 impl Pipeline {
     fn run(&self) -> Result<()> {
         self.refuse_unknown_paths()?;
-        let tables = world::tables(1)?;
         let mut rows = Vec::new();
         if !self.json {
             println!("{}", Row::head());
@@ -61,9 +60,14 @@ impl Pipeline {
         if self.wants("calibration") {
             self.report(&mut rows, calibrate(self.runs));
         }
+        for (name, size) in fills() {
+            if self.wants(name) {
+                self.report(&mut rows, fill(name, size, self.runs));
+            }
+        }
         for path in Path::ALL.into_iter().filter(|p| self.wants(p.name())) {
             for sessions in self.sessions_of(path) {
-                let row = measure(&tables, path, sessions, self.runs)?;
+                let row = measure(path, sessions, self.runs)?;
                 self.report(&mut rows, row);
             }
         }
@@ -74,7 +78,8 @@ impl Pipeline {
     }
 
     fn refuse_unknown_paths(&self) -> Result<()> {
-        let known: Vec<_> = Path::ALL.iter().map(|p| p.name()).chain(["calibration"]).collect();
+        let known: Vec<_> =
+            Path::ALL.iter().map(|p| p.name()).chain(fills().map(|(name, _)| name)).chain(["calibration"]).collect();
         match self.paths.iter().find(|p| !known.contains(&p.as_str())) {
             Some(unknown) => bail!("--paths {unknown}: there is no such path; the paths are {}", known.join(", ")),
             None => Ok(()),

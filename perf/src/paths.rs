@@ -1,14 +1,9 @@
-//! The paths that are measured, and what each of them needs before and between its packets.
+//! The paths that are measured: what their packets are, and what their worker holds.
 
-use anyhow::{Context as _, Result, ensure};
-use sluice_dataplane::sessions::{ACK, Client, SYN};
-
-use crate::rig::{FRAMES, Rig};
-use crate::traffic::{self, End, client};
-use crate::world::{self, OVERLAY_VIP, VIP, name};
+use crate::rig::FRAMES;
 
 /// Session counts of the curve.
-pub const CURVE: [u32; 5] = [1, 1024, 16_384, 131_072, 1_048_576];
+pub const CURVE: [u32; 6] = [1, 1024, 16_384, 131_072, 1_048_576, MOST_SESSIONS];
 /// The most that may be asked for.
 pub const MOST_SESSIONS: u32 = 4_194_304;
 
@@ -21,10 +16,22 @@ pub enum Path {
     VipNatHit,
     /// The same, every second packet a backend's reply.
     VipNatMixed,
-    /// Client to VIP, each packet the first of its flow.
+    /// As `VipNatMixed`, over IPv6.
+    Vip6NatMixed,
+    /// A backend's reply that comes to the wrong worker and goes through the ring to its owner.
+    VipNatHandover,
+    /// Client to VIP, each packet the first of its flow; flows before it end by time.
     VipNatNewFlow,
     /// Client to VIP, session known, backend behind VXLAN.
     OverlayEncap,
+    /// Client to a VIP in mode `dsr-ipip`, session known.
+    VipDsrIpipHit,
+    /// Client to a VIP in mode `dsr-vxlan`, session known.
+    VipDsrVxlanHit,
+    /// Client to a VIP in mode `dsr-ipip`, by a worker without room for sessions.
+    VipHashOnly,
+    /// Client to a VIP in mode `dsr-ipip`, each packet the first of its flow, the table full: another one gives way.
+    VipNewFlow,
     /// A question for an address that exists.
     DnsA,
     /// A turn with nothing received.
@@ -33,12 +40,18 @@ pub enum Path {
 
 impl Path {
     /// In the order of reports.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 13] = [
         Self::ParseDrop,
         Self::VipNatHit,
         Self::VipNatMixed,
+        Self::Vip6NatMixed,
+        Self::VipNatHandover,
         Self::VipNatNewFlow,
         Self::OverlayEncap,
+        Self::VipDsrIpipHit,
+        Self::VipDsrVxlanHit,
+        Self::VipHashOnly,
+        Self::VipNewFlow,
         Self::DnsA,
         Self::Idle,
     ];
@@ -50,19 +63,35 @@ impl Path {
             Self::ParseDrop => "parse-drop",
             Self::VipNatHit => "vip-nat-hit",
             Self::VipNatMixed => "vip-nat-mixed",
+            Self::Vip6NatMixed => "vip6-nat-mixed",
+            Self::VipNatHandover => "vip-nat-handover",
             Self::VipNatNewFlow => "vip-nat-new-flow",
             Self::OverlayEncap => "overlay-encap",
+            Self::VipDsrIpipHit => "vip-dsr-ipip-hit",
+            Self::VipDsrVxlanHit => "vip-dsr-vxlan-hit",
+            Self::VipHashOnly => "vip-hash-only",
+            Self::VipNewFlow => "vip-new-flow",
             Self::DnsA => "dns-a",
             Self::Idle => "idle",
         }
     }
 
-    /// Session counts at which it is measured when nobody says otherwise.
+    /// Session counts at which it is measured when nobody says otherwise; for `vip-hash-only` they are flows.
     #[must_use]
     pub fn curve(self) -> &'static [u32] {
         match self {
-            Self::VipNatHit | Self::VipNatMixed | Self::VipNatNewFlow | Self::OverlayEncap => &CURVE,
             Self::ParseDrop | Self::DnsA | Self::Idle => &[0],
+            // A table of one session is no table.
+            Self::VipNewFlow => &CURVE[1..],
+            Self::VipNatHit
+            | Self::VipNatMixed
+            | Self::Vip6NatMixed
+            | Self::VipNatHandover
+            | Self::VipNatNewFlow
+            | Self::OverlayEncap
+            | Self::VipDsrIpipHit
+            | Self::VipDsrVxlanHit
+            | Self::VipHashOnly => &CURVE,
         }
     }
 
@@ -72,144 +101,54 @@ impl Path {
         self != Self::ParseDrop
     }
 
-    fn vip(self) -> End {
-        if self == Self::OverlayEncap { OVERLAY_VIP } else { VIP }
-    }
-}
-
-/// A path with the state that its packets meet.
-pub struct Scene {
-    path: Path,
-    sessions: u32,
-    service: u16,
-    /// By session: how its backend answers. Only where replies are sent.
-    replies: Vec<(End, End)>,
-    /// New flows made so far, and those that are gone again.
-    flows: std::ops::Range<u32>,
-    names: Vec<String>,
-}
-
-impl Scene {
-    /// Makes `sessions` established sessions in `rig` for `path`.
-    ///
-    /// # Errors
-    /// When a packet of the handshake is lost.
-    pub fn new(path: Path, sessions: u32, rig: &mut Rig) -> Result<Self> {
-        let vip = path.vip();
-        let service = rig.service(vip).context("the world has this VIP")?;
-        let mut scene = Self { path, sessions, service, replies: Vec::new(), flows: 0..0, names: Vec::new() };
-        for flags in [SYN, ACK] {
-            let mut replies = Vec::new();
-            rig.pass(
-                sessions,
-                |n, frame| traffic::tcp(frame, client(n), vip, flags),
-                |_, sent| replies.extend(traffic::ends(sent).map(|(snat, backend)| (backend, snat))),
-            )?;
-            if path == Path::VipNatMixed {
-                scene.replies = replies;
-            }
-        }
-        if path == Path::DnsA {
-            scene.names = (0..world::NAMES).map(name).collect();
-        }
-        Ok(scene)
-    }
-
-    /// Room that its sessions need.
+    /// Whether each of its packets is a flow of its own.
     #[must_use]
-    pub fn room(path: Path, sessions: u32) -> usize {
-        let new = if path == Path::VipNatNewFlow { ROUND_FLOWS } else { 0 };
-        // The default of limits.sessions, so that few sessions are measured in a table of everyday size.
-        (sessions + new).max(262_144) as usize
+    pub fn begins_flows(self) -> bool {
+        matches!(self, Self::VipNatNewFlow | Self::VipNewFlow)
     }
 
-    /// Writes packet `n`. Sessions are met in an order that no prefetcher guesses.
-    pub fn fill(&mut self, n: u32, frame: &mut Vec<u8>) {
-        let vip = self.path.vip();
-        match self.path {
-            Path::ParseDrop => traffic::udp(frame, client(n % 1024), (std::net::Ipv4Addr::new(192, 0, 2, 1), 9), &[]),
-            Path::VipNatHit | Path::OverlayEncap => traffic::tcp(frame, client(self.session(n)), vip, ACK),
-            Path::VipNatMixed if n.is_multiple_of(2) => traffic::tcp(frame, client(self.session(n / 2)), vip, ACK),
-            Path::VipNatMixed => {
-                let reply = self.replies.get(self.session(n / 2) as usize);
-                let (backend, snat) = reply.copied().unwrap_or((VIP, VIP));
-                traffic::tcp(frame, backend, snat, ACK);
-            }
-            Path::VipNatNewFlow => {
-                traffic::tcp(frame, new_flow(self.flows.end), vip, SYN);
-                self.flows.end += 1;
-            }
-            Path::DnsA => {
-                let name = &self.names[n.wrapping_mul(0x9e37_79b1) as usize % self.names.len()];
-                traffic::question(frame, (client(n % 1024).0, 40_000), n as u16, name);
-            }
-            Path::Idle => frame.clear(),
-        }
+    /// Whether the sessions that its worker holds have come through their handshake: the others are half open, so that
+    /// newcomers take their place.
+    #[must_use]
+    pub fn establishes(self) -> bool {
+        !matches!(self, Self::VipHashOnly | Self::VipNewFlow)
     }
 
-    fn session(&self, n: u32) -> u32 {
-        // An odd multiplier permutes a power of two.
-        n.wrapping_mul(0x9e37_79b1) % self.sessions.max(1)
+    /// Workers that it goes through, the last of which has the sessions and sends the packets.
+    #[must_use]
+    pub fn workers(self) -> usize {
+        if self == Self::VipNatHandover { 2 } else { 1 }
     }
 
-    /// Ends the flows that the last packets began, so that every run finds the same table.
-    ///
-    /// # Errors
-    /// When other sessions are left than those that were established.
-    pub fn restore(&mut self, rig: &Rig) -> Result<()> {
-        for n in std::mem::take(&mut self.flows) {
-            let (ip, port) = new_flow(n);
-            rig.flows(0).v4.remove(Client { ip: ip.to_bits(), port, service: self.service });
-        }
-        let left = rig.flows(0).v4.len();
-        ensure!(left == self.sessions as usize, "{} sessions are left of {}", left, self.sessions);
-        Ok(())
+    /// The worker that sends its packets.
+    #[must_use]
+    pub fn sender(self) -> usize {
+        self.workers() - 1
     }
 
-    /// Checks that `packets` packets went the way that this path is named for, by the counters before and after.
-    ///
-    /// # Errors
-    /// When they did not; the message says where they went.
-    pub fn check(&self, rig: &Rig, before: Counted, packets: u64) -> Result<()> {
-        let now = Counted::of(rig);
-        let expected = match (self.path, self.path.leaves()) {
-            (Path::Idle, _) => now.tx == before.tx && now.dropped == before.dropped,
-            (Path::VipNatNewFlow, _) => now.tx - before.tx == packets && now.made - before.made == packets,
-            (_, true) => now.tx - before.tx == packets && now.made == before.made,
-            (_, false) => now.dropped - before.dropped == packets,
+    /// Sessions that its worker has room for when it holds `sessions`.
+    #[must_use]
+    pub fn room(self, sessions: u32) -> usize {
+        /// The default of limits.sessions, so that few sessions are measured in a table of everyday size.
+        const EVERYDAY: u32 = 262_144;
+        let room = match self {
+            Self::VipHashOnly => 0,
+            Self::VipNewFlow => sessions,
+            Self::VipNatNewFlow => (sessions + ROUND_FLOWS).max(EVERYDAY),
+            Self::ParseDrop
+            | Self::VipNatHit
+            | Self::VipNatMixed
+            | Self::Vip6NatMixed
+            | Self::VipNatHandover
+            | Self::OverlayEncap
+            | Self::VipDsrIpipHit
+            | Self::VipDsrVxlanHit
+            | Self::DnsA
+            | Self::Idle => sessions.max(EVERYDAY),
         };
-        expected.then_some(()).with_context(|| {
-            format!(
-                "{}: {packets} packets did not all go its way: {now:?} after {before:?}; {}",
-                self.path.name(),
-                rig.losses()
-            )
-        })
+        room as usize
     }
 }
 
-/// Flows that one run of `vip-nat-new-flow` makes.
+/// Flows that one run of a path makes whose packets each begin one.
 const ROUND_FLOWS: u32 = 16 * FRAMES;
-
-/// A client that no established session has.
-fn new_flow(n: u32) -> End {
-    let (ip, port) = client(n);
-    (ip, port + 20_000)
-}
-
-/// What is compared before and after a run.
-#[derive(Clone, Copy, Debug)]
-pub struct Counted {
-    tx: u64,
-    dropped: u64,
-    made: u64,
-}
-
-impl Counted {
-    /// The first worker's, now.
-    #[must_use]
-    pub fn of(rig: &Rig) -> Self {
-        let counters = rig.counters(0);
-        Self { tx: counters.tx.get(), dropped: counters.dropped(), made: counters.sessions_made.get() }
-    }
-}

@@ -6,19 +6,19 @@
 //! harness, moving frames through the port, is measured with turns that do nothing else, and subtracted.
 //! A run's figure is the median of its rounds, so that a round in which the kernel ran something else does not count.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use sluice_dataplane::frame::Pool;
 use sluice_dataplane::io::memory::MemoryPort;
 use sluice_dataplane::io::{BURST, Frames};
-use sluice_dataplane::tables::Tables;
 
 use crate::calibration::Calibration;
-use crate::paths::{Counted, Path, Scene};
+use crate::paths::Path;
 use crate::report::Row;
 use crate::rig::{CHUNK, FRAMES, Rig, null_turn};
+use crate::scene::{Counted, Scene};
+use crate::world;
 
 const TURNS: u32 = FRAMES / BURST as u32;
 
@@ -26,21 +26,21 @@ const TURNS: u32 = FRAMES / BURST as u32;
 ///
 /// # Errors
 /// When packets do not go the way that the path is named for.
-pub fn measure(tables: &Arc<Tables>, path: Path, sessions: u32, runs: u32) -> Result<Row> {
-    let mut rig = Rig::new(tables, 1, Scene::room(path, sessions))?;
+pub fn measure(path: Path, sessions: u32, runs: u32) -> Result<Row> {
+    let mut rig = Rig::new(&world::tables(path.workers())?, path.workers(), path.room(sessions))?;
     let mut scene = Scene::new(path, sessions, &mut rig)?;
     let mut frame = Vec::new();
     scene.fill(0, &mut frame);
     let frame_bytes = frame.len();
-    scene.restore(&rig)?;
+    scene.restore(&mut rig)?;
     let mut harness = Harness::new(path);
     let mut gross = Vec::new();
     for run in 0..=runs {
-        let before = Counted::of(&rig);
-        let spent = median((0..rounds(path)).map(|round| one_round(&mut rig, &mut scene, round)));
+        let before = Counted::of(&rig, path);
+        let spent = median((0..rounds(path)).map(|round| one_round(&mut rig, path, &mut scene, round)));
         let packets = u64::from(rounds(path) * FRAMES);
         scene.check(&rig, before, packets)?;
-        scene.restore(&rig)?;
+        scene.restore(&mut rig)?;
         harness.run(rounds(path));
         if run > 0 {
             gross.push(per(spent, units(path)));
@@ -60,7 +60,7 @@ pub fn calibrate(runs: u32) -> Row {
 
 /// Rounds of a run: enough to meet a quarter of a million sessions, and few enough that new flows find room.
 fn rounds(path: Path) -> u32 {
-    if path == Path::VipNatNewFlow { 16 } else { 64 }
+    if path.begins_flows() { 16 } else { 64 }
 }
 
 /// What a round's time is divided by: packets, or turns where there are none.
@@ -68,7 +68,7 @@ fn units(path: Path) -> u32 {
     if path == Path::Idle { TURNS } else { FRAMES }
 }
 
-fn one_round(rig: &mut Rig, scene: &mut Scene, round: u32) -> Duration {
+fn one_round(rig: &mut Rig, path: Path, scene: &mut Scene, round: u32) -> Duration {
     let mut frame = Vec::with_capacity(CHUNK);
     for n in 0..FRAMES {
         scene.fill(round * FRAMES + n, &mut frame);
@@ -79,9 +79,14 @@ fn one_round(rig: &mut Rig, scene: &mut Scene, round: u32) -> Duration {
     let start = Instant::now();
     for _ in 0..TURNS {
         rig.turn(0);
+        // A turn takes half a burst from the others' rings at most.
+        for worker in 1..path.workers() {
+            rig.turn(worker);
+            rig.turn(worker);
+        }
     }
     let spent = start.elapsed();
-    rig.collect(0, |_, _| {});
+    rig.collect(path.sender(), |_, _| {});
     spent
 }
 

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use sluice_config::model::{Protocol, VipKey};
 use sluice_dataplane::counters::Counters;
 use sluice_dataplane::event::events;
 use sluice_dataplane::family::Flows;
@@ -17,7 +16,6 @@ use sluice_dataplane::time::Nanos;
 use sluice_dataplane::wake::Waker;
 use sluice_dataplane::worker::{Setup, Worker, mesh};
 
-use crate::traffic::End;
 use crate::world::HOST_PORT;
 
 /// Frames of a worker's pool.
@@ -87,7 +85,19 @@ impl Rig {
 
     /// Puts a copy of `packet` before the first worker, on port `ingress`; `false` when all frames are in use.
     pub fn offer(&mut self, ingress: usize, packet: &[u8]) -> bool {
-        self.workers[0].port(ingress).is_some_and(|(port, pool)| port.inject(pool, packet))
+        self.offer_to(0, ingress, packet)
+    }
+
+    /// Lets `seconds` pass, and every session end that is idle for too long by then.
+    pub fn rest(&mut self, seconds: u64) {
+        self.now.0 += Nanos::from_seconds(seconds).0;
+        let now = self.now;
+        self.workers.iter_mut().for_each(|worker| worker.expire_all(now));
+    }
+
+    /// As [`Rig::offer`], before any worker.
+    pub fn offer_to(&mut self, worker: usize, ingress: usize, packet: &[u8]) -> bool {
+        self.workers[worker].port(ingress).is_some_and(|(port, pool)| port.inject(pool, packet))
     }
 
     /// Shows each packet that `worker` sent, on the card first, to `look`, and gives its frame back.
@@ -101,13 +111,14 @@ impl Rig {
         }
     }
 
-    /// Sends `packets` frames of `fill` (packet number, frame) through the first worker, in rounds as large as the
+    /// Sends `packets` frames of `fill` (packet number, frame) through a worker, in rounds as large as the
     /// pool, and shows what came out, in order, with the packet's number.
     ///
     /// # Errors
     /// When a packet did not come out.
     pub fn pass(
         &mut self,
+        worker: usize,
         packets: u32,
         mut fill: impl FnMut(u32, &mut Vec<u8>),
         mut look: impl FnMut(u32, &[u8]),
@@ -118,11 +129,11 @@ impl Rig {
             let round = (packets - next).min(FRAMES);
             for n in next..next + round {
                 fill(n, &mut frame);
-                self.offer(0, &frame);
+                self.offer_to(worker, 0, &frame);
             }
-            while self.turn(0) > 0 {}
+            while self.turn(worker) > 0 {}
             let mut seen = next;
-            self.collect(0, |_, bytes| {
+            self.collect(worker, |_, bytes| {
                 look(seen, bytes);
                 seen += 1;
             });
@@ -132,19 +143,13 @@ impl Rig {
         Ok(())
     }
 
-    /// The drops of the first worker, for error messages.
+    /// The drops of all workers, for error messages.
     #[must_use]
     pub fn losses(&self) -> String {
-        let counters = self.counters(0);
         let reasons = sluice_dataplane::verdict::DropReason::ALL.iter();
-        let counted = reasons.map(|r| (r.name(), counters.drops(*r).get())).filter(|(_, n)| *n > 0);
+        let all = |r| self.workers.iter().map(|w| w.counters().drops(r).get()).sum::<u64>();
+        let counted = reasons.map(|r| (r.name(), all(*r))).filter(|(_, n)| *n > 0);
         counted.map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", ")
-    }
-
-    /// The number of a TCP service.
-    #[must_use]
-    pub fn service(&self, (ip, port): End) -> Option<u16> {
-        self.tables.service_number(VipKey { protocol: Protocol::Tcp, ip: ip.into(), port })
     }
 
     /// A worker's counters.

@@ -1,19 +1,29 @@
 //! The packets that are measured: each function replaces `out` by one frame as a card delivers it, without its check
 //! sequence and padded to 60 octets (IEEE 802.3).
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use etherparse::PacketBuilder;
+use etherparse::{Icmpv4Type, IpFragOffset, Ipv4Header, PacketBuilder, PacketBuilderStep, TcpHeader};
 use sluice_config::model::Mac;
 use sluice_dataplane::sessions::{ACK, FIN, RST, SYN};
 
-use crate::world::{AGENT, DNS, OUR_MAC, OURS, ROUTER_MAC, VTEP_MAC, VXLAN_PORT};
+use crate::world::{AGENT, DNS, OUR_MAC, OURS, ROUTER, ROUTER_MAC, VTEP_MAC, VXLAN_PORT};
 
 /// Shortest Ethernet frame without its check sequence.
 pub const SHORTEST: usize = 60;
 
 /// An address and port.
 pub type End = (Ipv4Addr, u16);
+
+/// An IPv6 address and port.
+pub type End6 = (Ipv6Addr, u16);
+
+/// As [`client`], of the range for documentation.
+#[must_use]
+pub fn client6(n: u32) -> End6 {
+    let (ip, port) = client(n);
+    (Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, (ip.to_bits() >> 16) as u16, ip.to_bits() as u16), port)
+}
 
 /// The `n`th client, of the range that RFC 2544 gives to benchmarks: 131,072 addresses, then the next port of each.
 #[must_use]
@@ -28,11 +38,24 @@ pub fn tcp(out: &mut Vec<u8>, from: End, to: End, flags: u8) {
     pad(out);
 }
 
+/// As [`tcp`], over IPv6.
+pub fn tcp6(out: &mut Vec<u8>, from: End6, to: End6, flags: u8) {
+    out.clear();
+    let segment = PacketBuilder::ethernet2(ROUTER_MAC.0, OUR_MAC.0)
+        .ipv6(from.0.octets(), to.0.octets(), 64)
+        .tcp(from.1, to.1, 1, 1024);
+    written(flagged(segment, flags).write(out, &[]));
+}
+
 fn tcp_between(out: &mut Vec<u8>, (source, destination): (Mac, Mac), from: End, to: End, flags: u8) {
     out.clear();
-    let mut segment = PacketBuilder::ethernet2(source.0, destination.0)
+    let segment = PacketBuilder::ethernet2(source.0, destination.0)
         .ipv4(from.0.octets(), to.0.octets(), 64)
         .tcp(from.1, to.1, 1, 1024);
+    written(flagged(segment, flags).write(out, &[]));
+}
+
+fn flagged(mut segment: PacketBuilderStep<TcpHeader>, flags: u8) -> PacketBuilderStep<TcpHeader> {
     if flags & SYN != 0 {
         segment = segment.syn();
     }
@@ -45,7 +68,7 @@ fn tcp_between(out: &mut Vec<u8>, (source, destination): (Mac, Mac), from: End, 
     if flags & ACK != 0 {
         segment = segment.ack(1);
     }
-    written(segment.write(out, &[]));
+    segment
 }
 
 /// A UDP datagram from the router's side.
@@ -103,6 +126,36 @@ pub fn echo(out: &mut Vec<u8>, from: Ipv4Addr, to: Ipv4Addr) {
     pad(out);
 }
 
+/// An ICMP error of the router's about `quoted`, an IP packet (RFC 792): its header and 8 octets are quoted.
+pub fn icmp_error(out: &mut Vec<u8>, to: Ipv4Addr, quoted: &[u8]) {
+    out.clear();
+    let kind = Icmpv4Type::Unknown { type_u8: 3, code_u8: 4, bytes5to8: [0, 0, 5, 0x78] };
+    let error = PacketBuilder::ethernet2(ROUTER_MAC.0, OUR_MAC.0).ipv4(ROUTER.octets(), to.octets(), 64).icmpv4(kind);
+    written(error.write(out, quoted.get(..28).unwrap_or_default()));
+    pad(out);
+}
+
+/// The `part`th of `parts` fragments of 64 octets that a TCP segment comes in, with this identification.
+pub fn fragment(out: &mut Vec<u8>, from: End, to: End, id: u16, (part, parts): (u16, u16)) {
+    out.clear();
+    let segment = PacketBuilder::ethernet2(ROUTER_MAC.0, OUR_MAC.0)
+        .ipv4(from.0.octets(), to.0.octets(), 64)
+        .tcp(from.1, to.1, 1, 1024)
+        .ack(1);
+    written(segment.write(out, &vec![0; usize::from(parts) * 64 - 20]));
+    let Ok((mut header, payload)) = Ipv4Header::from_slice(out.get(14..).unwrap_or_default()) else { return };
+    let start = usize::from(part) * 64;
+    let payload = payload.get(start..start + 64).unwrap_or_default().to_vec();
+    (header.identification, header.dont_fragment) = (id, false);
+    header.fragment_offset = IpFragOffset::try_new(part * 8).unwrap_or_default();
+    header.more_fragments = part + 1 < parts;
+    written(header.set_payload_len(payload.len()));
+    header.header_checksum = header.calc_header_checksum();
+    out.truncate(14);
+    out.extend(header.to_bytes());
+    out.extend(payload);
+}
+
 /// Both ends of a TCP or UDP packet over IPv4 without options, as an Ethernet frame carries it.
 #[must_use]
 pub fn ends(frame: &[u8]) -> Option<(End, End)> {
@@ -110,6 +163,15 @@ pub fn ends(frame: &[u8]) -> Option<(End, End)> {
     let address = |at: usize| ip.get(at..at + 4).map(|b| Ipv4Addr::new(b[0], b[1], b[2], b[3]));
     let port = |at: usize| ip.get(at..at + 2).map(|b| u16::from_be_bytes([b[0], b[1]]));
     Some(((address(12)?, port(20)?), (address(16)?, port(22)?)))
+}
+
+/// As [`ends`], over IPv6.
+#[must_use]
+pub fn ends6(frame: &[u8]) -> Option<(End6, End6)> {
+    let ip = frame.get(14..)?;
+    let address = |at: usize| ip.get(at..)?.first_chunk::<16>().copied().map(Ipv6Addr::from);
+    let port = |at: usize| ip.get(at..at + 2).map(|b| u16::from_be_bytes([b[0], b[1]]));
+    Some(((address(8)?, port(40)?), (address(24)?, port(42)?)))
 }
 
 fn pad(out: &mut Vec<u8>) {

@@ -1,15 +1,15 @@
-//! The world that is measured: one card and a host port, two VIPs of 100 backends each (one on the underlay, one on the
-//! overlay), ten agents, a grouped container so that isolation is asked for every packet, and a zone of 1,000 names.
+//! The world that is measured: one card and a host port, five VIPs of 100 backends each (`nat` over IPv4 and IPv6,
+//! `dsr-ipip` to the underlay, `nat` and `dsr-vxlan` to the overlay), ten agents, a grouped container so that isolation is asked for every packet, and a zone of 1,000 names.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sluice_config::model::{
-    Backend, Container, Desired, Isolation, Local, LocalPort, Mac, Neighbour, OverlayAgent, OverlayNetwork, OwnVtep,
-    Protocol, Record, RecordData, Role, Route, Service, Shared, Timeouts, VipKey, Vni, Zone,
+    Backend, Container, Desired, Isolation, Local, LocalPort, Mac, Mode, Neighbour, OverlayAgent, OverlayNetwork,
+    OwnVtep, Protocol, Record, RecordData, Role, Route, Service, Shared, Timeouts, VipKey, Vni, Zone,
 };
 use sluice_dataplane::tables::Tables;
 use sluice_dataplane::tables::ids::Ids;
@@ -39,6 +39,12 @@ pub const DNS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 53);
 pub const VIP: (Ipv4Addr, u16) = (Ipv4Addr::new(11, 0, 0, 1), 80);
 /// The VIP whose backends are on the overlay.
 pub const OVERLAY_VIP: (Ipv4Addr, u16) = (Ipv4Addr::new(11, 0, 0, 2), 80);
+/// The VIP in mode `dsr-ipip`, whose backends are on the underlay.
+pub const IPIP_VIP: (Ipv4Addr, u16) = (Ipv4Addr::new(11, 0, 0, 3), 80);
+/// The VIP in mode `dsr-vxlan`, whose backends are on the overlay.
+pub const VXLAN_VIP: (Ipv4Addr, u16) = (Ipv4Addr::new(11, 0, 0, 4), 80);
+/// The IPv6 VIP, whose backends are on the underlay.
+pub const VIP6: (Ipv6Addr, u16) = (underlay6(0xc, 1), 80);
 /// Where containers' traffic comes from: the first agent and its first container.
 pub const AGENT: (Ipv4Addr, Mac, Ipv4Addr) =
     (Ipv4Addr::new(10, 0, 1, 1), Mac([0x70, 0xb3, 0xd5, 0x80, 0, 1]), Ipv4Addr::new(9, 0, 101, 2));
@@ -46,6 +52,11 @@ pub const AGENT: (Ipv4Addr, Mac, Ipv4Addr) =
 pub const VTEP_MAC: Mac = Mac([0x70, 0xb3, 0xd5, 0x80, 0, 9]);
 /// Outer UDP port of VXLAN.
 pub const VXLAN_PORT: u16 = 64000;
+/// An address of the underlay's IPv6 /48: subnet and host.
+const fn underlay6(subnet: u16, host: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, 1, subnet, 0, 0, 0, host)
+}
+
 /// Index of the host port.
 pub const HOST_PORT: usize = 1;
 
@@ -59,12 +70,40 @@ pub fn tables(workers: usize) -> Result<Arc<Tables>> {
     Ok(Arc::new(tables))
 }
 
+/// The same for one worker with every service in this mode, their backends on the VIP's port.
+///
+/// # Errors
+/// As [`tables`].
+pub fn tables_in(mode: Mode) -> Result<Arc<Tables>> {
+    let mut desired = Desired { shared: shared()?, local: local(1)? };
+    for service in &mut desired.shared.services {
+        service.mode = mode;
+        for backend in &mut service.backends {
+            backend.address.set_port(service.key.port);
+        }
+    }
+    Ok(Arc::new(Tables::compile(&Arc::new(desired), &mut Ids::new(1024, 65536, 0), Nanos::default(), None)?))
+}
+
 fn shared() -> Result<Shared> {
-    let underlay = (0..BACKENDS).map(|n| backend(Ipv4Addr::new(10, 0, 0, 101 + n), None));
-    let overlay = (0..BACKENDS).map(|n| backend(Ipv4Addr::new(9, 0, 101 + n / 10, 10 + n % 10), Some("dcos")));
+    let numbers = || 0..BACKENDS;
+    let on_underlay = |port| numbers().map(move |n| backend(Ipv4Addr::new(10, 0, 0, 101 + n), port, None)).collect();
+    let on_overlay = |port| {
+        let address = |n: u8| Ipv4Addr::new(9, 0, 101 + n / 10, 10 + n % 10);
+        numbers().map(|n| backend(address(n), port, Some("dcos"))).collect()
+    };
+    let on_underlay6 = numbers().map(|n| backend(underlay6(0, 0x101 + u16::from(n)), 31001, None)).collect();
+    let mut services = vec![
+        service(VIP, Mode::Nat, on_underlay(31001)),
+        service(OVERLAY_VIP, Mode::Nat, on_overlay(31001)),
+        service(IPIP_VIP, Mode::DsrIpip, on_underlay(IPIP_VIP.1)),
+        service(VXLAN_VIP, Mode::DsrVxlan, on_overlay(VXLAN_VIP.1)),
+        service(VIP6, Mode::Nat, on_underlay6),
+    ];
+    services.sort_by_key(|service| service.key);
     Ok(Shared {
         hash_key: *b"sluice-perf-key!",
-        services: vec![service(VIP, underlay.collect()), service(OVERLAY_VIP, overlay.collect())],
+        services,
         zones: Arc::new(vec![zone()]),
         networks: vec![network()?],
         agents: (0..10).map(agent).collect::<Result<_>>()?,
@@ -77,14 +116,14 @@ fn shared() -> Result<Shared> {
     })
 }
 
-fn service((ip, port): (Ipv4Addr, u16), backends: Vec<Backend>) -> Service {
+fn service((ip, port): (impl Into<IpAddr>, u16), mode: Mode, backends: Vec<Backend>) -> Service {
     let key = VipKey { protocol: Protocol::Tcp, ip: ip.into(), port };
-    Service::plain(key, backends)
+    Service { mode, ..Service::plain(key, backends) }
 }
 
-fn backend(ip: Ipv4Addr, network: Option<&str>) -> Backend {
+fn backend(ip: impl Into<IpAddr>, port: u16, network: Option<&str>) -> Backend {
     Backend {
-        address: SocketAddr::new(ip.into(), 31001),
+        address: SocketAddr::new(ip.into(), port),
         network: network.map(str::to_owned),
         weight: 1,
         agent: None,
@@ -137,21 +176,28 @@ pub fn name(n: u32) -> String {
 }
 
 fn local(workers: usize) -> Result<Local> {
-    let backends = (0..BACKENDS).map(|n| neighbour(Ipv4Addr::new(10, 0, 0, 101 + n), 2));
-    let agents = (0..10).map(|n| neighbour(Ipv4Addr::new(10, 0, 1, 1 + n), 3));
+    let backends = (0..BACKENDS).map(|n| neighbour(Ipv4Addr::new(10, 0, 0, 101 + n), 2, n));
+    let backends6 = (0..BACKENDS).map(|n| neighbour(underlay6(0, 0x101 + u16::from(n)), 2, n));
+    let agents = (0..10).map(|n| neighbour(Ipv4Addr::new(10, 0, 1, 1 + n), 3, n));
+    let router6 = Neighbour { ip: underlay6(0, 1).into(), mac: ROUTER_MAC, port: 0 };
     let router = Neighbour { ip: ROUTER.into(), mac: ROUTER_MAC, port: 0 };
     let on_link = Route { prefix: net(Ipv4Addr::new(10, 0, 0, 0), 16)?.into(), via: None, port: 0 };
+    let on_link6 = Route { prefix: Ipv6Net::new(underlay6(0, 0), 64)?.into(), via: None, port: 0 };
+    let default6 = Route { prefix: IpNet::V6(Ipv6Net::default()), via: Some(router6.ip), port: 0 };
     let default = Route { prefix: net(Ipv4Addr::UNSPECIFIED, 0)?.into(), via: Some(IpAddr::V4(ROUTER)), port: 0 };
     Ok(Local {
         workers,
-        ports: vec![port("uplink", OUR_MAC, OURS, 16)?, port("host", HOST_PORT_MAC, Ipv4Addr::new(9, 0, 9, 1), 24)?],
+        ports: vec![
+            LocalPort { addresses6: vec![Ipv6Net::new(underlay6(0, 9), 64)?], ..port("uplink", OUR_MAC, OURS, 16)? },
+            port("host", HOST_PORT_MAC, Ipv4Addr::new(9, 0, 9, 1), 24)?,
+        ],
         host_port: Some(HOST_PORT),
         host_mac: Some(KERNEL_MAC),
-        neighbours: std::iter::once(router).chain(backends).chain(agents).collect(),
-        routes: vec![on_link, default],
+        neighbours: [router, router6].into_iter().chain(backends).chain(backends6).chain(agents).collect(),
+        routes: vec![on_link, default, on_link6, default6],
         // Four of each: a million flows to one VIP leave most ports of a backend free.
         snat_underlay: (201..=204).map(|n| Ipv4Addr::new(10, 0, 2, n)).collect(),
-        snat_underlay6: Vec::new(),
+        snat_underlay6: (0x201..=0x204).map(|n| underlay6(2, n)).collect(),
         snat_overlay: (2..=5).map(|n| Ipv4Addr::new(9, 0, 9, n)).collect(),
         snat_ports: (1024, 65535),
         vtep: Some(OwnVtep {
@@ -168,8 +214,9 @@ fn local(workers: usize) -> Result<Local> {
         edns_max: 1232,
         truncate_bit: true,
         recursion_available: true,
-        timeouts: Timeouts::default(),
         probes: Vec::new(),
+        // Established sessions outlast the time that passes between runs (`vip-nat-new-flow`).
+        timeouts: Timeouts { tcp_established: Timeouts::MAX_SECONDS, ..Timeouts::default() },
     })
 }
 
@@ -186,8 +233,8 @@ fn port(name: &str, mac: Mac, address: Ipv4Addr, prefix: u8) -> Result<LocalPort
     })
 }
 
-fn neighbour(ip: Ipv4Addr, block: u8) -> Neighbour {
-    Neighbour { ip: ip.into(), mac: Mac([2, 0, 0, block, 0, ip.octets()[3]]), port: 0 }
+fn neighbour(ip: impl Into<IpAddr>, block: u8, n: u8) -> Neighbour {
+    Neighbour { ip: ip.into(), mac: Mac([2, 0, 0, block, 0, n]), port: 0 }
 }
 
 fn net(address: Ipv4Addr, prefix: u8) -> Result<Ipv4Net> {

@@ -7,12 +7,14 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::Ipv4Addr;
 
+use sluice_config::model::Mode;
 use sluice_dataplane::sessions::{ACK, FIN, SYN};
 use sluice_dataplane::verdict::DropReason;
-use sluice_perf::paths::{Path, Scene};
+use sluice_perf::paths::Path;
 use sluice_perf::rig::Rig;
-use sluice_perf::traffic::{self, client};
-use sluice_perf::world::{self, AGENT, DNS, OURS, OVERLAY_VIP, ROUTER, VIP};
+use sluice_perf::scene::Scene;
+use sluice_perf::traffic::{self, client, client6};
+use sluice_perf::world::{self, AGENT, DNS, OURS, OVERLAY_VIP, ROUTER, VIP, VIP6};
 
 struct Counting;
 
@@ -68,17 +70,19 @@ fn the_allocator_is_counted() {
 
 #[test]
 fn no_measured_path_allocates() {
-    let tables = world::tables(1).unwrap();
     for path in Path::ALL {
-        let mut rig = Rig::new(&tables, 1, 4096).unwrap();
+        let workers = path.workers();
+        let mut rig = Rig::new(&world::tables(workers).unwrap(), workers, path.room(1024).min(4096)).unwrap();
         let mut scene = Scene::new(path, 1024, &mut rig).unwrap();
         let mut frame = Vec::new();
         for n in 0..1000 {
             scene.fill(n, &mut frame);
             assert!(frame.is_empty() || rig.offer(0, &frame));
         }
-        assert_eq!(calls(|| turn_out(&mut rig, 1)), 0, "{}", path.name());
-        assert_eq!(rig.counters(0).books().0, rig.counters(0).books().1);
+        assert_eq!(calls(|| turn_out(&mut rig, workers)), 0, "{}", path.name());
+        for worker in 0..workers {
+            assert_eq!(rig.counters(worker).books().0, rig.counters(worker).books().1);
+        }
     }
 }
 
@@ -97,10 +101,29 @@ const OTHERS: &[(&str, Write, Option<DropReason>)] = &[
     ("from a container", |f, n| traffic::tunnelled(f, (AGENT.2, 1024 + n as u16), VIP, SYN), None),
     ("a spoofing container", |f, _| traffic::tunnelled(f, (OURS, 9), OVERLAY_VIP, SYN), Some(DropReason::OverlaySpoof)),
     ("a loopback source", |f, _| traffic::tcp(f, (Ipv4Addr::LOCALHOST, 9), VIP, SYN), Some(DropReason::Martian)),
+    ("fragments in reverse order", reversed, None),
+    ("later fragments alone", alone, None),
+    ("an error of an unknown flow", unknown_error, Some(DropReason::IcmpNoSession)),
     ("cut in the header", |f, n| cut(f, n, 30), Some(DropReason::Truncated)),
     ("cut in Ethernet", |f, n| cut(f, n, 9), Some(DropReason::Truncated)),
     ("a wrong checksum", bent, Some(DropReason::Ip4Checksum)),
 ];
+
+/// Later fragments before the first one of each datagram, so that they wait and are released.
+fn reversed(frame: &mut Vec<u8>, n: u32) {
+    traffic::fragment(frame, client(0), VIP, (n / 4) as u16, (3 - n as u16 % 4, 4));
+}
+
+fn alone(frame: &mut Vec<u8>, n: u32) {
+    traffic::fragment(frame, client(0), VIP, n as u16, (1, 4));
+}
+
+/// About a reply that nobody has sent, so that it goes all the way round.
+fn unknown_error(frame: &mut Vec<u8>, n: u32) {
+    traffic::tcp(frame, VIP, client(n), ACK);
+    let quoted = frame[14..].to_vec();
+    traffic::icmp_error(frame, VIP.0, &quoted);
+}
 
 fn cut(frame: &mut Vec<u8>, n: u32, len: usize) {
     traffic::tcp(frame, client(n), VIP, SYN);
@@ -127,6 +150,62 @@ fn neither_answers_nor_drops_nor_the_host_port_allocate() {
         let for_it = reason.map_or(0, |r| counters.drops(r).get());
         let expected = if reason.is_some() { 200 } else { 0 };
         assert_eq!((for_it, counters.dropped()), (expected, expected), "{what}: {}", rig.losses());
+    }
+}
+
+#[test]
+fn neither_errors_nor_fragments_of_known_flows_allocate_wherever_they_arrive() {
+    let tables = world::tables(2).unwrap();
+    let mut rig = Rig::new(&tables, 2, 4096).unwrap();
+    let mut frame = Vec::new();
+    let mut there = Vec::new();
+    for n in 0..64 {
+        traffic::tcp(&mut frame, client(n), VIP, SYN);
+        assert!(rig.offer(0, &frame));
+    }
+    turn_out(&mut rig, 2);
+    rig.collect(0, |_, packet| there.push((packet.to_vec(), traffic::ends(packet).unwrap().0)));
+    let mut reply = Vec::new();
+    for (n, (request, (snat, _))) in (0..).zip(&there) {
+        traffic::icmp_error(&mut frame, *snat, &request[14..]);
+        assert!(rig.offer(0, &frame));
+        traffic::tcp(&mut reply, VIP, client(n), ACK);
+        traffic::icmp_error(&mut frame, VIP.0, &reply[14..]);
+        assert!(rig.offer(0, &frame));
+        for part in 0..4 {
+            traffic::fragment(&mut frame, client(n), VIP, 7, (part, 4));
+            assert!(rig.offer(0, &frame));
+        }
+    }
+    assert_eq!(calls(|| turn_out(&mut rig, 2)), 0);
+    let counters = rig.counters(0);
+    assert_eq!((counters.icmp_errors.get(), counters.fragments_followed.get()), (128, 192), "{}", rig.losses());
+}
+
+#[test]
+fn no_mode_allocates_over_either_family() {
+    for (name, mode) in Mode::ALL {
+        let tables = world::tables_in(*mode).unwrap();
+        // Underlay, overlay, IPv6: where a mode reaches none of a VIP's backends, its packets are dropped.
+        let writes: [Write; 3] = [
+            |f, n| traffic::tcp(f, client(n % 100), VIP, if n < 100 { SYN } else { ACK }),
+            |f, n| traffic::tcp(f, client(n % 100), OVERLAY_VIP, if n < 100 { SYN } else { ACK }),
+            |f, n| traffic::tcp6(f, client6(n % 100), VIP6, if n < 100 { SYN } else { ACK }),
+        ];
+        let mut sent = 0;
+        for write in writes {
+            let mut rig = Rig::new(&tables, 1, 4096).unwrap();
+            let mut frame = Vec::new();
+            for n in 0..200 {
+                write(&mut frame, n);
+                assert!(rig.offer(0, &frame));
+            }
+            assert_eq!(calls(|| turn_out(&mut rig, 1)), 0, "{name}");
+            let counters = rig.counters(0);
+            assert_eq!(counters.drops(DropReason::NoBackend).get(), counters.dropped(), "{name}: {}", rig.losses());
+            sent += counters.tx.get();
+        }
+        assert!(sent >= 200, "{name}");
     }
 }
 

@@ -65,7 +65,7 @@ fn process(text: &mut Text, observed: &Observed, published: Option<&Published>) 
     text.family(
         Kind::Gauge,
         "left_out",
-        "Services and backends that have no number (`limits`), and are not served.",
+        "Services and backends without a number (`limits`), or that the service's mode cannot reach: not served.",
         |f| {
             f.sample(&[], published.map_or(0, |p| p.tables.left_out.len()));
         },
@@ -85,7 +85,7 @@ fn each(family: &mut Family<'_>, workers: &[Arc<Counters>], value: impl Fn(&Coun
 fn packets(text: &mut Text, observed: &Observed) {
     type Read = fn(&Counters) -> &Counter;
     let workers = &observed.workers;
-    let counters: [(&str, &str, Read); 11] = [
+    let counters: [(&str, &str, Read); 15] = [
         ("worker_rx_packets_total", "Packets received from ports.", |c| &c.rx),
         ("worker_tx_packets_total", "Packets transmitted, those to the node's kernel excepted.", |c| &c.tx),
         ("pass_packets_total", "Packets given to the node's kernel.", |c| &c.host),
@@ -97,11 +97,17 @@ fn packets(text: &mut Text, observed: &Observed) {
         ("worker_sleeps_total", "Times that a worker slept.", |c| &c.sleeps),
         ("events_lost_total", "Events that control did not read in time.", |c| &c.events_lost),
         ("flow_table_expired_total", "Sessions ended by expiry.", |c| &c.sessions_expired),
+        ("icmp_errors_translated_total", "ICMP errors translated and sent on.", |c| &c.icmp_errors),
+        ("icmp_mtu_raised_total", "Of these, those with a forged MTU that was raised.", |c| &c.icmp_mtu_raised),
+        ("fragments_followed_total", "Later fragments sent on as their first one.", |c| &c.fragments_followed),
+        ("fragments_waited_total", "Fragments that waited for their first one.", |c| &c.fragments_waited),
     ];
     for (name, help, read) in counters {
         text.family(Kind::Counter, name, help, |f| each(f, workers, read));
     }
-    text.family(Kind::Gauge, "held_packets", "Packets held back.", |f| each(f, workers, |c| &c.held));
+    text.family(Kind::Gauge, "held_packets", "Fragments that wait for their first one.", |f| {
+        each(f, workers, |c| &c.held)
+    });
     text.family(
         Kind::Counter,
         "drop_packets_total",
@@ -155,6 +161,17 @@ fn sessions_and_names(text: &mut Text, observed: &Observed) {
     );
     let cut = "SNAT ports whose rest ended early for want of room; raise limits.sessions.";
     text.family(Kind::Counter, "snat_rests_cut_short_total", cut, |f| each(f, workers, |c| &c.snat_rests_cut));
+    text.family(
+        Kind::Counter,
+        "flows_unremembered_total",
+        "Packets of DSR flows sent by Maglev alone: table full.",
+        |f| {
+            each(f, workers, |c| &c.unremembered);
+        },
+    );
+    text.family(Kind::Counter, "mss_clamped_total", "SYNs whose MSS was lowered to what fits the way.", |f| {
+        each(f, workers, |c| &c.mss_clamped);
+    });
     text.family(Kind::Counter, "dns_responses_total", "DNS answers by response code.", |f| {
         for (code, name) in RCODES.iter().enumerate() {
             let answers: u64 = workers.iter().filter_map(|c| c.dns.get(code)).map(Counter::get).sum();

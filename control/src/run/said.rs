@@ -53,10 +53,10 @@ impl Said {
             return;
         }
         if now.is_empty() {
-            tracing::info!("every service and backend has a number again");
+            tracing::info!("no service and no backend is left out any more");
         } else {
             let first = now.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join("; ");
-            tracing::warn!(count = now.len(), %first, "services and backends are left out: they have no number");
+            tracing::warn!(count = now.len(), %first, "services and backends are left out");
         }
         self.left_out = now.into();
     }

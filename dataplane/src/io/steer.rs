@@ -4,9 +4,9 @@
 //! is ours on a queue without a socket is dropped and counted. A program is attached by a bpf_link that is never
 //! pinned, so it goes with the process, SIGKILL included. Linux 5.18 or later (bpf_xdp_load_bytes, xdp.frags).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
 use aya::maps::{HashMap, MapData, MapError, PerCpuArray, XskMap};
@@ -65,7 +65,12 @@ pub struct Steer {
     link: Option<FdLink>,
     /// What ADDRESSES holds.
     held: BTreeMap<IpAddr, u32>,
+    /// What PRESERVED holds.
+    preserved: BTreeSet<Sender>,
 }
+
+/// An address and port with the IP protocol number.
+type Sender = (SocketAddr, u8);
 
 impl Steer {
     /// Loads the program for `interface`, without attaching it.
@@ -78,7 +83,14 @@ impl Steer {
             .override_global("HOST_PORT", &host, true)
             .load(OBJECT)
             .map_err(|e| failed(interface, "load", &e))?;
-        Ok(Self { interface: interface.to_owned(), side, ebpf, link: None, held: BTreeMap::new() })
+        Ok(Self {
+            interface: interface.to_owned(),
+            side,
+            ebpf,
+            link: None,
+            held: BTreeMap::new(),
+            preserved: BTreeSet::new(),
+        })
     }
 
     /// Packets of ours that arrive on `queue` go to this AF_XDP socket, which must be bound to that very queue.
@@ -131,6 +143,12 @@ impl Steer {
             put.map_err(|e| failed(&self.interface, "add an address", &e))?;
             self.held.insert(ip, take);
         }
+        let fresh: Vec<_> = self.senders(steering).difference(&self.preserved).copied().collect();
+        for sender in fresh {
+            let put = self.replies()?.insert(sender_key(sender), 0, 0);
+            put.map_err(|e| failed(&self.interface, "add a nat-preserve backend", &e))?;
+            self.preserved.insert(sender);
+        }
         Ok(())
     }
 
@@ -145,6 +163,12 @@ impl Steer {
             let removed = self.addresses()?.remove(&key(ip));
             removed.map_err(|e| failed(&self.interface, "remove an address", &e))?;
             self.held.remove(&ip);
+        }
+        let gone: Vec<_> = self.preserved.difference(&self.senders(steering)).copied().collect();
+        for sender in gone {
+            let removed = self.replies()?.remove(&sender_key(sender));
+            removed.map_err(|e| failed(&self.interface, "remove a nat-preserve backend", &e))?;
+            self.preserved.remove(&sender);
         }
         Ok(())
     }
@@ -165,6 +189,18 @@ impl Steer {
             fragment_passed: sum(3)?,
             arp_taken: sum(4)?,
         })
+    }
+
+    /// Whose packets are taken whoever they go to; on the host port all are.
+    fn senders(&self, steering: &Steering) -> BTreeSet<Sender> {
+        match self.side {
+            Side::Wire { .. } => steering.preserved.clone(),
+            Side::Host => BTreeSet::new(),
+        }
+    }
+
+    fn replies(&mut self) -> Result<HashMap<&mut MapData, [u8; 20], u32>, SteerError> {
+        self.map(|e| HashMap::try_from(e.map_mut("PRESERVED")?).ok(), "PRESERVED")
     }
 
     fn addresses(&mut self) -> Result<HashMap<&mut MapData, [u8; 16], u32>, SteerError> {
@@ -251,6 +287,15 @@ fn key(ip: IpAddr) -> [u8; 16] {
         IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
         IpAddr::V6(ip) => ip.octets(),
     }
+}
+
+/// `struct sender` of the program: address, port in network byte order, protocol, 0.
+fn sender_key((address, protocol): Sender) -> [u8; 20] {
+    let mut octets = [0; 20];
+    octets[..16].copy_from_slice(&key(address.ip()));
+    octets[16..18].copy_from_slice(&address.port().to_be_bytes());
+    octets[18] = protocol;
+    octets
 }
 
 #[cfg(test)]

@@ -75,7 +75,8 @@ impl Flow {
     /// In a reverse key word: the session has ended and its port rests.
     pub(super) const RESTING: u64 = 1 << 51;
     pub(super) const TICK_SHIFT: u32 = 52;
-    const PRESERVED: u8 = 254;
+    /// The SNAT address index of flows of `nat-preserve`.
+    pub const PRESERVED: u8 = 254;
     const DIRECT: u8 = 255;
 
     /// A flow of the DSR modes.

@@ -47,6 +47,7 @@ mod held;
 mod insert;
 mod life;
 mod observed;
+mod peek;
 mod sweep;
 mod table;
 
@@ -99,6 +100,11 @@ impl<A: Address> Sessions<A> {
         }
     }
 
+    /// The key of its hashes, for what else a worker keeps of packets.
+    pub(crate) fn key(&self) -> HashKey {
+        self.key
+    }
+
     /// Sessions at this moment, expired ones that no sweep has met included.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -127,6 +133,13 @@ impl<A: Address> Sessions<A> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether sessions are kept at all.
+    #[must_use]
+    #[inline]
+    pub fn has_room(&self) -> bool {
+        self.capacity > 0
     }
 
     /// Hash of a client, its line asked for.

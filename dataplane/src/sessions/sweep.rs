@@ -80,7 +80,7 @@ impl<A: Address> Sessions<A> {
         if now.since(chosen.tick()) <= lasting {
             return false;
         }
-        let reverse = self.find_flow(chosen.flow(), self.client_of(at).ip);
+        let reverse = self.find_flow(chosen.flow(), self.client_from(at).ip);
         reverse.is_none_or(|at| now.since(self.heard(at).tick()) > lasting)
     }
 
@@ -97,7 +97,7 @@ impl<A: Address> Sessions<A> {
         if state != State::HalfOpen {
             return;
         }
-        let Some(reverse) = self.find_flow(flow, self.client_of(at).ip) else { return };
+        let Some(reverse) = self.find_flow(flow, self.client_from(at).ip) else { return };
         let heard = self.heard(reverse);
         if !heard.is_told() {
             self.observed.failed(flow.backend, Seen::Unanswered);
@@ -107,7 +107,7 @@ impl<A: Address> Sessions<A> {
 
     /// Ends the session whose forward entry this is; its SNAT port rests where the backend may remember it.
     pub(super) fn end(&self, at: Place) {
-        let (chosen, ip) = (self.chosen(at), self.client_of(at).ip);
+        let (chosen, ip) = (self.chosen(at), self.client_from(at).ip);
         let flow = chosen.flow();
         if let Some(reverse) = self.find_flow(flow, ip) {
             let mut word = 0;
@@ -126,7 +126,7 @@ impl<A: Address> Sessions<A> {
     }
 
     /// Whose forward entry lies here.
-    fn client_of(&self, at: Place) -> Client<A> {
+    fn client_from(&self, at: Place) -> Client<A> {
         Client::from_word(self.forward.key(at).load(Relaxed), self.forward.beside(at))
     }
 

@@ -2,12 +2,15 @@
 
 use crate::burst::{Action, Burst, Out, Packet};
 use crate::family::Family;
+use crate::fragments::Part;
 use crate::frame::Pool;
+use crate::sessions::Flow;
+use crate::stage::icmp_error::{self, Errors};
 use crate::tables::fib::Target;
 use crate::tables::snat::Side;
 use crate::tables::{Owned, Tables};
 use crate::verdict::DropReason;
-use crate::wire::{ip4, ip6, nd, word};
+use crate::wire::{gue, icmp, icmp6, ip4, ip6, nd, quote, tunnel, word};
 
 /// Gives every parsed packet its action.
 pub fn run(burst: &mut Burst, pool: &Pool, tables: &Tables) {
@@ -28,37 +31,73 @@ pub fn run(burst: &mut Burst, pool: &Pool, tables: &Tables) {
 }
 
 #[inline]
-fn classify<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables) -> Result<Action, DropReason> {
+fn classify<A: Errors>(packet: &Packet, pool: &Pool, tables: &Tables) -> Result<Action, DropReason> {
     let tuple = &packet.tuple;
-    let (source, destination) = A::ends(packet);
-    let from_host = tables.local.host.is_some_and(|(port, _)| port == packet.ingress);
-    // Only the node's kernel may speak with an address of ours.
-    if !from_host && A::tables(tables).address(source).is_some() {
-        return Err(DropReason::Martian);
-    }
-    // Policy goes by addresses, so an overlay source counts only where decap has checked it.
-    if !from_host && packet.agent.is_none() && !A::V6 && tables.is_overlay(tuple.src) {
-        return Err(DropReason::OverlaySpoof);
-    }
+    let destination = A::ends(packet).1;
+    let from_host = is_from_host(packet, tables);
+    source_is_sound::<A>(packet, tables)?;
     let action = match A::tables(tables).address(destination) {
         Some(Owned::Vip) => vip::<A>(packet, pool, tables)?,
         Some(Owned::Snat(index)) => snat::<A>(packet, pool, tables, index)?,
         Some(Owned::Dns) => match tuple.protocol {
+            ip4::UDP if tuple.dport == 53 && packet.part != Part::Whole => return Err(DropReason::Fragment),
             ip4::UDP if tuple.dport == 53 => Action::Dns,
             icmp if icmp == A::ICMP => echo::<A>(packet, pool)?,
             _ => Action::Host,
         },
-        Some(Owned::Vtep | Owned::Host) => Action::Host,
+        Some(Owned::Vtep | Owned::Host) if tunnel_failed::<A>(packet, pool, tables) => {
+            return Err(DropReason::IcmpTunnel);
+        }
+        Some(Owned::Vtep | Owned::Host) => preserved::<A>(packet, tables).unwrap_or(Action::Host),
         None if A::V6 && tuple.protocol == ip6::ICMP && kind(packet, pool) == nd::SOLICITATION => Action::Solicited,
-        None => routed::<A>(packet, tables, from_host)?,
+        None => match preserved::<A>(packet, tables) {
+            Some(action) => action,
+            None if is_about_preserved::<A>(packet, pool, tables) => Action::Error,
+            None => routed::<A>(packet, tables, from_host)?,
+        },
     };
     match action {
         Action::Host if from_host => Err(DropReason::NotForUs),
-        Action::Balance(_) | Action::Return { .. } | Action::Forward => alive::<A>(packet, pool).map(|()| action),
-        Action::Done | Action::Parsed | Action::Arp | Action::Dns | Action::Echo | Action::Solicited | Action::Host => {
-            Ok(action)
+        Action::Error | Action::Solicited if packet.part != Part::Whole => Err(DropReason::Fragment),
+        Action::Balance(_) | Action::Return { .. } | Action::Error | Action::Forward => {
+            alive::<A>(packet, pool).map(|()| action)
         }
+        Action::Done
+        | Action::Parsed
+        | Action::Arp
+        | Action::Dns
+        | Action::Echo
+        | Action::Solicited
+        | Action::Later
+        | Action::Host => Ok(action),
     }
+}
+
+/// Whether the node's kernel sent it.
+#[inline]
+fn is_from_host(packet: &Packet, tables: &Tables) -> bool {
+    tables.local.host.is_some_and(|(port, _)| port == packet.ingress)
+}
+
+/// Whether its sender may have its source address.
+#[inline]
+pub(super) fn source_is_sound<A: Family>(packet: &Packet, tables: &Tables) -> Result<(), DropReason> {
+    let from_host = is_from_host(packet, tables);
+    // Only the node's kernel may speak with an address of ours.
+    if !from_host && A::tables(tables).address(A::ends(packet).0).is_some() {
+        return Err(DropReason::Martian);
+    }
+    // Policy goes by addresses, so an overlay source counts only where decap has checked it.
+    if !from_host && packet.agent.is_none() && !A::V6 && tables.is_overlay(packet.tuple.src) {
+        return Err(DropReason::OverlaySpoof);
+    }
+    Ok(())
+}
+
+/// Whether a packet with this destination could be served, whatever its ports: only such fragments may wait.
+pub(super) fn concerns_us<A: Family>(packet: &Packet, tables: &Tables) -> bool {
+    let ours = A::tables(tables).address(A::ends(packet).1).is_some();
+    ours || packet.agent.is_some() || is_from_host(packet, tables)
 }
 
 #[inline]
@@ -69,6 +108,7 @@ fn vip<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables) -> Result<Actio
             .service(A::ends(packet).1, tuple.dport, tuple.protocol)
             .map(Action::Balance)
             .ok_or(DropReason::NoService),
+        icmp if icmp == A::ICMP && is_error::<A>(packet, pool) => Ok(Action::Error),
         icmp if icmp == A::ICMP => echo::<A>(packet, pool),
         _ => Err(DropReason::Protocol),
     }
@@ -80,6 +120,7 @@ fn snat<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables, index: u8) -> 
     match tuple.protocol {
         ip4::TCP | ip4::UDP | ip4::SCTP => {}
         ip6::ICMP if A::V6 && kind(packet, pool) == nd::SOLICITATION => return Ok(Action::Solicited),
+        icmp if icmp == A::ICMP && is_error::<A>(packet, pool) => return Ok(Action::Error),
         icmp if icmp == A::ICMP => return Err(DropReason::IcmpUnhandled),
         _ => return Err(DropReason::Protocol),
     }
@@ -93,7 +134,24 @@ fn snat<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables, index: u8) -> 
         .ok_or(DropReason::SnatUnknown)
 }
 
-/// Echo requests are answered for VIPs and the DNS address; nothing else of ICMP is, in this release.
+/// A reply in `nat-preserve` goes to the client and is known by the backend that it comes from.
+#[inline]
+fn preserved<A: Family>(packet: &Packet, tables: &Tables) -> Option<Action> {
+    let tuple = &packet.tuple;
+    let end = A::ends(packet).0.end(tuple.sport, tuple.protocol);
+    let backend = A::tables(tables).preserved.get(end)?;
+    Some(Action::Return { backend, snat: Flow::PRESERVED })
+}
+
+/// Whether it is an ICMP error about a packet of `nat-preserve`, which goes to the client too.
+#[inline]
+fn is_about_preserved<A: Errors>(packet: &Packet, pool: &Pool, tables: &Tables) -> bool {
+    packet.tuple.protocol == A::ICMP
+        && is_error::<A>(packet, pool)
+        && icmp_error::is_preserved::<A>(packet, pool, tables)
+}
+
+/// Echo requests are answered for VIPs and the DNS address; nothing else of ICMP is.
 fn echo<A: Family>(packet: &Packet, pool: &Pool) -> Result<Action, DropReason> {
     let request = if A::V6 { 0x8000 } else { 0x0800 };
     match word(pool.bytes(&packet.frame), usize::from(packet.l4)) {
@@ -102,6 +160,36 @@ fn echo<A: Family>(packet: &Packet, pool: &Pool) -> Result<Action, DropReason> {
         kind if A::V6 && kind >> 8 == u16::from(nd::SOLICITATION) => Ok(Action::Solicited),
         _ => Err(DropReason::IcmpUnhandled),
     }
+}
+
+/// Whether ICMP tells of an error with a packet that it quotes (RFC 792, RFC 4443).
+fn is_error<A: Family>(packet: &Packet, pool: &Pool) -> bool {
+    let kind = kind(packet, pool);
+    match A::V6 {
+        false => matches!(kind, icmp::kind::UNREACHABLE | icmp::kind::TIME_EXCEEDED | icmp::kind::PARAMETER),
+        true => (icmp6::kind::UNREACHABLE..=icmp6::kind::PARAMETER).contains(&kind),
+    }
+}
+
+/// Whether it is an ICMP error about a tunnel of ours. What the tunnel carried is not looked for: an underlay that does
+/// not take the overlay's packets has to be mended, not told to every client.
+fn tunnel_failed<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables) -> bool {
+    if packet.tuple.protocol != A::ICMP || !is_error::<A>(packet, pool) {
+        return false;
+    }
+    let message = pool.bytes(&packet.frame).get(usize::from(packet.l4)..).unwrap_or_default();
+    let quoted = message.get(quote::HEADER..).unwrap_or_default();
+    let (protocol, l4) = match A::V6 {
+        false => (quoted.get(ip4::field::PROTOCOL), usize::from(quoted.first().map_or(0, |octet| octet & 15)) * 4),
+        true => (quoted.get(ip6::field::NEXT), ip6::HEADER),
+    };
+    let vtep = tables.local.vtep.as_ref().map(|vtep| vtep.udp_port);
+    let tunnelled = match protocol {
+        Some(&(tunnel::IP4 | tunnel::IP6)) => true,
+        Some(&ip4::UDP) => [vtep, Some(gue::PORT)].contains(&Some(word(quoted, l4 + 2))),
+        Some(_) | None => false,
+    };
+    tunnelled && A::read(quoted).0 == A::ends(packet).1
 }
 
 /// ICMP's type.
@@ -124,7 +212,7 @@ fn routed<A: Family>(packet: &Packet, tables: &Tables, from_host: bool) -> Resul
 
 /// What is passed on loses one of its TTL; what has none left to lose ends here.
 #[inline]
-fn alive<A: Family>(packet: &Packet, pool: &Pool) -> Result<(), DropReason> {
+pub(super) fn alive<A: Family>(packet: &Packet, pool: &Pool) -> Result<(), DropReason> {
     let ttl = A::hops_left(pool.bytes(&packet.frame).get(usize::from(packet.l3)..).unwrap_or_default());
     if ttl > 1 { Ok(()) } else { Err(DropReason::TtlExpired) }
 }

@@ -5,6 +5,7 @@
 use sluice_config::model::{Mac, OwnVtep};
 
 use crate::burst::{Action, Burst, Packet};
+use crate::fragments::Part;
 use crate::frame::Pool;
 use crate::stage::parse;
 use crate::tables::Tables;
@@ -37,6 +38,9 @@ fn is_vxlan(packet: &Packet, vtep: &OwnVtep) -> bool {
 fn strip(packet: &mut Packet, pool: &mut Pool, tables: &Tables, vtep: &OwnVtep) -> Result<(), DropReason> {
     if !tables.local.ports.get(usize::from(packet.ingress)).is_some_and(|p| p.underlay) {
         return Err(DropReason::VxlanPort);
+    }
+    if packet.part != Part::Whole {
+        return Err(DropReason::VxlanFragment);
     }
     let agent = tables.agent_numbers.get(packet.tuple.src).ok_or(DropReason::VxlanUnknownVtep)?;
     let bytes = pool.bytes(&packet.frame);

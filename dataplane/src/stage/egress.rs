@@ -26,7 +26,7 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables, events: &Events,
             }
             Out::Route if packet.v6 => on_link::<u128>(packet, tables).and_then(|h| leave(packet, pool, tables, h)),
             Out::Route => on_link::<u32>(packet, tables).and_then(|h| leave(packet, pool, tables, h)),
-            Out::Agent(_) | Out::Nowhere => Err(Stop::NoRoute),
+            Out::Agent(_) | Out::Tunnel(_) | Out::Nowhere => Err(Stop::NoRoute),
         };
         match verdict {
             Ok(verdict) => packet.end(verdict),

@@ -1,4 +1,7 @@
-//! Encap: routes are looked up, and what lies behind an agent gets its VXLAN header.
+//! Encap: routes are looked up; what lies behind an agent gets its VXLAN header, and what goes to a backend that answers
+//! the client itself the header of its tunnel. Both are templates made with the tables ([`crate::wire::tunnel`]).
+
+use std::net::IpAddr;
 
 use crate::address::Address;
 use crate::burst::{Burst, Out, Packet};
@@ -6,10 +9,9 @@ use crate::frame::Pool;
 use crate::tables::Tables;
 use crate::tables::fib::{Fib, Target};
 use crate::verdict::DropReason;
-use crate::wire::ETHERNET;
-use crate::wire::vxlan::{self, Tunnel};
+use crate::wire::tunnel::Template;
 
-/// Finds the way of every packet that leaves by the routes; encapsulates those that go to an agent.
+/// Finds the way of every packet that leaves by the routes; encapsulates those that go to an agent or by a tunnel.
 pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables) {
     for packet in burst {
         if !packet.pending() {
@@ -25,9 +27,12 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables) {
                 Err(reason) => packet.drop(reason),
             }
         }
-        if let Out::Agent(agent) = packet.out
-            && let Err(reason) = encapsulate(packet, pool, tables, agent)
-        {
+        let wrapped = match packet.out {
+            Out::Agent(agent) => to_agent(packet, pool, tables, agent),
+            Out::Tunnel(tunnel) => to_backend(packet, pool, tables, tunnel),
+            Out::Nowhere | Out::Back | Out::Route | Out::Hop(_) | Out::Host => Ok(()),
+        };
+        if let Err(reason) = wrapped {
             packet.drop(reason);
         }
     }
@@ -45,33 +50,60 @@ fn routed<A: Address>(fib: &Fib<A>, destination: A) -> Result<Out, DropReason> {
     }
 }
 
-fn encapsulate(packet: &mut Packet, pool: &mut Pool, tables: &Tables, agent: u16) -> Result<(), DropReason> {
+/// In VXLAN to an agent.
+#[inline]
+fn to_agent(packet: &mut Packet, pool: &mut Pool, tables: &Tables, number: u16) -> Result<(), DropReason> {
     let vtep = tables.local.vtep.as_ref().ok_or(DropReason::NoRoute)?;
-    let agent = tables.agents.get(usize::from(agent)).ok_or(DropReason::NoRoute)?;
+    let agent = tables.agents.get(usize::from(number)).ok_or(DropReason::NoRoute)?;
+    let [v4, v6] = agent.vxlan.as_ref().ok_or(DropReason::NoRoute)?;
+    // Echo's answers, which nothing has compared with the way before, come here too.
     if packet.ip_len > vtep.mtu {
         return Err(DropReason::TooBig);
     }
-    let tuple = packet.tuple;
-    let entropy = tables
-        .key
-        .two(u64::from(tuple.src) << 32 | u64::from(tuple.dst), u64::from(tuple.sport) << 16 | u64::from(tuple.dport));
-    if !packet.frame.prepend(vxlan::OVERHEAD as u16) {
-        return Err(DropReason::NoHeadroom);
-    }
-    let tunnel = Tunnel {
-        source: vtep.underlay.to_bits(),
-        destination: agent.underlay.to_bits(),
-        // RFC 7348 section 4.1: from the dynamic range.
-        source_port: 49152 | (entropy as u16 & 0x3fff),
-        port: vtep.udp_port,
-        vni: vtep.vni,
-        inner_source: vtep.mac,
-        inner_destination: agent.vtep_mac,
-    };
-    vxlan::encapsulate(pool.bytes_mut(&mut packet.frame), &tunnel);
-    packet.ip_len += (vxlan::OVERHEAD) as u16;
-    packet.l3 = ETHERNET as u8;
-    packet.tuple.dst = tunnel.destination;
+    let entropy = entropy(packet, tables);
+    wrap(packet, pool, if packet.v6 { v6 } else { v4 }, entropy)?;
+    (packet.v6, packet.tuple.dst) = (false, agent.underlay.to_bits());
     packet.out = agent.hop.map_or(Out::Route, Out::Hop);
     Ok(())
+}
+
+/// To a backend that answers the client itself.
+#[inline]
+fn to_backend(packet: &mut Packet, pool: &mut Pool, tables: &Tables, number: u32) -> Result<(), DropReason> {
+    let tunnel = tables.tunnels.get(number as usize).ok_or(DropReason::NoRoute)?;
+    let entropy = if tunnel.template.is_spread() { entropy(packet, tables) } else { 0 };
+    wrap(packet, pool, &tunnel.template, entropy)?;
+    match tunnel.destination {
+        IpAddr::V4(ip) => (packet.v6, packet.tuple.dst) = (false, ip.to_bits()),
+        IpAddr::V6(ip) => (packet.v6, packet.ends6.1) = (true, ip.to_bits()),
+    }
+    packet.out = tunnel.hop.map_or(Out::Route, Out::Hop);
+    Ok(())
+}
+
+/// Puts a front before the IP packet; the outer Ethernet header, which egress writes, goes before that.
+#[inline]
+fn wrap(packet: &mut Packet, pool: &mut Pool, front: &Template, entropy: u16) -> Result<(), DropReason> {
+    if !packet.frame.prepend(front.len() as u16) {
+        return Err(DropReason::NoHeadroom);
+    }
+    let l3 = usize::from(packet.l3);
+    front.write(pool.bytes_mut(&mut packet.frame).get_mut(l3..).unwrap_or_default(), entropy);
+    packet.ip_len += front.len() as u16;
+    Ok(())
+}
+
+/// What tells the packet's flow from others to the same place: the outer UDP source port, or IPv6's flow label.
+#[inline]
+fn entropy(packet: &Packet, tables: &Tables) -> u16 {
+    let (tuple, key) = (&packet.tuple, tables.key);
+    let ports = u64::from(tuple.sport) << 16 | u64::from(tuple.dport);
+    let hash = match packet.v6 {
+        false => key.two(u64::from(tuple.src) << 32 | u64::from(tuple.dst), ports),
+        true => {
+            let ([s0, s1], [d0, d1]) = (packet.ends6.0.words(), packet.ends6.1.words());
+            key.two(key.two(s0, s1), key.two(d0, d1) ^ ports)
+        }
+    };
+    hash as u16
 }

@@ -1,6 +1,8 @@
 //! Isolate: may this source talk to this destination? Asked before any state is made. Replies are judged in balance,
 //! where their session tells the original client.
 
+use std::net::IpAddr;
+
 use crate::address::Address;
 use crate::burst::{Action, Burst, Packet};
 use crate::tables::Tables;
@@ -32,7 +34,29 @@ fn admitted(packet: &Packet, tables: &Tables) -> Result<(), DropReason> {
         | Action::Echo
         | Action::Solicited
         | Action::Return { .. }
+        | Action::Error
+        | Action::Later
         | Action::Host => Ok(()),
+    }
+}
+
+/// Whether policy lets `client` talk to a service; groups are the overlay's, which carries IPv4.
+pub(super) fn service_admitted<A: Address>(tables: &Tables, client: A, service: u16) -> Result<(), DropReason> {
+    match client.to_ip() {
+        IpAddr::V4(client) if !tables.policy.is_empty() => {
+            tables.policy.admits_service(client.to_bits(), service, || near(tables, service))
+        }
+        IpAddr::V4(_) | IpAddr::V6(_) => Ok(()),
+    }
+}
+
+/// Whether policy lets `client` talk to the backend that answers it.
+pub(super) fn reply_admitted<A: Address>(tables: &Tables, client: A, backend: A) -> Result<(), DropReason> {
+    match (client.to_ip(), backend.to_ip()) {
+        (IpAddr::V4(client), IpAddr::V4(backend)) if !tables.policy.is_empty() => {
+            tables.policy.admits(client.to_bits(), backend.to_bits())
+        }
+        _ => Ok(()),
     }
 }
 

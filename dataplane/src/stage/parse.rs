@@ -7,10 +7,11 @@ use etherparse::{EtherType, Ethernet2HeaderSlice, Ipv4HeaderSlice, TcpHeaderSlic
 use sluice_config::model::Mac;
 
 use crate::burst::{Action, Burst, Packet, Tuple};
+use crate::fragments::{self, Part};
 use crate::frame::Pool;
 use crate::tables::Tables;
 use crate::verdict::DropReason;
-use crate::wire::{ETHERNET, ip4, ip6, vlan, word};
+use crate::wire::{ETHERNET, ip4, ip6, long, vlan, word};
 
 /// Parses every packet.
 pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables) {
@@ -100,9 +101,6 @@ pub fn ip4(packet: &mut Packet, bytes: &[u8]) -> Result<(), DropReason> {
     if martian(tuple.src) || tuple.src == tuple.dst {
         return Err(DropReason::Martian);
     }
-    if header.is_fragmenting_payload() {
-        return Err(DropReason::Fragment);
-    }
     packet.l3 = ETHERNET as u8;
     packet.l4 = (ETHERNET + l4) as u8;
     packet.ip_len = length as u16;
@@ -110,6 +108,9 @@ pub fn ip4(packet: &mut Packet, bytes: &[u8]) -> Result<(), DropReason> {
     packet.frame.set_len((ETHERNET + length) as u16);
     packet.v6 = false;
     packet.tcp_flags = 0;
+    if header.is_fragmenting_payload() && fragment4(packet, &tuple, ip)? == Part::Later {
+        return Ok(());
+    }
     transport(packet, &mut tuple, &ip[l4..])?;
     packet.tuple = tuple;
     Ok(())
@@ -137,9 +138,6 @@ pub fn ip6(packet: &mut Packet, bytes: &[u8]) -> Result<(), DropReason> {
     if martian6(ends.0) && !(ends.0 == 0 && tuple.protocol == ip6::ICMP) || ends.0 == ends.1 {
         return Err(DropReason::Martian);
     }
-    if walked.fragment.is_some() {
-        return Err(DropReason::Fragment);
-    }
     packet.l3 = ETHERNET as u8;
     packet.l4 = u8::try_from(ETHERNET + walked.l4).map_err(|_| DropReason::Ip6Extension)?;
     packet.ip_len = ip.len() as u16;
@@ -147,9 +145,42 @@ pub fn ip6(packet: &mut Packet, bytes: &[u8]) -> Result<(), DropReason> {
     packet.v6 = true;
     packet.ends6 = ends;
     packet.tcp_flags = 0;
+    if let Some(at) = walked.fragment
+        && fragment6(packet, &tuple, ip, at)? == Part::Later
+    {
+        return Ok(());
+    }
     transport(packet, &mut tuple, &ip[walked.l4..])?;
     packet.tuple = tuple;
     Ok(())
+}
+
+#[cold]
+#[inline(never)]
+fn fragment4(packet: &mut Packet, tuple: &Tuple, ip: &[u8]) -> Result<Part, DropReason> {
+    let (fields, header) = (word(ip, ip4::field::FRAGMENT), usize::from(ip[0] & 15) * 4);
+    packet.id = word(ip, ip4::field::ID).into();
+    let part = fragments::part(tuple.protocol, fields & 0x1fff, fields & 0x2000 != 0, ip.len() - header, header)?;
+    Ok(fragment(packet, tuple, part))
+}
+
+/// `at` is where the fragment header is (RFC 8200 section 4.5), the last one that was walked.
+#[cold]
+#[inline(never)]
+fn fragment6(packet: &mut Packet, tuple: &Tuple, ip: &[u8], at: usize) -> Result<Part, DropReason> {
+    let fields = word(ip, at + 2);
+    packet.id = long(ip, at + 4);
+    let part = fragments::part(tuple.protocol, fields >> 3, fields & 1 != 0, ip.len() - at - 8, 0)?;
+    Ok(fragment(packet, tuple, part))
+}
+
+fn fragment(packet: &mut Packet, tuple: &Tuple, part: Part) -> Part {
+    packet.part = part;
+    packet.tuple = *tuple;
+    if part == Part::Later {
+        packet.action = Action::Later;
+    }
+    part
 }
 
 /// The common header (RFC 9260 section 3.1).
@@ -171,7 +202,8 @@ fn transport(packet: &mut Packet, tuple: &mut Tuple, payload: &[u8]) -> Result<(
             let udp = UdpHeaderSlice::from_slice(payload).map_err(|_| DropReason::L4Header)?;
             let length = usize::from(udp.length());
             // Over IPv6 there is no UDP without a checksum (RFC 8200 section 8.1).
-            if length < 8 || length > payload.len() || packet.v6 && udp.checksum() == 0 {
+            let cut = length > payload.len() && packet.part == Part::Whole;
+            if length < 8 || cut || packet.v6 && udp.checksum() == 0 {
                 return Err(DropReason::L4Header);
             }
             (tuple.sport, tuple.dport) = (udp.source_port(), udp.destination_port());

@@ -25,6 +25,8 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables, events: &Events,
             | Action::Dns
             | Action::Balance(_)
             | Action::Return { .. }
+            | Action::Error
+            | Action::Later
             | Action::Forward
             | Action::Host => continue,
         };

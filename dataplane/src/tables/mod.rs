@@ -3,8 +3,8 @@
 //! A pure function of its inputs: equal `Desired` and numbers give equal tables. Unchanged services share their Maglev
 //! tables with the snapshot before ([`Tables::compile`] takes it), so a change costs what it changes.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -15,12 +15,15 @@ use sluice_config::model::{
 use crate::address::Address;
 use crate::sessions::Flow;
 use crate::time::Nanos;
+use crate::wire::tunnel::{Family, Outer, Template};
+use crate::wire::vxlan;
 use fib::{Fib, Target};
 use flat::FlatMap;
 use hash::HashKey;
 use ids::{BackendKey, Ids};
 use policy::Policy;
 use snat::{Side, Snat};
+use tunnel::{Kind, Tunnel};
 use zone::Zones;
 
 pub mod fib;
@@ -30,6 +33,8 @@ pub mod ids;
 pub mod maglev;
 pub mod policy;
 pub mod snat;
+pub mod tunnel;
+mod unfit;
 pub mod zone;
 
 /// One immutable snapshot.
@@ -51,6 +56,8 @@ pub struct Tables {
     pub snat: Snat,
     /// Next hops by number.
     pub hops: Box<[Hop]>,
+    /// Tunnels to backends by number ([`BackendEntry::tunnel`]).
+    pub tunnels: Box<[Tunnel]>,
     /// First and last address of every overlay network and of the VTEPs: who speaks from there comes out of a tunnel.
     pub overlay: Box<[(u32, u32)]>,
     /// Agents by number.
@@ -63,7 +70,8 @@ pub struct Tables {
     pub zones: Arc<Zones>,
     /// This node's own.
     pub local: LocalTables,
-    /// Services and backends that there was no number for: they wait until numbers have rested, the others are served.
+    /// Services and backends that are left out while the others are served: those that there was no number for, which
+    /// wait until numbers have rested, and those that their service's mode cannot reach.
     pub left_out: Box<[String]>,
     /// What was compiled, for `show`.
     pub desired: Arc<Desired>,
@@ -78,6 +86,8 @@ pub struct AddressTables<A: Address> {
     pub services: FlatMap<A::End>,
     /// Backend numbers by address, port and protocol.
     pub backends: FlatMap<A::End>,
+    /// As `backends`, those alone whose replies come as they are, to the client: `nat-preserve`.
+    pub preserved: FlatMap<A::End>,
     /// Routes, the overlay's included.
     pub fib: Fib<A>,
     /// Hop numbers of neighbours on link, by address and port index.
@@ -165,7 +175,9 @@ pub struct ServiceEntry {
     /// What it answers without eligible backends.
     pub empty: Empty,
     /// Backend numbers by Maglev slot; empty without eligible backends.
-    pub maglev: Box<[u32]>,
+    pub maglev: Arc<[u32]>,
+    /// The table before this one, where flows without a session may go by it (`vip.second_chance`).
+    pub before: Option<Arc<[u32]>>,
     /// Entries that configuration asks of the table.
     size: Option<u32>,
     /// Backends with their weights, by which an unchanged table is known.
@@ -174,10 +186,15 @@ pub struct ServiceEntry {
 
 impl ServiceEntry {
     /// Whether it is what `service` with these backends would compile to.
-    fn is(&self, service: &Service, members: &[(u32, u16)]) -> bool {
+    fn is(&self, service: &Service, members: &[(u32, u16)], second_chance: bool) -> bool {
         let key = VipKey { protocol: self.protocol, ip: self.ip, port: self.port };
         let rest = (self.mode, self.empty, self.size) == (service.mode, service.empty, service.maglev_size);
-        rest && key == service.key && *self.members == *members
+        rest && key == service.key && *self.members == *members && (second_chance || self.before.is_none())
+    }
+
+    /// The table before `next`, which follows this entry's: one that is equal is no other.
+    fn before(&self, next: &[u32]) -> Option<Arc<[u32]>> {
+        if *self.maglev == *next { self.before.clone() } else { Some(Arc::clone(&self.maglev)) }
     }
 }
 
@@ -197,6 +214,20 @@ pub struct BackendEntry {
     /// The first service that has it, and whether others do ([`Tables::serves`]).
     service: u16,
     shared: bool,
+    /// By [`Kind`].
+    tunnels: [u32; Kind::COUNT],
+}
+
+impl BackendEntry {
+    const NO_TUNNEL: u32 = u32::MAX;
+
+    /// The number of the tunnel of this kind to it ([`Tables::tunnels`]).
+    #[must_use]
+    #[inline]
+    pub fn tunnel(&self, kind: Kind) -> Option<u32> {
+        let number = self.tunnels[kind as usize];
+        (number != Self::NO_TUNNEL).then_some(number)
+    }
 }
 
 /// A next hop, ready for packets.
@@ -223,6 +254,8 @@ pub struct Agent {
     pub subnets: Box<[(u32, u32)]>,
     /// The next hop towards `underlay`, where one was known when the tables were compiled.
     pub hop: Option<u32>,
+    /// What precedes packets to it, IPv4 and IPv6; `None` without a VTEP of our own.
+    pub vxlan: Option<[Template; 2]>,
 }
 
 impl Agent {
@@ -243,6 +276,8 @@ pub struct LocalTables {
     pub host: Option<(u8, Mac)>,
     /// Our VTEP.
     pub vtep: Option<OwnVtep>,
+    /// Largest IP packet that every way takes, tunnels included: a larger one is compared with the way that it goes.
+    pub least_mtu: u16,
     /// Session time-outs.
     pub timeouts: Timeouts,
     /// Largest UDP answer offered by EDNS, octets.
@@ -296,11 +331,12 @@ impl Tables {
             return Err(CompileError::TooManyAgents(shared.agents.len()));
         }
         let ways = Ways::new(shared, local);
-        let agents: Box<[Agent]> = shared.agents.iter().map(|a| agent(a, &ways)).collect();
-        let Numbered { services, backends, protocols, left_out } = services(shared, &ways, key, ids, now, previous);
+        let agents: Box<[Agent]> = shared.agents.iter().map(|a| agent(a, &ways, local)).collect();
+        let Numbered { services, backends, protocols, tunnels, left_out } =
+            services(shared, &ways, key, ids, now, previous);
         let ours = addresses(shared, local)?;
         let numbered = Names { seed, ours: &ours, services: &services, backends: &backends, protocols: &protocols };
-        let Ways { v4, v6, hops } = ways;
+        let Ways { v4, v6, hops, .. } = ways;
         Ok(Self {
             generation: previous.map_or(0, |p| p.generation) + 1,
             key,
@@ -316,7 +352,8 @@ impl Tables {
             overlay: overlay_nets(shared, local).map(|n| (n.network().to_bits(), n.broadcast().to_bits())).collect(),
             policy: Policy::new(desired, ids, seed, now),
             zones: zones(desired, key, previous),
-            local: local_tables(local),
+            local: local_tables(local, &tunnels),
+            tunnels: tunnels.into(),
             desired: Arc::clone(desired),
         })
     }
@@ -385,6 +422,18 @@ impl Tables {
         self.service(service).is_some_and(|entry| self.serves(service, entry, backend))
     }
 
+    /// Numbers of the backends of `nat-preserve` services.
+    fn preserved(&self) -> impl Iterator<Item = u32> + '_ {
+        preserved(&self.services)
+    }
+
+    /// Address, port and protocol number of a backend whose packets do not come out of a tunnel.
+    fn outside(&self, number: u32) -> Option<(SocketAddr, u8)> {
+        let backend = self.backend(number).filter(|b| b.side == Side::Underlay)?;
+        let service = self.service(backend.service)?;
+        Some((SocketAddr::new(backend.ip, backend.port), service.protocol.number()))
+    }
+
     /// What the kernel program must take for us.
     #[must_use]
     pub fn steering(&self) -> Steering {
@@ -396,6 +445,7 @@ impl Tables {
         Steering {
             addresses,
             dns: local.dns_addresses.clone(),
+            preserved: self.preserved().filter_map(|n| self.outside(n)).collect(),
             vtep: local.vtep.as_ref().map(|v| (v.underlay, v.udp_port)),
         }
     }
@@ -408,12 +458,19 @@ pub struct Steering {
     pub addresses: Vec<IpAddr>,
     /// UDP port 53 of these, and ARP requests for them where the kernel does not own them.
     pub dns: Vec<Ipv4Addr>,
+    /// From these, whoever it goes to: backends of `nat-preserve` services, with their IP protocol number.
+    pub preserved: BTreeSet<(SocketAddr, u8)>,
     /// UDP to this address and port.
     pub vtep: Option<(Ipv4Addr, u16)>,
 }
 
-fn agent(agent: &OverlayAgent, ways: &Ways) -> Agent {
+fn agent(agent: &OverlayAgent, ways: &Ways, local: &Local) -> Agent {
+    let front = |vtep: &OwnVtep, family| {
+        let outer = Outer::V4 { source: vtep.underlay.to_bits(), destination: agent.ip.to_bits() };
+        vxlan::template(outer, family, vtep.udp_port, vtep.vni, vtep.mac, agent.vtep_mac)
+    };
     Agent {
+        vxlan: local.vtep.as_ref().map(|vtep| [front(vtep, Family::V4), front(vtep, Family::V6)]),
         hop: ways.hop(agent.ip.into()),
         underlay: agent.ip,
         vtep_ip: agent.vtep_ip,
@@ -460,13 +517,27 @@ struct Ways {
     v4: Fib<u32>,
     v6: Fib<u128>,
     hops: Hops,
+    /// By port index.
+    own: Vec<Own>,
+}
+
+/// What outer headers need to know of a port.
+struct Own {
+    v4: Option<Ipv4Addr>,
+    v6: Option<Ipv6Addr>,
+    mtu: u16,
 }
 
 impl Ways {
     fn new(shared: &Shared, local: &Local) -> Self {
         let hops = Hops::new(local);
         let prefixes = prefixes(shared, local, &hops);
-        Self { v4: Fib::new(prefixes.iter().copied()), v6: Fib::new(prefixes), hops }
+        let own = local.ports.iter().map(|port| Own {
+            v4: port.addresses.first().map(ipnet::Ipv4Net::addr),
+            v6: port.addresses6.first().map(ipnet::Ipv6Net::addr),
+            mtu: port.mtu,
+        });
+        Self { v4: Fib::new(prefixes.iter().copied()), v6: Fib::new(prefixes), hops, own: own.collect() }
     }
 
     fn target(&self, ip: IpAddr) -> Option<Target> {
@@ -491,7 +562,8 @@ impl Ways {
             Some(Target::Hop(_) | Target::Link(_) | Target::NoAgent | Target::Host) | None => None,
         };
         let side = if in_network || agent.is_some() { Side::Overlay } else { Side::Underlay };
-        BackendEntry { ip, port, agent, hop: self.hop(ip), side, service: 0, shared: false }
+        let tunnels = [BackendEntry::NO_TUNNEL; Kind::COUNT];
+        BackendEntry { ip, port, agent, hop: self.hop(ip), side, service: 0, shared: false, tunnels }
     }
 }
 
@@ -569,18 +641,26 @@ impl Names<'_> {
             let s = s.as_ref()?;
             Some((A::from_ip(s.ip)?.end(s.port, s.protocol.number()), number as u32))
         });
-        let backends = self.backends.iter().zip(self.protocols).enumerate().filter_map(|(number, (b, protocol))| {
-            let b = b.as_ref()?;
-            Some((A::from_ip(b.ip)?.end(b.port, *protocol), number as u32))
-        });
+        let end = |number: u32| {
+            let (b, protocol) = (self.backends.get(number as usize)?.as_ref()?, self.protocols.get(number as usize)?);
+            Some((A::from_ip(b.ip)?.end(b.port, *protocol), number))
+        };
+        let backends = (0..self.backends.len() as u32).filter_map(end);
         AddressTables {
             addresses: FlatMap::new(self.seed, ours),
             services: FlatMap::new(self.seed, services),
             backends: FlatMap::new(self.seed, backends),
+            preserved: FlatMap::new(self.seed, preserved(self.services).filter_map(end)),
             fib,
             links: FlatMap::new(self.seed, hops.links::<A>()),
         }
     }
+}
+
+/// Numbers of the backends of `nat-preserve` services.
+fn preserved(services: &[Option<Arc<ServiceEntry>>]) -> impl Iterator<Item = u32> + '_ {
+    let services = services.iter().flatten().filter(|s| s.mode == Mode::NatPreserve);
+    services.flat_map(|s| s.members.iter().map(|(number, _)| *number))
 }
 
 /// Services and backends by their numbers.
@@ -590,6 +670,7 @@ struct Numbered {
     backends: Vec<Option<BackendEntry>>,
     /// IP protocol numbers, by backend number.
     protocols: Vec<u8>,
+    tunnels: Vec<Tunnel>,
     left_out: Vec<String>,
 }
 
@@ -613,17 +694,21 @@ fn services(
         let members = members(number, service, ways, ids, now, &mut all);
         let before = previous.filter(|p| p.key == key).and_then(|p| p.services.get(usize::from(number))?.as_ref());
         let entry = match before {
-            Some(same) if same.is(service, &members) => Arc::clone(same),
-            _ => Arc::new(ServiceEntry {
-                ip: service.key.ip,
-                port: service.key.port,
-                protocol: service.key.protocol,
-                mode: service.mode,
-                empty: service.empty,
-                size: service.maglev_size,
-                maglev: maglev_table(&all.backends, &members, key, service.maglev_size),
-                members,
-            }),
+            Some(same) if same.is(service, &members, shared.second_chance) => Arc::clone(same),
+            _ => {
+                let maglev = maglev_table(&all.backends, &members, key, service.maglev_size);
+                Arc::new(ServiceEntry {
+                    ip: service.key.ip,
+                    port: service.key.port,
+                    protocol: service.key.protocol,
+                    mode: service.mode,
+                    empty: service.empty,
+                    size: service.maglev_size,
+                    before: before.filter(|_| shared.second_chance).and_then(|b| b.before(&maglev)),
+                    maglev,
+                    members,
+                })
+            }
         };
         put(&mut all.services, usize::from(number), Some(entry));
     }
@@ -641,13 +726,25 @@ fn members(
 ) -> Box<[(u32, u16)]> {
     let mut members = Vec::new();
     let protocol = service.key.protocol;
+    let kind = Kind::of(service.mode, service.key.ip.is_ipv6());
     for backend in &service.backends {
         let address = backend.address;
+        let mut entry = ways.backend(address.ip(), address.port(), backend.network.is_some());
+        if let Err(error) = unfit::check(service, &entry, ways) {
+            all.left_out.push(format!("{address} of {}: {error}", service.key));
+            continue;
+        }
         match ids.backend(BackendKey { address, protocol }, now) {
             Ok(number) => {
-                let mut entry = ways.backend(address.ip(), address.port(), backend.network.is_some());
-                let before = all.backends.get(number as usize).copied().flatten();
-                (entry.service, entry.shared) = before.map_or((of, false), |b| (b.service, true));
+                if let Some(before) = all.backends.get(number as usize).copied().flatten() {
+                    (entry.service, entry.shared, entry.tunnels) = (before.service, true, before.tunnels);
+                } else {
+                    entry.service = of;
+                }
+                if let Some(Err(error)) = kind.map(|kind| all.dig(&mut entry, kind, ways)) {
+                    all.left_out.push(format!("{address} of {}: {error}", service.key));
+                    continue;
+                }
                 put(&mut all.backends, number as usize, Some(entry));
                 put(&mut all.protocols, number as usize, protocol.number());
                 members.push((number, backend.weight));
@@ -658,12 +755,24 @@ fn members(
     members.into()
 }
 
+impl Numbered {
+    /// A tunnel of this kind to a backend, unless there is one.
+    fn dig(&mut self, entry: &mut BackendEntry, kind: Kind, ways: &Ways) -> Result<(), unfit::Unfit> {
+        if entry.tunnel(kind).is_none() {
+            let tunnel = Tunnel::new(kind, entry.ip, ways)?;
+            entry.tunnels[kind as usize] = self.tunnels.len() as u32;
+            self.tunnels.push(tunnel);
+        }
+        Ok(())
+    }
+}
+
 fn maglev_table(
     backends: &[Option<BackendEntry>],
     members: &[(u32, u16)],
     key: HashKey,
     size: Option<u32>,
-) -> Box<[u32]> {
+) -> Arc<[u32]> {
     let named = members.iter().filter_map(|(number, weight)| {
         let backend = backends.get(*number as usize)?.as_ref()?;
         Some((SocketAddr::new(backend.ip, backend.port).to_string(), *number, *weight))
@@ -674,7 +783,7 @@ fn maglev_table(
         .map(|(name, number, weight)| maglev::Candidate { name, weight: *weight, number: *number })
         .collect();
     let eligible = candidates.iter().filter(|c| c.weight > 0).count();
-    maglev::fill(key, &candidates, size.map_or_else(|| maglev::size_for(eligible), |size| size as usize))
+    maglev::fill(key, &candidates, size.map_or_else(|| maglev::size_for(eligible), |size| size as usize)).into()
 }
 
 fn put<T: Default + Clone>(table: &mut Vec<T>, index: usize, value: T) {
@@ -684,8 +793,10 @@ fn put<T: Default + Clone>(table: &mut Vec<T>, index: usize, value: T) {
     table[index] = value;
 }
 
-fn local_tables(local: &Local) -> LocalTables {
+fn local_tables(local: &Local, tunnels: &[Tunnel]) -> LocalTables {
+    let mtus = local.ports.iter().map(|p| p.mtu).chain(local.vtep.iter().map(|v| v.mtu));
     LocalTables {
+        least_mtu: mtus.chain(tunnels.iter().map(|t| t.room)).min().unwrap_or_default(),
         ports: local
             .ports
             .iter()

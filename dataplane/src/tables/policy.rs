@@ -100,6 +100,12 @@ impl Policy {
         self.empty
     }
 
+    /// Whether a container with groups has this address: none is a router for others.
+    #[must_use]
+    pub fn is_grouped(&self, address: u32) -> bool {
+        self.containers.get(address).is_some()
+    }
+
     /// May `source` send to the container or host `destination`?
     ///
     /// # Errors

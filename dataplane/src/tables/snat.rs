@@ -96,6 +96,13 @@ impl Snat {
         (port / BLOCK as u16 % self.workers) as u8
     }
 
+    /// The worker that this hash chooses, for flows that no port belongs to.
+    #[must_use]
+    #[inline]
+    pub fn worker(&self, hash: u64) -> u8 {
+        (((hash >> 32) * u64::from(self.workers)) >> 32) as u8
+    }
+
     /// The ports that `worker` may give a flow: all of its own, from a place and in steps that the hash chooses. Were
     /// the steps the same for all flows, ports in use would come to lie side by side, and with half of them free some
     /// flows would still find dozens taken one after the other.

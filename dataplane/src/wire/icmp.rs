@@ -4,8 +4,8 @@
 //! the packet that it is about, which lies there already.
 
 use super::checksum::{Delta, fold, sum};
-use super::quote::{self, CHECKSUM, End, HEADER, Quoted, Translation};
-use super::{ip4, long, put, word};
+use super::quote::{self, CHECKSUM, HEADER, Quoted, Translation};
+use super::{End, ip4, long, put, word};
 
 /// Message types (RFC 792).
 pub mod kind {
@@ -111,17 +111,8 @@ pub fn translate_error(ip: &mut [u8], l4: usize, quoted: &Quoted<u32>, to: &Tran
     let before = word(icmp, INNER + ip4::field::CHECKSUM);
     quote::addresses(quoted, to).update(icmp, INNER + ip4::field::CHECKSUM);
     changed.word(before, word(icmp, INNER + ip4::field::CHECKSUM)).update(icmp, CHECKSUM);
-    readdress(ip, to.outer_source, to.outer_destination);
+    ip4::readdress(ip, to.outer_source, to.outer_destination);
     ip4::decrement_ttl(ip);
-}
-
-fn readdress(ip: &mut [u8], source: u32, destination: u32) {
-    let delta = Delta::default()
-        .long(long(ip, ip4::field::SOURCE), source)
-        .long(long(ip, ip4::field::DESTINATION), destination);
-    put(ip, ip4::field::SOURCE, source.to_be_bytes());
-    put(ip, ip4::field::DESTINATION, destination.to_be_bytes());
-    delta.update(ip, ip4::field::CHECKSUM);
 }
 
 /// Raises the MTU of a "fragmentation needed" to [`MTU_FLOOR`]; whether it had to. An MTU of 0 stays: routers older

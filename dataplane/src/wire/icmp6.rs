@@ -4,8 +4,8 @@
 
 use super::checksum::{Delta, fold, sum};
 use super::icmp::Message;
-use super::quote::{self, CHECKSUM, End, HEADER, Quoted, Translation};
-use super::{put, word};
+use super::quote::{self, CHECKSUM, HEADER, Quoted, Translation};
+use super::{End, put, word};
 
 /// Protocol number.
 pub const PROTOCOL: u8 = 58;

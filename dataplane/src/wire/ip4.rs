@@ -104,6 +104,14 @@ pub fn translate(ip: &mut [u8], l4: usize, protocol: u8, source: End<u32>, desti
     addresses.word(ttl, ttl.wrapping_sub(0x100)).update(ip, field::CHECKSUM);
 }
 
+/// Writes other addresses into a header, and nothing behind it.
+pub fn readdress(ip: &mut [u8], source: u32, destination: u32) {
+    let delta = Delta::default().long(long(ip, field::SOURCE), source).long(long(ip, field::DESTINATION), destination);
+    put(ip, field::SOURCE, source.to_be_bytes());
+    put(ip, field::DESTINATION, destination.to_be_bytes());
+    delta.update(ip, field::CHECKSUM);
+}
+
 /// Writes a header without options and its checksum.
 pub fn write_header(ip: &mut [u8], length: u16, flags: u16, protocol: u8, tos: u8, source: u32, destination: u32) {
     put(ip, 0, [0x45, tos]);

@@ -104,6 +104,12 @@ pub fn decrement_hop_limit(ip: &mut [u8]) {
     }
 }
 
+/// Writes other addresses into a header, and nothing behind it.
+pub fn readdress(ip: &mut [u8], source: u128, destination: u128) {
+    put(ip, field::SOURCE, source.to_be_bytes());
+    put(ip, field::DESTINATION, destination.to_be_bytes());
+}
+
 /// What the checksum of a transport sees of new addresses.
 #[inline]
 fn moved(ip: &[u8], at: usize, address: u128, delta: Delta) -> Delta {

@@ -5,7 +5,7 @@
 
 use super::checksum::Delta;
 use super::ip4::{TCP, UDP};
-use super::{long, put, sctp, word};
+use super::{End, long, put, sctp, word};
 use crate::address::Address;
 
 /// Octets of an ICMP or ICMPv6 header; the quoted packet begins behind it (RFC 792, RFC 4443).
@@ -16,15 +16,6 @@ pub const CHECKSUM: usize = 2;
 pub const TRANSPORT_MIN: usize = 8;
 /// Least length that an original datagram field of RFC 4884 section 4 has, octets; anything below is not such a field.
 const EXTENDED_MIN: usize = 128;
-
-/// An address with its port.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct End<A> {
-    /// Address, host byte order.
-    pub ip: A,
-    /// Port.
-    pub port: u16,
-}
 
 /// A quoted TCP, UDP or SCTP packet. Offsets count from the ICMP header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

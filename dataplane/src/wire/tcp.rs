@@ -123,6 +123,13 @@ pub fn reset6(ip: &mut [u8], l4: usize) -> Option<usize> {
     Some(ip6::HEADER + HEADER)
 }
 
+/// The MSS that a SYN names.
+#[must_use]
+#[inline]
+pub fn named_mss(tcp: &[u8]) -> Option<u16> {
+    mss(tcp).map(|at| word(tcp, at))
+}
+
 /// Lowers the MSS of a SYN to `limit` octets; whether it had to. `tcp` begins at the TCP header. A SYN that names none
 /// is left alone: its sender then gets 536 octets (RFC 9293 section 3.7.1), which every way carries.
 pub fn clamp_mss(tcp: &mut [u8], limit: u16) -> bool {

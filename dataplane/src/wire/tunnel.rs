@@ -148,6 +148,13 @@ impl Template {
         self.len == 0
     }
 
+    /// Whether `entropy` goes anywhere: IP in IP over IPv4 has no place for it.
+    #[must_use]
+    #[inline]
+    pub fn is_spread(&self) -> bool {
+        self.udp || usize::from(self.ip_len) == IP6_HEADER
+    }
+
     /// Writes the front. `packet` is [`Template::len`] octets of room and then the inner IP packet, nothing behind it;
     /// `entropy` is a hash of the inner flow: it becomes the UDP source port, and the flow label over IPv6 (RFC 6438).
     #[inline]

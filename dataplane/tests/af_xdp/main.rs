@@ -51,7 +51,7 @@ fn umem(chunk_bytes: usize) -> (WorkerUmem, Pool) {
 }
 
 fn vip_steering() -> Steering {
-    Steering { addresses: vec![VIP.into()], dns: Vec::new(), vtep: None }
+    Steering { addresses: vec![VIP.into()], ..Steering::default() }
 }
 
 /// A program on `interface` that takes the VIP, with these sockets.

@@ -3,6 +3,10 @@
 #![allow(unreachable_pub, reason = "a module of several test binaries")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "clippy knows only #[test] functions as tests")]
 
+pub mod icmp;
+pub mod parts;
+pub mod six;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -231,16 +235,17 @@ impl<P: Port> Machine<P> {
         assert_eq!(self.total(|c| c.given.get()), self.total(|c| c.taken.get()), "given and taken at rest");
         assert_eq!(
             self.total(|c| c.rx.get()),
-            self.total(|c| c.tx.get() + c.host.get() + c.dropped()),
-            "rx = tx + host + drops"
+            self.total(|c| c.tx.get() + c.host.get() + c.dropped() + c.held.get()),
+            "rx = tx + host + drops + held"
         );
     }
 
-    /// Every frame is back where it was.
+    /// Every frame is back where it was, but for those that wait.
     pub fn check_frames(&mut self) {
         for worker in &mut self.workers {
+            let held = worker.counters().held.get() as usize;
             let (_, pool) = worker.port(0).unwrap();
-            assert_eq!(pool.free(), self.frames, "frames lost");
+            assert_eq!(pool.free() + held, self.frames, "frames lost");
         }
     }
 }

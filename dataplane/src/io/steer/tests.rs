@@ -24,6 +24,8 @@ const DNS: [u8; 4] = [192, 0, 2, 53];
 const VTEP: [u8; 4] = [192, 0, 2, 10];
 const OTHER: [u8; 4] = [192, 0, 2, 99];
 const CLIENT: [u8; 4] = [198, 51, 100, 7];
+const BACKEND: [u8; 4] = [192, 0, 2, 77];
+const BACKEND6: [u8; 16] = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x77];
 const VIP6: [u8; 16] = [0xfd, 1, 0, 0xc, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80];
 const VIP_MAPPED: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 172, 16, 0, 1];
 const MACS: ([u8; 6], [u8; 6]) = ([2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 1]);
@@ -32,6 +34,9 @@ fn steering() -> Steering {
     Steering {
         addresses: vec![VIP.into(), SNAT.into(), VIP6.into()],
         dns: vec![DNS.into()],
+        preserved: [(BACKEND.into(), 31000), (BACKEND6.into(), 31000)]
+            .map(|(ip, port): (IpAddr, u16)| (SocketAddr::new(ip, port), 6))
+            .into(),
         vtep: Some((VTEP.into(), 64000)),
     }
 }
@@ -104,6 +109,22 @@ fn udp(to: [u8; 4], port: u16) -> Vec<u8> {
 fn tcp(to: [u8; 4], port: u16) -> Vec<u8> {
     let mut frame = Vec::new();
     let build = PacketBuilder::ethernet2(MACS.0, MACS.1).ipv4(CLIENT, to, 64).tcp(40000, port, 1, 1024).syn();
+    build.write(&mut frame, &[]).unwrap();
+    frame
+}
+
+/// A reply to a client behind us, with `options` words of no-operation, at `offset` 8-octet units of its datagram.
+fn reply(from: [u8; 4], port: u16, protocol: IpNumber, options: usize, offset: u16) -> Vec<u8> {
+    let mut frame = ipv4(CLIENT, protocol, options, offset, offset > 0, 40000);
+    let l4 = 34 + options * 4;
+    frame[26..30].copy_from_slice(&from);
+    frame[l4..l4 + 2].copy_from_slice(&port.to_be_bytes());
+    frame
+}
+
+fn reply6(from: [u8; 16], port: u16) -> Vec<u8> {
+    let mut frame = Vec::new();
+    let build = PacketBuilder::ethernet2(MACS.0, MACS.1).ipv6(from, [1; 16], 64).tcp(port, 40000, 1, 1024);
     build.write(&mut frame, &[]).unwrap();
     frame
 }
@@ -185,6 +206,15 @@ fn each_class_of_packet_goes_where_the_design_says() {
         ("a first fragment to a VIP", ipv4(VIP, t, 0, 0, true, 80), REDIRECT, TAKEN),
         ("a later fragment to a VIP", ipv4(VIP, t, 0, 185, false, 80), REDIRECT, TAKEN),
         ("TCP to a SNAT address", tcp(SNAT, 2000), REDIRECT, TAKEN),
+        ("a reply that keeps the client's address", reply(BACKEND, 31000, t, 0, 0), REDIRECT, TAKEN),
+        ("the same behind options", reply(BACKEND, 31000, t, 10, 0), REDIRECT, TAKEN),
+        ("a tagged one", tagged(&reply(BACKEND, 31000, t, 1, 0), 2), REDIRECT, TAKEN),
+        ("the backend's other port", reply(BACKEND, 31001, t, 0, 0), PASS, PASSED),
+        ("its other protocol", reply(BACKEND, 31000, u, 0, 0), PASS, PASSED),
+        ("a later fragment of its", reply(BACKEND, 31000, t, 0, 185), PASS, PASSED),
+        ("the same port of another", reply(OTHER, 31000, t, 0, 0), PASS, PASSED),
+        ("a reply over IPv6 that keeps the client's address", reply6(BACKEND6, 31000), REDIRECT, TAKEN),
+        ("the backend's other port over IPv6", reply6(BACKEND6, 31001), PASS, PASSED),
         ("a later fragment to a SNAT address", ipv4(SNAT, u, 0, 1, true, 9), REDIRECT, TAKEN),
         ("a question", udp(DNS, 53), REDIRECT, TAKEN),
         ("a question behind options", ipv4(DNS, u, 1, 0, false, 53), REDIRECT, TAKEN),
@@ -296,7 +326,7 @@ fn damaged_packets_are_taken_or_passed() {
 #[test]
 fn a_change_adds_what_is_new_and_leaves_what_has_gone() {
     let Some(mut bench) = Bench::new(Side::Wire { arp: true }, false) else { return };
-    let next = Steering { addresses: vec![SNAT.into(), OTHER.into()], dns: vec![VIP.into()], vtep: None };
+    let next = Steering { addresses: vec![SNAT.into(), OTHER.into()], dns: vec![VIP.into()], ..Steering::default() };
     bench.steer.withdraw(&next).unwrap();
     assert_eq!([udp(DNS, 53), tcp(VIP, 80), tcp(OTHER, 80)].map(|f| bench.verdict(&f)), [PASS, REDIRECT, PASS]);
     bench.steer.admit(&next).unwrap();
@@ -304,6 +334,19 @@ fn a_change_adds_what_is_new_and_leaves_what_has_gone() {
     assert_eq!(frames.map(|f| bench.verdict(&f)), [REDIRECT, REDIRECT, REDIRECT, PASS, PASS]);
     bench.steer.set(&Steering::default()).unwrap();
     assert_eq!([tcp(SNAT, 1), tcp(OTHER, 80), udp(VIP, 53)].map(|f| bench.verdict(&f)), [PASS; 3]);
+}
+
+#[test]
+fn replies_of_preserving_backends_are_taken_while_there_are_such() {
+    let Some(mut bench) = Bench::new(Side::Wire { arp: true }, false) else { return };
+    let frames = [reply(BACKEND, 31000, IpNumber::TCP, 0, 0), reply6(BACKEND6, 31000)];
+    assert_eq!(frames.each_ref().map(|f| bench.verdict(f)), [REDIRECT; 2]);
+    let mut less = steering();
+    less.preserved.pop_last();
+    bench.steer.set(&less).unwrap();
+    assert_eq!(frames.each_ref().map(|f| bench.verdict(f)), [REDIRECT, PASS]);
+    bench.steer.set(&Steering::default()).unwrap();
+    assert_eq!(frames.each_ref().map(|f| bench.verdict(f)), [PASS; 2]);
 }
 
 #[test]
@@ -323,6 +366,6 @@ fn arp_is_answered_for_a_dns_address_only_where_the_kernel_does_not_own_it() {
     let wire = |local| entries(&steering(), Side::Wire { arp: true }, |_| local)[&IpAddr::V4(dns)];
     assert_eq!((wire(true), wire(false)), (TAKE_DNS, TAKE_DNS | TAKE_ARP));
     assert!(is_local(Ipv4Addr::LOCALHOST.into()) && !is_local(Ipv4Addr::new(203, 0, 113, 77).into()));
-    let both = Steering { addresses: vec![], dns: vec![dns], vtep: Some((dns, 4789)) };
+    let both = Steering { dns: vec![dns], vtep: Some((dns, 4789)), ..Steering::default() };
     assert_eq!(entries(&both, Side::Wire { arp: false }, |_| false)[&IpAddr::V4(dns)], TAKE_DNS | 4789);
 }

@@ -20,6 +20,7 @@ use crate::wire::name::from_text;
 
 pub(super) fn local() -> LocalTables {
     LocalTables {
+        least_mtu: 1500,
         ports: Box::default(),
         host: None,
         vtep: None,

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use sluice_config::model::{Mac, Vni};
 
 use super::*;
-use crate::wire::{ETHERNET, gue, ipip, vxlan};
+use crate::wire::{gue, ipip, vxlan};
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
@@ -157,25 +157,4 @@ fn the_header_behind_udp_names_the_inner_packet() {
         assert_eq!(vxlan[36..48], [4, 4, 4, 4, 4, 4, 2, 2, 2, 2, 2, 2]);
         assert_eq!(vxlan[48..50], ether_type);
     }
-}
-
-#[test]
-fn the_front_of_a_vxlan_packet_is_what_the_overlay_writes() {
-    let inner = inner(Family::V4, true, 2, (1, 2), &[]);
-    let template = template(Kind::Vxlan, outer(false), Family::V4);
-    let packet = encapsulated(&template, &inner, 0x1234);
-    let mut frame = vec![0; vxlan::OVERHEAD + ETHERNET];
-    frame.extend(&inner);
-    let tunnel = vxlan::Tunnel {
-        source: 0xc0a8_0001,
-        destination: 0xc0a8_0002,
-        source_port: 49152 | 0x1234,
-        port: 4789,
-        vni: Vni::new(1024).unwrap(),
-        inner_source: Mac([2; 6]),
-        inner_destination: Mac([4; 6]),
-    };
-    // The overlay's overhead counts the outer Ethernet header instead of the inner one, which is there already.
-    vxlan::encapsulate(&mut frame, &tunnel);
-    assert_eq!(packet, frame[ETHERNET..]);
 }

@@ -1,0 +1,92 @@
+//! The way back: a backend's reply to the client, as the VIP; and what is passed on without any session.
+
+use std::net::IpAddr;
+
+use super::{Balance, flow, send};
+use crate::burst::{Out, Packet};
+use crate::family::Family;
+use crate::frame::Pool;
+use crate::sessions::Flow;
+use crate::tables::fib::Target;
+use crate::verdict::DropReason;
+use crate::wire::End;
+
+impl Balance<'_> {
+    /// A backend's reply to the client, as the VIP.
+    #[inline]
+    pub(super) fn reply<A: Family>(
+        &self,
+        packet: &mut Packet,
+        pool: &mut Pool,
+        backend: u32,
+        snat: u8,
+        hash: u64,
+    ) -> Result<(), DropReason> {
+        let (flow, flags) = (flow(packet, backend, snat), packet.tcp_flags);
+        let sessions = A::sessions(self.flows);
+        let client = match snat {
+            Flow::PRESERVED => {
+                let ip = A::ends(packet).1;
+                let client = sessions.reverse_preserved(flow, ip, hash, flags, self.now, self.life);
+                let Some(client) = client else { return self.no_reply::<A>(packet, pool) };
+                client
+            }
+            _ => sessions.reverse(flow, hash, flags, self.now, self.life).ok_or(DropReason::SnatNoSession)?,
+        };
+        if !self.tables.policy.is_empty()
+            && let IpAddr::V4(client) = client.ip.to_ip()
+        {
+            self.tables.policy.admits(client.to_bits(), packet.tuple.src)?;
+        }
+        let service = self.tables.service(client.service).ok_or(DropReason::NoService)?;
+        if !self.tables.serves(client.service, service, backend) {
+            return Err(DropReason::SnatNoSession);
+        }
+        self.fits(packet, || self.room_to(client.ip))?;
+        let source = End { ip: A::from_ip(service.ip).ok_or(DropReason::NoService)?, port: service.port };
+        // The segments that this limits go to the backend.
+        self.clamp::<A>(packet, pool, || {
+            let there = self.tables.backend(backend).and_then(|b| send::out::<A>(service.mode, b).ok());
+            self.room_to(client.ip).min(there.map_or(u16::MAX, |out| self.room(out)))
+        });
+        send::rewrite(packet, pool, source, End { ip: client.ip, port: client.port });
+        packet.leave(Out::Route);
+        Ok(())
+    }
+
+    /// What a `nat-preserve` backend sends from its service's port to somebody who is no client of the service: one that
+    /// came to it without us. It goes where it would go from any other port: to a container, else to the kernel.
+    #[cold]
+    fn no_reply<A: Family>(&self, packet: &mut Packet, pool: &mut Pool) -> Result<(), DropReason> {
+        let tables = self.tables;
+        let host = tables.local.host.map(|(port, _)| port);
+        let from_host = host == Some(packet.ingress);
+        let inside = packet.agent.is_some() || from_host;
+        let (_, destination) = A::ends(packet);
+        match A::tables(tables).fib.lookup(destination) {
+            Some(Target::Agent(_)) if inside => {
+                if !A::V6 && !tables.policy.is_empty() {
+                    tables.policy.admits(packet.tuple.src, packet.tuple.dst)?;
+                }
+                self.forward::<A>(packet, pool)
+            }
+            Some(Target::NoAgent) if inside => Err(DropReason::NoAgent),
+            _ if inside && (from_host || A::tables(tables).address(destination).is_none()) => Err(DropReason::NotForUs),
+            _ => {
+                host.ok_or(DropReason::SnatNoSession)?;
+                packet.leave(Out::Host);
+                Ok(())
+            }
+        }
+    }
+
+    /// Passed on by the routes.
+    #[inline]
+    pub(super) fn forward<A: Family>(&self, packet: &mut Packet, pool: &mut Pool) -> Result<(), DropReason> {
+        self.fits(packet, || self.room_to(A::ends(packet).1))?;
+        let l3 = usize::from(packet.l3);
+        A::decrement(&mut pool.bytes_mut(&mut packet.frame)[l3..]);
+        packet.leave(Out::Route);
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! Follow: what was decided of a datagram's first fragment is done with the later ones: the same addresses written, the
+//! same way out. Those that come before it wait. Policy is asked about each, from the tables of the moment.
+
+use crate::burst::{Action, Burst, Out, Packet};
+use crate::datagrams::{Asked, Came, Datagrams, Decided, Fragmented};
+use crate::fragments::{Datagram, Later, Part};
+use crate::frame::Pool;
+use crate::stage::seeker::Seeker;
+use crate::stage::{classify, isolate};
+use crate::verdict::{DropReason, Verdict};
+
+/// Remembers what became of first fragments, and has the later ones follow. One compare for a whole packet.
+pub fn run(burst: &mut Burst, pool: &mut Pool, datagrams: &mut Datagrams, with: &Seeker<'_>) {
+    if burst.iter().all(|packet| packet.part == Part::Whole) {
+        return;
+    }
+    let mut came = datagrams.take_came().into_iter();
+    for packet in burst {
+        match packet.part {
+            Part::Whole => {}
+            Part::First => {
+                let Some(came) = came.next() else { continue };
+                match packet.v6 {
+                    false => with.remember::<u32>(packet, &came, datagrams),
+                    true => with.remember::<u128>(packet, &came, datagrams),
+                }
+            }
+            Part::Later => {
+                let done = match packet.v6 {
+                    false => with.follow::<u32>(packet, pool, datagrams),
+                    true => with.follow::<u128>(packet, pool, datagrams),
+                };
+                if let Err(reason) = done {
+                    packet.drop(reason);
+                }
+            }
+        }
+    }
+}
+
+impl Seeker<'_> {
+    #[cold]
+    fn remember<A: Fragmented>(&self, packet: &mut Packet, came: &Came, datagrams: &mut Datagrams) {
+        let decided = match packet.verdict {
+            // Whoever pretends to be another's source must not decide about that one's datagrams.
+            Verdict::Drop(DropReason::Martian | DropReason::OverlaySpoof) => return,
+            Verdict::Drop(reason) => Decided::Dropped(reason),
+            Verdict::Give(worker) => Decided::Given { worker, round: packet.round },
+            Verdict::Pending | Verdict::Transmit(_) | Verdict::Host | Verdict::Hold(_) => {
+                let ((source, destination), out, asked) = (A::ends(packet), packet.out, came.asked);
+                Decided::Sent { source, destination, out, asked, generation: self.tables.generation as u32 }
+            }
+        };
+        A::known(datagrams).first(came.datagram::<A>(packet), decided, self.now);
+        // Later ones have no ports; without them all have one tunnel entropy, and stay on one path.
+        (packet.tuple.sport, packet.tuple.dport) = (0, 0);
+    }
+
+    #[cold]
+    fn follow<A: Fragmented>(
+        &self,
+        packet: &mut Packet,
+        pool: &mut Pool,
+        datagrams: &mut Datagrams,
+    ) -> Result<(), DropReason> {
+        if packet.action != Action::Later {
+            return Ok(());
+        }
+        classify::source_is_sound::<A>(packet, self.tables)?;
+        let (source, destination) = A::ends(packet);
+        let datagram = Datagram { source, destination, id: packet.id, protocol: packet.tuple.protocol };
+        let known = A::known(datagrams);
+        if let Some(decided) = known.decided(&datagram, self.now) {
+            return self.obey(packet, pool, decided);
+        }
+        if !classify::concerns_us::<A>(packet, self.tables) {
+            return Err(DropReason::NotForUs);
+        }
+        match known.later(datagram, self.now) {
+            Later::Follow(decided) => self.obey(packet, pool, decided),
+            Later::Hold(place) => {
+                self.counters.fragments_waited.add(1);
+                packet.end(Verdict::Hold(place));
+                Ok(())
+            }
+            Later::Drop(reason) => Err(reason),
+        }
+    }
+
+    fn obey<A: Fragmented>(&self, packet: &mut Packet, pool: &mut Pool, decided: Decided<A>) -> Result<(), DropReason> {
+        match decided {
+            Decided::Dropped(reason) => Err(reason),
+            // A handed packet goes on only with its first fragment's round.
+            Decided::Given { round, .. } if packet.handed && round <= packet.round => Err(DropReason::HandoverTwice),
+            Decided::Given { worker, round } => {
+                packet.round = round;
+                packet.end(Verdict::Give(worker));
+                Ok(())
+            }
+            Decided::Sent { source, destination, out, asked, generation } => {
+                self.admitted::<A>(packet, asked, destination)?;
+                let out =
+                    if generation == self.tables.generation as u32 { out } else { again(packet, out, destination)? };
+                let l3 = usize::from(packet.l3);
+                if asked != Asked::Nothing {
+                    classify::alive::<A>(packet, pool)?;
+                    A::decrement(&mut pool.bytes_mut(&mut packet.frame)[l3..]);
+                }
+                A::readdress(&mut pool.bytes_mut(&mut packet.frame)[l3..], source, destination);
+                A::set_ends(packet, source, destination);
+                packet.leave(out);
+                self.counters.fragments_followed.add(1);
+                Ok(())
+            }
+        }
+    }
+
+    fn admitted<A: Fragmented>(&self, packet: &Packet, asked: Asked, written: A) -> Result<(), DropReason> {
+        let (source, destination) = A::ends(packet);
+        match asked {
+            Asked::Service(number) => isolate::service_admitted(self.tables, source, number),
+            Asked::Reply => isolate::reply_admitted(self.tables, written, source),
+            Asked::Forward => isolate::reply_admitted(self.tables, source, destination),
+            Asked::Nothing => Ok(()),
+        }
+    }
+}
+
+/// The way out in tables that are newer than the one that it was decided in: by the routes, where the destination leads
+/// there. What answers the client itself is not found by its destination, which is the VIP.
+fn again<A: Fragmented>(packet: &Packet, out: Out, destination: A) -> Result<Out, DropReason> {
+    match out {
+        Out::Hop(_) | Out::Agent(_) | Out::Tunnel(_) if destination == A::ends(packet).1 => {
+            Err(DropReason::FragmentStale)
+        }
+        Out::Hop(_) | Out::Agent(_) | Out::Tunnel(_) => Ok(Out::Route),
+        Out::Nowhere | Out::Back | Out::Route | Out::Host => Ok(out),
+    }
+}

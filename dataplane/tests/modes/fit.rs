@@ -1,0 +1,119 @@
+//! What fits: the MSS of handshakes is lowered, and what is too big is refused as it came.
+
+use sluice_config::model::*;
+use sluice_dataplane::burst::{Burst, Packet};
+use sluice_dataplane::counters::Counters;
+use sluice_dataplane::family::Flows;
+use sluice_dataplane::frame::Pool;
+use sluice_dataplane::stage::balance::{self, Balance};
+use sluice_dataplane::stage::{classify, parse};
+use sluice_dataplane::verdict::{DropReason, Verdict};
+
+use crate::common::*;
+use crate::world::*;
+
+/// The option that names this MSS, behind a NOP so that it lies across two words of the checksum.
+fn mss(octets: u16) -> [u8; 8] {
+    let [high, low] = octets.to_be_bytes();
+    [1, 2, 4, high, low, 1, 0, 0]
+}
+
+/// The MSS of a TCP packet at `l4` with that option.
+fn named(packet: &[u8], l4: usize) -> u16 {
+    u16::from_be_bytes([packet[l4 + 23], packet[l4 + 24]])
+}
+
+#[test]
+fn a_handshake_names_segments_that_fit_the_way_to_the_backend_in_both_directions() {
+    for (sentence, vip, client, backend, front, expected) in [
+        ("the underlay takes all", VIP, CLIENT, "10.0.0.11:80", 0, 1460),
+        ("the overlay takes 1450", VIP, CLIENT, "9.0.1.2:80", 50, 1410),
+        ("IPv6 has a longer header", VIP6, CLIENT6, "[2001:db8::11]:80", 0, 1440),
+    ] {
+        for mode in [Mode::Nat, Mode::NatPreserve] {
+            println!("{sentence} {mode:?}");
+            let mut machine = Machine::new(cluster(1, vec![service_in(mode, vip, &[backend])]));
+            let l4 = if vip == VIP { 34 } else { 54 };
+            let given = if expected == 1410 { 1460 } else { expected };
+            let there = machine.pass(0, segment((client, 5000), (vip, 80), "S", &mss(given), 0));
+            let ((source, port), (to, to_port)) = ends_of(&there[front..]);
+            assert_eq!(named(&there[front..], l4), expected);
+            let (to, source) = (to.to_string(), source.to_string());
+            let mut answer = segment((&to, to_port), (&source, port), "SA", &mss(given), 0);
+            if front > 0 {
+                answer = vxlan(1, 1024, &answer);
+            }
+            let back = machine.pass(0, answer);
+            ends_of(&back);
+            assert_eq!(named(&back, l4), expected);
+            assert_eq!(machine.total(|c| c.mss_clamped.get()), if expected == 1410 { 2 } else { 0 });
+        }
+    }
+}
+
+#[test]
+fn a_container_that_is_the_client_is_sent_segments_that_fit_its_tunnel() {
+    let mut machine = Machine::new(cluster(1, vec![service_in(Mode::Nat, VIP, &["10.0.0.11:80"])]));
+    let syn = segment(("9.0.1.7", 5000), (VIP, 80), "S", &mss(1460), 0);
+    let there = machine.pass(0, vxlan(1, 1024, &syn));
+    assert_eq!(named(&there, 34), 1410);
+    ends_of(&there);
+}
+
+#[test]
+fn a_dsr_mode_leaves_the_handshake_alone() {
+    let mut machine = Machine::new(cluster(1, vec![service_in(Mode::DsrIpip, VIP, &["10.0.0.11:80"])]));
+    let there = machine.pass(0, segment((CLIENT, 5000), (VIP, 80), "S", &mss(1460), 0));
+    assert_eq!((named(&there[20..], 34), machine.total(|c| c.mss_clamped.get())), (1460, 0));
+}
+
+#[test]
+fn the_largest_packet_passes_and_one_octet_more_is_refused() {
+    for (mode, vip, backends, room) in [
+        (Mode::Nat, VIP, &BACKENDS4, 1500),
+        (Mode::Nat, VIP, &OVERLAY, 1450),
+        (Mode::Nat, VIP6, &BACKENDS6, 1500),
+        (Mode::NatPreserve, VIP, &OVERLAY, 1450),
+        (Mode::DsrIpip, VIP, &BACKENDS4, 1480),
+        (Mode::DsrIpip, VIP, &BACKENDS6, 1460),
+        (Mode::DsrIpip, VIP6, &BACKENDS4, 1480),
+        (Mode::DsrGue, VIP, &BACKENDS4, 1468),
+        (Mode::DsrGue, VIP6, &BACKENDS6, 1448),
+        (Mode::DsrVxlan, VIP, &OVERLAY, 1450),
+        (Mode::DsrMac, VIP, &BACKENDS4, 1500),
+    ] {
+        println!("{mode:?} {vip} {backends:?}");
+        let mut machine = Machine::new(cluster(1, vec![service_in(mode, vip, backends)]));
+        let (client, headers) = if vip == VIP { (CLIENT, 40) } else { (CLIENT6, 60) };
+        let sized = |octets: usize| segment((client, 5000), (vip, 80), "A", &[], octets - headers);
+        let out = machine.pass(0, sized(room));
+        assert!(out.len() - 14 <= 1500);
+        machine.refuse(0, 0, sized(room + 1), DropReason::TooBig);
+        untouched(&machine, sized(room + 1));
+    }
+}
+
+/// What the stages up to balance leave of a packet that they refuse.
+fn untouched(machine: &Machine, bytes: Vec<u8>) {
+    let mut pool = Pool::heap(1, 2048);
+    let frame = pool.take_copy(&bytes).unwrap();
+    let mut burst = Burst::new();
+    burst.push(Packet::received(frame, 0, false));
+    let (flows, counters) = (Flows::new(16, [3; 16]), Counters::new(2, 64, 256));
+    let tables = &machine.tables;
+    parse::run(&mut burst, &mut pool, tables);
+    classify::run(&mut burst, &pool, tables);
+    balance::run(&mut burst, &mut pool, &Balance::new(tables, &flows, &counters, 0, machine.now));
+    assert_eq!(burst[0].verdict, Verdict::Drop(DropReason::TooBig));
+    assert_eq!(pool.bytes(&burst[0].frame), bytes);
+}
+
+#[test]
+fn a_reply_that_does_not_fit_the_clients_tunnel_is_refused_as_it_came() {
+    let mut machine = Machine::new(cluster(1, vec![service_in(Mode::Nat, VIP, &["10.0.0.11:80"])]));
+    let there = machine.pass(0, vxlan(1, 1024, &tcp(("9.0.1.7", 5000), (VIP, 80), "S")));
+    let ((snat, port), _) = ends(&there);
+    let sized = |octets: usize| segment(("10.0.0.11", 80), (&snat, port), "A", &[], octets - 40);
+    assert_eq!(machine.pass(0, sized(1450)).len(), 14 + 1500);
+    machine.refuse(0, 0, sized(1451), DropReason::TooBig);
+}

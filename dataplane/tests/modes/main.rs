@@ -1,0 +1,12 @@
+//! Every service mode through the whole turn: what leaves, octet by octet; books and frames checked after every step.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "clippy knows only #[test] functions as tests")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod direct;
+mod errors;
+mod fit;
+mod hairpin;
+mod preserve;
+mod tables;
+mod world;

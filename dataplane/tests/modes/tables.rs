@@ -1,0 +1,213 @@
+//! Tables change under flows: who keeps its backend, who gets a second chance, and which backends a mode leaves out.
+
+use proptest::prelude::*;
+use sluice_config::model::*;
+use sluice_dataplane::tables::Tables;
+use sluice_dataplane::tables::ids::Ids;
+use sluice_dataplane::time::Nanos;
+use sluice_dataplane::verdict::DropReason;
+
+use crate::common::*;
+use crate::world::*;
+
+/// Every mode with backends that it reaches, by VIP.
+fn modes() -> Vec<(Mode, &'static str, [&'static str; 2])> {
+    let mut all = vec![(Mode::DsrVxlan, VIP, OVERLAY), (Mode::DsrVxlan, VIP6, OVERLAY), (Mode::Nat, VIP, OVERLAY)];
+    for mode in [Mode::Nat, Mode::NatPreserve, Mode::DsrIpip, Mode::DsrGue, Mode::DsrMac] {
+        all.extend([(mode, VIP, BACKENDS4), (mode, VIP6, BACKENDS6)]);
+    }
+    all
+}
+
+fn client_of(vip: &str) -> &'static str {
+    if vip == VIP { CLIENT } else { CLIENT6 }
+}
+
+/// Where each of these flows goes now, as the MAC of the next hop.
+fn hops(machine: &mut Machine, vip: &str, flags: &str) -> Vec<[u8; 6]> {
+    let mut send = |port| machine.pass(0, segment((client_of(vip), port), (vip, 80), flags, &[], 0));
+    (5000..5100).map(|port| send(port)[..6].try_into().unwrap()).collect()
+}
+
+#[test]
+fn established_flows_keep_their_backend_through_table_changes_in_every_mode() {
+    for (mode, vip, backends) in modes() {
+        println!("{mode:?} {vip} {backends:?}");
+        let one = |weights: [u16; 2]| {
+            let mut service = service_in(mode, vip, &backends);
+            service.backends.iter_mut().zip(weights).for_each(|(backend, weight)| backend.weight = weight);
+            cluster(1, vec![service])
+        };
+        let mut machine = Machine::new(one([1, 1]));
+        let chosen = hops(&mut machine, vip, "S");
+        assert!(AGENT.iter().all(|agent| chosen.contains(&agent.0)));
+        assert_eq!(hops(&mut machine, vip, "A"), chosen);
+        // The first drains, comes back alone, and its service moves to other numbers.
+        for weights in [[0, 1], [1, 0], [1, 5]] {
+            machine.publish(one(weights));
+            assert_eq!(hops(&mut machine, vip, "A"), chosen);
+        }
+        let mut more = one([1, 1]);
+        more.shared.services.insert(0, service_in(mode, "172.16.0.200", &[]));
+        machine.publish(more);
+        assert_eq!(hops(&mut machine, vip, "A"), chosen);
+        // A flow whose backend has gone starts anew.
+        machine.publish(cluster(1, vec![service_in(mode, vip, &backends[1..])]));
+        assert!(hops(&mut machine, vip, "A").iter().all(|hop| *hop == AGENT[1].0));
+    }
+}
+
+#[test]
+fn a_service_that_changes_its_mode_begins_its_flows_anew() {
+    let mut machine = Machine::new(cluster(1, vec![service_in(Mode::Nat, VIP, &BACKENDS4)]));
+    hops(&mut machine, VIP, "S");
+    machine.publish(cluster(1, vec![service_in(Mode::DsrIpip, VIP, &BACKENDS4)]));
+    let there = machine.pass(0, segment((CLIENT, 5000), (VIP, 80), "A", &[], 0));
+    assert_eq!((there[23], there.len()), (4, 14 + 20 + 40));
+    assert_eq!(machine.total(|c| c.sessions.get()), 100);
+}
+
+#[test]
+fn a_packet_in_the_middle_of_a_flow_without_session_goes_by_the_table_before() {
+    let with = |second_chance, backends: &[&str]| {
+        let mut desired = cluster(1, vec![service_in(Mode::DsrIpip, VIP, backends)]);
+        desired.shared.second_chance = second_chance;
+        desired
+    };
+    for second_chance in [true, false] {
+        // Where another node's flows went before the second backend came.
+        let mut machine = Machine::new(with(second_chance, &BACKENDS4[..1]));
+        machine.publish(with(second_chance, &BACKENDS4));
+        let middle = hops(&mut machine, VIP, "A");
+        assert_eq!(middle.iter().all(|hop| *hop == AGENT[0].0), second_chance);
+        // New flows go by the new table, and so do those whose old backend is gone.
+        let mut machine = Machine::new(with(second_chance, &BACKENDS4[..1]));
+        machine.publish(with(second_chance, &BACKENDS4));
+        assert!(hops(&mut machine, VIP, "S").contains(&AGENT[1].0));
+        machine.publish(with(second_chance, &BACKENDS4[1..]));
+        assert!(hops(&mut machine, VIP, "A").iter().all(|hop| *hop == AGENT[1].0));
+        // Switched off again, nothing is remembered.
+        machine.publish(with(false, &BACKENDS4[1..]));
+        assert!(machine.tables.services.iter().flatten().all(|s| s.before.is_none()));
+    }
+}
+
+#[test]
+fn backends_that_a_mode_cannot_reach_are_left_out_with_the_reason() {
+    for (mode, vip, unfit, why) in [
+        (Mode::Nat, VIP, "[2001:db8::11]:80", "not of the VIP's family"),
+        (Mode::NatPreserve, VIP6, "10.0.0.11:80", "not of the VIP's family"),
+        (Mode::DsrIpip, VIP, "10.0.0.11:81", "must listen on 80"),
+        (Mode::DsrGue, VIP6, "[2001:db8::11]:81", "must listen on 80"),
+        (Mode::DsrVxlan, VIP, "9.0.1.2:81", "must listen on 80"),
+        (Mode::DsrMac, VIP, "10.0.0.11:81", "must listen on 80"),
+        (Mode::DsrMac, VIP, "198.51.100.7:80", "on link only"),
+        (Mode::DsrMac, VIP, "9.0.1.2:80", "on the underlay only"),
+        (Mode::DsrIpip, VIP, "9.0.1.2:80", "on the underlay only"),
+        (Mode::DsrVxlan, VIP, "10.0.0.11:80", "in an overlay network only"),
+    ] {
+        println!("{mode:?} {vip} {unfit}");
+        let fit = if mode == Mode::DsrVxlan {
+            OVERLAY[1]
+        } else if vip == VIP6 {
+            BACKENDS6[1]
+        } else {
+            BACKENDS4[1]
+        };
+        let mut machine = Machine::new(cluster(1, vec![service_in(mode, vip, &[fit, unfit])]));
+        let [left_out] = &*machine.tables.left_out else { panic!("{:?}", machine.tables.left_out) };
+        assert!(left_out.starts_with(unfit) && left_out.contains(why), "{left_out}");
+        assert!(hops(&mut machine, vip, "S").iter().all(|hop| *hop == AGENT[1].0));
+        let mut machine = Machine::new(cluster(1, vec![service_in(mode, vip, &[unfit])]));
+        let client = client_of(vip);
+        machine.refuse(0, 0, segment((client, 5000), (vip, 80), "S", &[], 0), DropReason::NoBackend);
+    }
+    let mut bare = cluster(1, vec![service_in(Mode::DsrIpip, VIP, &BACKENDS6)]);
+    bare.local.ports[0].addresses6.clear();
+    assert!(Machine::new(bare).tables.left_out.iter().all(|l| l.contains("no port has an address of its family")));
+}
+
+#[test]
+fn what_a_mode_cannot_do_at_this_moment_is_a_counted_drop() {
+    let syn = || segment((CLIENT, 5000), (VIP, 80), "S", &[], 0);
+    let mut unresolved = cluster(1, vec![service_in(Mode::DsrMac, VIP, &["10.0.0.77:80"])]);
+    Machine::new(unresolved.clone()).refuse(0, 0, syn(), DropReason::NextHopUnresolved);
+    for mode in [Mode::DsrIpip, Mode::DsrGue, Mode::NatPreserve] {
+        unresolved.shared.services[0].mode = mode;
+        Machine::new(unresolved.clone()).refuse(0, 0, syn(), DropReason::NextHopUnresolved);
+    }
+    let lost = cluster(1, vec![service_in(Mode::DsrVxlan, VIP, &["9.0.77.5:80"])]);
+    Machine::new(lost).refuse(0, 0, syn(), DropReason::NoAgent);
+    let mut low = syn();
+    low[22] = 2;
+    for ttl in [1, 0] {
+        low[22] = ttl;
+        let sum = etherparse::Ipv4Header::from_slice(&low[14..]).unwrap().0.calc_header_checksum();
+        low[24..26].copy_from_slice(&sum.to_be_bytes());
+        for mode in [Mode::Nat, Mode::NatPreserve, Mode::DsrIpip, Mode::DsrGue, Mode::DsrMac] {
+            let mut machine = Machine::new(cluster(1, vec![service_in(mode, VIP, &BACKENDS4)]));
+            machine.refuse(0, 0, low.clone(), DropReason::TtlExpired);
+        }
+    }
+}
+
+#[test]
+fn two_nodes_that_number_differently_choose_alike() {
+    let mut services = vec![];
+    for (n, (mode, vip, backends)) in modes().into_iter().enumerate() {
+        let mut service = service_in(mode, vip, &backends);
+        service.key.port = 80;
+        service.key.ip = if vip == VIP { format!("172.16.1.{n}") } else { format!("fd01:c::1:{n}") }.parse().unwrap();
+        services.push(service);
+    }
+    let here = cluster(1, services.clone());
+    services.reverse();
+    let there = cluster(2, services.clone());
+    let compile = |desired: Desired, ids: &mut Ids| {
+        Tables::compile(&std::sync::Arc::new(desired), ids, Nanos::default(), None).unwrap()
+    };
+    let mut used = Ids::new(64, 256, 0);
+    for n in 0..9 {
+        let ip = std::net::IpAddr::from([172, 16, 9, n]);
+        used.service(VipKey { protocol: Protocol::Udp, ip, port: 1 }, Nanos::default()).unwrap();
+    }
+    let (here, there) = (compile(here, &mut Ids::new(64, 256, 0)), compile(there, &mut used));
+    for service in &services {
+        let named = |tables: &Tables| -> Vec<_> {
+            let entry = tables.service(tables.service_number(service.key).unwrap()).unwrap();
+            entry.maglev.iter().map(|number| tables.backend(*number).unwrap().ip).collect()
+        };
+        assert_eq!(named(&here), named(&there), "{}", service.key);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) })]
+
+    #[test]
+    fn nat_there_and_back_is_the_identity_but_for_the_ttl(
+        preserve: bool, v6: bool, overlay: bool, port in 1u16.., payload in 0usize..1300, worker in 0usize..2,
+    ) {
+        let mode = if preserve { Mode::NatPreserve } else { Mode::Nat };
+        let (vip, backends) = match (v6, overlay) {
+            (true, _) => (VIP6, BACKENDS6),
+            (false, true) => (VIP, OVERLAY),
+            (false, false) => (VIP, BACKENDS4),
+        };
+        let mut machine = Machine::new(cluster(2, vec![service_in(mode, vip, &backends)]));
+        let sent = segment((client_of(vip), port), (vip, 80), "A", &[], payload);
+        let out = machine.pass(worker, sent.clone());
+        let front = if overlay && !v6 { 50 } else { 0 };
+        let (from, to) = ends_of(&out[front..]);
+        let (from_ip, to_ip) = (from.0.to_string(), to.0.to_string());
+        // The backend echoes what it got.
+        let mut echo = segment((&to_ip, to.1), (&from_ip, from.1), "A", &[], payload);
+        if front > 0 {
+            echo = vxlan(if to_ip == OVERLAY[0][..7] { 1 } else { 2 }, 1024, &echo);
+        }
+        let back = machine.pass(1 - worker, echo);
+        let mirrored = hop_later(&segment((vip, 80), (client_of(vip), port), "A", &[], payload));
+        prop_assert_eq!(&back[12..], &mirrored[12..]);
+        prop_assert_eq!(&back[..12], &[ROUTER.0, OURS.0].concat()[..]);
+    }
+}
