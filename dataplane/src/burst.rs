@@ -100,6 +100,8 @@ pub struct Packet {
     pub tags: [u8; 8],
     /// Octets of the IP packet, which Ethernet padding may follow.
     pub ip_len: u16,
+    /// Largest IP packet that the way out takes, noted by who drops it as too big before it is changed; 0 unknown.
+    pub mtu: u16,
     /// Innermost addresses and ports.
     pub tuple: Tuple,
     /// Innermost source and destination of IPv6.
@@ -130,6 +132,7 @@ impl Packet {
             tagged: 0,
             tags: [0; 8],
             ip_len: 0,
+            mtu: 0,
             ends6: (0, 0),
             tuple: Tuple::default(),
             action: Action::Parsed,

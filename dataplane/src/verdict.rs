@@ -69,6 +69,8 @@ drop_reasons! {
     // isolate
     GroupDenied, "group_denied", "source and destination share no isolation group on one network";
     GroupUnderlay, "group_underlay", "the underlay may not reach a grouped container or VIP; see underlay_allow";
+    // reply
+    EchoLimited, "echo_limited", "more echo requests to VIPs than limits.echo_per_second answers; raise it, or look for a flood";
     // balance
     SessionsFull, "sessions_full", "no room for a new session; raise limits.sessions";
     SnatExhausted, "snat_exhausted", "no free SNAT port towards the backend; add a SNAT address";
@@ -91,6 +93,36 @@ drop_reasons! {
     HandoverFull, "handover_full", "another worker's hand-over ring was full; raise limits.handover";
     HandoverTwice, "handover_twice", "handed over once already, and owned by neither worker: tables changed under way";
     Undecided, "undecided", "no stage decided what becomes of it: a defect of Sluice, please report it";
+}
+
+/// What is answered in place: such a packet is its answer's transmission, not a drop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Reply {
+    /// Echo reply.
+    Echo,
+    /// ICMP time exceeded.
+    TimeExceeded,
+    /// ICMP fragmentation needed, ICMPv6 packet too big.
+    TooBig,
+    /// ICMP port unreachable.
+    Unreachable,
+    /// TCP reset.
+    Reset,
+    /// SCTP abort.
+    Abort,
+}
+
+impl Reply {
+    /// Every kind with its name in metrics, in counter order.
+    pub const ALL: &[(Self, &str)] = &[
+        (Self::Echo, "echo"),
+        (Self::TimeExceeded, "time_exceeded"),
+        (Self::TooBig, "too_big"),
+        (Self::Unreachable, "port_unreachable"),
+        (Self::Reset, "reset"),
+        (Self::Abort, "abort"),
+    ];
 }
 
 impl DropReason {
@@ -128,6 +160,9 @@ mod tests {
 
     #[test]
     fn counter_order_is_the_discriminant() {
+        for (index, (reply, _)) in Reply::ALL.iter().enumerate() {
+            assert_eq!(*reply as usize, index);
+        }
         for (index, reason) in DropReason::ALL.iter().enumerate() {
             assert_eq!(*reason as usize, index);
         }

@@ -14,10 +14,11 @@ use crate::event::Events;
 use crate::family::Flows;
 use crate::frame::Pool;
 use crate::io::{BURST, Frames, Port};
+use crate::limiter::{Answer, Rate, RateLimits};
 use crate::mailbox::Mailbox;
 use crate::ring::{Giver, Label, Taker, ring};
 use crate::stage::balance::{self, Balance};
-use crate::stage::{classify, decap, dns, egress, encap, isolate, parse, reply};
+use crate::stage::{classify, decap, dns, egress, encap, isolate, parse, refuse, reply};
 use crate::tables::Tables;
 use crate::time::Nanos;
 use crate::verdict::{DropReason, Verdict};
@@ -82,6 +83,7 @@ pub struct Worker<P> {
     setup: Setup<P>,
     tables: Option<Arc<Tables>>,
     burst: Box<Burst>,
+    limits: RateLimits,
     leaving: Vec<Frames>,
     first_port: usize,
     first_inbox: usize,
@@ -92,12 +94,15 @@ impl<P: Port> Worker<P> {
     #[must_use]
     pub fn new(setup: Setup<P>) -> Self {
         let leaving = setup.ports.iter().map(|_| Frames::new()).collect();
-        Self { setup, tables: None, burst: Box::default(), leaving, first_port: 0, first_inbox: 0 }
+        // Without tables nothing is received; they bring the rates.
+        let limits = RateLimits::new([Rate::NEVER; Answer::ALL.len()]);
+        Self { setup, tables: None, burst: Box::default(), limits, leaving, first_port: 0, first_inbox: 0 }
     }
 
     /// One burst; returns the packets that it took from ports and rings. Without tables it takes none.
     pub fn turn(&mut self, now: Nanos) -> usize {
         if let Some(newer) = self.setup.mailbox.latest() {
+            self.limits.set(newer.local.answers);
             self.tables = Some(newer);
         }
         // Taken out rather than cloned: the count of references is a line that all workers would write.
@@ -105,15 +110,16 @@ impl<P: Port> Worker<P> {
         let received = self.receive(now);
         if received > 0 {
             let Setup { pool, counters, events, flows, id, .. } = &mut self.setup;
-            let burst = &mut *self.burst;
+            let (burst, limits) = (&mut *self.burst, &mut self.limits);
             parse::run(burst, pool, &tables);
             decap::run(burst, pool, &tables);
             classify::run(burst, pool, &tables);
             isolate::run(burst, &tables);
             dns::run(burst, pool, &tables, counters);
-            reply::run(burst, pool, &tables, events, counters);
+            reply::run(burst, pool, &tables, events, counters, limits, now);
             // Replies of other workers' sessions are given away here, and judged by policy where their client is known.
             balance::run(burst, pool, &Balance::new(&tables, flows, counters, *id, now));
+            refuse::run(burst, pool, &tables, limits, counters, now);
             encap::run(burst, pool, &tables);
             egress::run(burst, pool, &tables, events, counters);
         }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use ipnet::Ipv4Net;
 use sluice_config::model::{
-    Backend, Container, Desired, Isolation, Local, LocalPort, Mac, Neighbour, OverlayAgent, OverlayNetwork, OwnVtep,
-    Protocol, Record, RecordData, Role, Route, Service, Shared, Timeouts, VipKey, Vni, Zone,
+    AnswerRates, Backend, Container, Desired, Isolation, Local, LocalPort, Mac, Neighbour, OverlayAgent,
+    OverlayNetwork, OwnVtep, Protocol, Record, RecordData, Role, Route, Service, Shared, Timeouts, VipKey, Vni, Zone,
 };
 use sluice_dataplane::tables::Tables;
 use sluice_dataplane::tables::ids::Ids;
@@ -169,6 +169,7 @@ fn local(workers: usize) -> Result<Local> {
         truncate_bit: true,
         recursion_available: true,
         timeouts: Timeouts::default(),
+        answers: AnswerRates::default(),
     })
 }
 

@@ -12,6 +12,7 @@ use crate::family::{Family, Flows};
 use crate::frame::Pool;
 use crate::io::BURST;
 use crate::sessions::{ACK, Client, Flow, Lifetimes, RST, Refused, SYN};
+use crate::stage::room;
 use crate::tables::hash::HashKey;
 use crate::tables::maglev;
 use crate::tables::snat::Side;
@@ -113,6 +114,7 @@ impl<'a> Balance<'a> {
             Action::Balance(service) => self.forward::<A>(packet, pool, service, hash),
             Action::Return { backend, snat } => self.reply::<A>(packet, pool, backend, snat, hash),
             Action::Forward => {
+                room::check::<A>(packet, self.tables, A::ends(packet).1)?;
                 let l3 = usize::from(packet.l3);
                 A::decrement(&mut pool.bytes_mut(&mut packet.frame)[l3..]);
                 packet.leave(Out::Route);
@@ -145,6 +147,7 @@ impl<'a> Balance<'a> {
         let source = End { ip: self.tables.snat.address(flow.snat).ok_or(DropReason::NoSnat)?, port: flow.port };
         // A backend of another family is refused by `check`, and left out where Marathon gives one.
         let destination = End { ip: A::from_ip(backend.ip).ok_or(DropReason::NoBackend)?, port: backend.port };
+        room::check::<A>(packet, self.tables, destination.ip)?;
         if let Some(counter) = self.counters.services.get(usize::from(number)) {
             counter.add(1);
         }
@@ -236,6 +239,7 @@ impl<'a> Balance<'a> {
             return Err(DropReason::SnatNoSession);
         }
         let ip = A::from_ip(service.ip).ok_or(DropReason::NoService)?;
+        room::check::<A>(packet, self.tables, client.ip)?;
         let source = End { ip, port: service.port };
         rewrite::<A>(packet, pool, source, End { ip: client.ip, port: client.port });
         packet.leave(Out::Route);

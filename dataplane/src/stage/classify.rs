@@ -3,6 +3,7 @@
 use crate::burst::{Action, Burst, Out, Packet};
 use crate::family::Family;
 use crate::frame::Pool;
+use crate::stage::room;
 use crate::tables::fib::Target;
 use crate::tables::snat::Side;
 use crate::tables::{Owned, Tables};
@@ -20,7 +21,10 @@ pub fn run(burst: &mut Burst, pool: &Pool, tables: &Tables) {
             true => classify::<u128>(packet, pool, tables),
         };
         match found {
-            Ok(Action::Host) => packet.leave(Out::Host),
+            Ok(Action::Host) => match room::check_host(packet, tables) {
+                Ok(()) => packet.leave(Out::Host),
+                Err(reason) => packet.drop(reason),
+            },
             Ok(action) => packet.action = action,
             Err(reason) => packet.drop(reason),
         }

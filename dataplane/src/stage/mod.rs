@@ -9,4 +9,6 @@ pub mod egress;
 pub mod encap;
 pub mod isolate;
 pub mod parse;
+pub mod refuse;
 pub mod reply;
+pub mod room;

@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use sluice_config::model::{
-    Desired, Empty, Local, Mac, Mode, OverlayAgent, OwnVtep, Protocol, Service, Shared, Timeouts, VipKey,
+    AnswerRates, Desired, Empty, Local, Mac, Mode, OverlayAgent, OwnVtep, Protocol, Service, Shared, Timeouts, VipKey,
 };
 
 use crate::address::Address;
+use crate::limiter::{Answer, Rate};
 use crate::sessions::Flow;
 use crate::time::Nanos;
 use fib::{Fib, Target};
@@ -245,6 +246,10 @@ pub struct LocalTables {
     pub vtep: Option<OwnVtep>,
     /// Session time-outs.
     pub timeouts: Timeouts,
+    /// A packet that is not longer fits every way out.
+    pub least_mtu: u16,
+    /// A worker's part of what is answered, in the order of [`Answer::ALL`].
+    pub answers: [Rate; Answer::ALL.len()],
     /// Largest UDP answer offered by EDNS, octets.
     pub edns_max: u16,
     /// Whether TC is set on answers that were cut.
@@ -264,6 +269,8 @@ pub struct PortEntry {
     pub underlay: bool,
     /// Whether ARP is answered.
     pub arp: bool,
+    /// The node's own addresses on it, the first of each family: whose errors about packets come from.
+    pub own: [Option<IpAddr>; 2],
 }
 
 /// Why a `Desired` does not compile.
@@ -689,13 +696,28 @@ fn local_tables(local: &Local) -> LocalTables {
         ports: local
             .ports
             .iter()
-            .map(|p| PortEntry { mac: p.mac, mtu: p.mtu, underlay: p.role.is_underlay(), arp: p.arp })
+            .map(|p| PortEntry {
+                mac: p.mac,
+                mtu: p.mtu,
+                underlay: p.role.is_underlay(),
+                arp: p.arp,
+                own: [p.addresses.first().map(|n| n.addr().into()), p.addresses6.first().map(|n| n.addr().into())],
+            })
             .collect(),
         host: local.host_port.map(|port| port as u8).zip(local.host_mac),
         vtep: local.vtep.clone(),
         timeouts: local.timeouts,
+        least_mtu: local.ports.iter().map(|p| p.mtu).chain(local.vtep.iter().map(|v| v.mtu)).min().unwrap_or(u16::MAX),
+        answers: answers(local),
         edns_max: local.edns_max,
         truncate_bit: local.truncate_bit,
         recursion_available: local.recursion_available,
     }
+}
+
+/// A worker's part of the rates, in the order of [`Answer::ALL`].
+fn answers(local: &Local) -> [Rate; Answer::ALL.len()] {
+    let AnswerRates { echo, errors, resets } = local.answers;
+    let workers = u32::try_from(local.workers).unwrap_or(u32::MAX);
+    [echo, errors, resets].map(|per_second| Rate::shared(per_second, per_second.div_ceil(10), workers))
 }

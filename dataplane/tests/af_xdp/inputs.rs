@@ -35,7 +35,15 @@ pub(crate) fn config(queues: &[u32], mode: XdpMode) -> Config {
         dns: dns(),
         overlay: None,
         api: Api { listen: None, socket: "/run/sluice.sock".into() },
-        limits: Limits { sessions: 1024, frames: FRAMES, rings: RING, handover: 64, services: 16, backends: 16 },
+        limits: Limits {
+            sessions: 1024,
+            frames: FRAMES,
+            rings: RING,
+            handover: 64,
+            services: 16,
+            backends: 16,
+            answers: AnswerRates::default(),
+        },
         timeouts: Timeouts::default(),
         host: None,
     }
