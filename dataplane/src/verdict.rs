@@ -45,6 +45,7 @@ drop_reasons! {
     Fragment, "fragment", "a fragment: this release forwards whole packets only; lower the sender's MTU";
     PortZero, "port_zero", "the source port is 0, to which nothing can be answered";
     L4Header, "l4_bad_header", "the TCP data offset or the UDP length does not fit the packet, or UDP over IPv6 has no checksum";
+    TcpFlags, "tcp_bad_flags", "TCP flags that no stack sends (none, SYN with FIN or RST, FIN without ACK): a scan, or a broken sender";
     Protocol, "protocol", "an IP protocol that no VIP or SNAT address of ours takes";
     FragmentLength, "fragment_bad_length", "a fragment that is empty, no multiple of 8 octets, or ends beyond 65535; look for a broken sender or an attack";
     FragmentTiny, "fragment_tiny", "a first fragment without its whole transport header, or a later one that overlaps that: nobody sends such but to get past filters";
@@ -69,6 +70,7 @@ drop_reasons! {
     // isolate
     GroupDenied, "group_denied", "source and destination share no isolation group on one network";
     GroupUnderlay, "group_underlay", "the underlay may not reach a grouped container or VIP; see underlay_allow";
+    AdmissionSource, "admission_source", "the service is not for this source; see its allow and deny";
     // reply
     EchoLimited, "echo_limited", "more echo requests to VIPs than limits.echo_per_second answers; raise it, or look for a flood";
     // balance
@@ -76,6 +78,8 @@ drop_reasons! {
     SnatExhausted, "snat_exhausted", "no free SNAT port towards the backend; add a SNAT address";
     NoSnat, "no_snat", "no SNAT address towards this backend's side; set snat.underlay or snat.overlay";
     SnatQuota, "snat_quota", "few SNAT ports are left towards the backend and this client holds its share of them; add a SNAT address";
+    AdmissionRate, "admission_rate", "the service has had its new connections for the moment; see its new_per_second";
+    AdmissionSessions, "admission_sessions", "the service has as many sessions as it may; see its sessions";
     // dns
     DnsMalformed, "dns_malformed", "a DNS message that deserves no answer: too short, or a response";
     DnsChecksum, "dns_bad_checksum", "the UDP checksum of a DNS question is wrong; look for a broken sender, or for transmit checksum offload on its end of a veth";

@@ -95,6 +95,7 @@ impl<A: Address> Sessions<A> {
             self.held.add(self.key, client.ip);
         }
         self.count.store(self.len() + 1, Relaxed);
+        self.count_service(client.service, 1);
         Ok(())
     }
 

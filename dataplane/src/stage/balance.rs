@@ -12,7 +12,7 @@ use crate::family::{Family, Flows};
 use crate::frame::Pool;
 use crate::io::BURST;
 use crate::sessions::{ACK, Client, Flow, Lifetimes, RST, Refused, SYN};
-use crate::stage::room;
+use crate::stage::{admission, room};
 use crate::tables::hash::HashKey;
 use crate::tables::maglev;
 use crate::tables::snat::Side;
@@ -36,6 +36,8 @@ pub struct Balance<'a> {
     pub worker: u8,
     /// The session clock.
     pub now: Tick,
+    /// The same time in full.
+    pub clock: Nanos,
     /// Time-outs.
     pub life: Lifetimes,
 }
@@ -77,7 +79,7 @@ impl<'a> Balance<'a> {
     /// For one turn at `now`.
     #[must_use]
     pub fn new(tables: &'a Tables, flows: &'a Flows, counters: &'a Counters, worker: u8, now: Nanos) -> Self {
-        Self { tables, flows, counters, worker, now: now.tick(), life: tables.local.timeouts.into() }
+        Self { tables, flows, counters, worker, now: now.tick(), clock: now, life: tables.local.timeouts.into() }
     }
 
     /// The hash of a packet's session key, its line asked for. A reply that another worker owns goes there at once.
@@ -195,6 +197,7 @@ impl<'a> Balance<'a> {
         if service.maglev.is_empty() {
             return Err(DropReason::NoBackend);
         }
+        admission::newcomer::<A>(self.tables, self.flows, self.counters, client.service, self.clock)?;
         let number = service.maglev[maglev::slot(hash, service.maglev.len())];
         let backend = self.tables.backend(number).ok_or(DropReason::NoBackend)?;
         if backend.side == Side::Overlay && backend.agent.is_none() {

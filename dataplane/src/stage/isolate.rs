@@ -3,17 +3,35 @@
 
 use crate::address::Address;
 use crate::burst::{Action, Burst, Packet};
+use crate::stage::admission;
 use crate::tables::Tables;
 use crate::verdict::DropReason;
 
 /// Drops what policy forbids.
 pub fn run(burst: &mut Burst, tables: &Tables) {
+    if !tables.admission.is_empty() {
+        sources(burst, tables);
+    }
     if tables.policy.is_empty() {
         return;
     }
     // Groups are the overlay's, which carries IPv4.
     for packet in burst.iter_mut().filter(|p| !p.v6) {
         if let Err(reason) = admitted(packet, tables) {
+            packet.drop(reason);
+        }
+    }
+}
+
+/// Drops what comes from where its service is not for.
+fn sources(burst: &mut Burst, tables: &Tables) {
+    for packet in burst {
+        let Action::Balance(number) = packet.action else { continue };
+        let admitted = match packet.v6 {
+            false => admission::source::<u32>(packet, tables, number),
+            true => admission::source::<u128>(packet, tables, number),
+        };
+        if let Err(reason) = admitted {
             packet.drop(reason);
         }
     }

@@ -1,6 +1,7 @@
 //! The stages of a turn. Each is a straight loop over the burst; what one finds out is in [`crate::burst::Packet`].
 //! A stage sees packets, tables, its worker's state and `now`; never a port, a clock, a log or a lock.
 
+pub mod admission;
 pub mod balance;
 pub mod classify;
 pub mod decap;

@@ -16,6 +16,7 @@ use crate::address::Address;
 use crate::limiter::{Answer, Rate};
 use crate::sessions::Flow;
 use crate::time::Nanos;
+use admission::Admissions;
 use fib::{Fib, Target};
 use flat::FlatMap;
 use hash::HashKey;
@@ -24,6 +25,7 @@ use policy::Policy;
 use snat::{Side, Snat};
 use zone::Zones;
 
+pub mod admission;
 pub mod fib;
 pub mod flat;
 pub mod hash;
@@ -60,6 +62,8 @@ pub struct Tables {
     pub agent_numbers: FlatMap<u32>,
     /// Who may talk to whom.
     pub policy: Policy,
+    /// Bounds of services.
+    pub admission: Admissions,
     /// Names.
     pub zones: Arc<Zones>,
     /// This node's own.
@@ -322,6 +326,7 @@ impl Tables {
             agents,
             overlay: overlay_nets(shared, local).map(|n| (n.network().to_bits(), n.broadcast().to_bits())).collect(),
             policy: Policy::new(desired, ids, seed, now),
+            admission: Admissions::new(shared, ids, seed, now, local.workers),
             zones: zones(desired, key, previous),
             local: local_tables(local),
             desired: Arc::clone(desired),
