@@ -77,7 +77,7 @@ drop_reasons! {
     SessionsFull, "sessions_full", "no room for a new session; raise limits.sessions";
     SnatExhausted, "snat_exhausted", "no free SNAT port towards the backend; add a SNAT address";
     NoSnat, "no_snat", "no SNAT address towards this backend's side; set snat.underlay or snat.overlay";
-    SnatQuota, "snat_quota", "few SNAT ports are left towards the backend and this client holds its share of them; add a SNAT address";
+    SnatQuota, "snat_quota", "this client holds its share of SNAT ports, and those that are left towards the backend are for others; add a SNAT address";
     AdmissionRate, "admission_rate", "the service has had its new connections for the moment; see its new_per_second";
     AdmissionSessions, "admission_sessions", "the service has as many sessions as it may; see its sessions";
     // dns

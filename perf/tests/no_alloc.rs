@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 
 use sluice_dataplane::sessions::{ACK, FIN, SYN};
 use sluice_dataplane::verdict::DropReason;
+use sluice_dataplane::wire::checksum::{fold, sum};
 use sluice_perf::paths::{Path, Scene};
 use sluice_perf::rig::Rig;
 use sluice_perf::traffic::{self, client};
@@ -99,6 +100,7 @@ const OTHERS: &[(&str, Write, Option<DropReason>)] = &[
     ("a loopback source", |f, _| traffic::tcp(f, (Ipv4Addr::LOCALHOST, 9), VIP, SYN), Some(DropReason::Martian)),
     ("cut in the header", |f, n| cut(f, n, 30), Some(DropReason::Truncated)),
     ("cut in Ethernet", |f, n| cut(f, n, 9), Some(DropReason::Truncated)),
+    ("a TTL that ran out", expired, None),
     ("a wrong checksum", bent, Some(DropReason::Ip4Checksum)),
 ];
 
@@ -110,6 +112,14 @@ fn cut(frame: &mut Vec<u8>, n: u32, len: usize) {
 fn bent(frame: &mut Vec<u8>, n: u32) {
     traffic::tcp(frame, client(n), VIP, SYN);
     frame[24] ^= 0x40;
+}
+
+fn expired(frame: &mut Vec<u8>, n: u32) {
+    traffic::tcp(frame, client(n), VIP, SYN);
+    frame[22] = 1;
+    frame[24..26].fill(0);
+    let sum = !fold(sum(&frame[14..34], 0));
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
 }
 
 #[test]

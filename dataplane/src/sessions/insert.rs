@@ -32,7 +32,7 @@ pub enum Refused {
     Taken,
     /// The client has a session already: an earlier packet of the burst began it. Look it up again.
     Known,
-    /// Few ports are left towards the backend, and this client holds its share of them.
+    /// This client holds its share of ports, and those that are left are for others.
     Quota,
 }
 
@@ -48,8 +48,14 @@ pub struct Newcomer<A = u32> {
 /// Ports that are tried together, so that their misses overlap.
 const AT_ONCE: usize = 4;
 
-/// Ports found taken before the pool counts as nearly empty: with three of four taken that happens once in ten times.
+/// Ports found taken before a client with its share of them is refused.
 const TIGHT: u32 = 8;
+
+/// Whether a port is for clients that hold fewer than their share: every eighth, so that one client that never tires of
+/// trying cannot have all of a pool.
+fn is_kept_back(port: u16) -> bool {
+    port % 8 == 7
+}
 
 impl<A: Address> Sessions<A> {
     /// Asks for the lines of a session to be made; `hash` is what [`Sessions::expect_client`] said.
@@ -100,20 +106,27 @@ impl<A: Address> Sessions<A> {
     }
 
     /// Makes a session on the newcomer's port, else on the first free one of `ports`, and returns its flow. A client
-    /// that holds `quota` ports already gets none of the last few (a port is one of the last when eight were tried).
+    /// that holds `quota` ports already gets none of those that are kept back ([`is_kept_back`]) however often it tries,
+    /// and is not searched for far.
     ///
     /// # Errors
-    /// [`Refused::Taken`] when no port is free.
+    /// [`Refused::Taken`] when no port is free, [`Refused::Quota`] when others might still get one.
     pub fn begin_on(
         &self,
         new: &Newcomer<A>,
-        mut ports: impl Iterator<Item = u16>,
+        ports: impl Iterator<Item = u16>,
         quota: u32,
         flags: u8,
         now: Tick,
         life: Lifetimes,
     ) -> Result<Flow, Refused> {
-        let mut group: ArrayVec<Newcomer<A>, AT_ONCE> = std::iter::once(*new).collect();
+        let over = self.ports_held(new.client.ip) >= quota;
+        let mut ports = ports.filter(|port| !over || !is_kept_back(*port));
+        let mut next = || -> ArrayVec<Newcomer<A>, AT_ONCE> {
+            let more = ports.by_ref().take(AT_ONCE);
+            more.map(|port| self.expect(new.client, new.hash, Flow { port, ..new.flow })).collect()
+        };
+        let mut group = if over && is_kept_back(new.flow.port) { next() } else { std::iter::once(*new).collect() };
         let mut tried = 0;
         while !group.is_empty() {
             for candidate in &group {
@@ -121,14 +134,13 @@ impl<A: Address> Sessions<A> {
                     Err(Refused::Taken) => tried += 1,
                     other => return other.map(|()| candidate.flow),
                 }
-                if tried == TIGHT && self.ports_held(new.client.ip) >= quota {
+                if tried == TIGHT && over {
                     return Err(Refused::Quota);
                 }
             }
-            let more = ports.by_ref().take(AT_ONCE);
-            group = more.map(|port| self.expect(new.client, new.hash, Flow { port, ..new.flow })).collect();
+            group = next();
         }
-        Err(Refused::Taken)
+        Err(if over { Refused::Quota } else { Refused::Taken })
     }
 
     /// SNAT ports that a client holds, or a few more than it does.
