@@ -153,7 +153,7 @@ impl Mode {
     }
 }
 
-/// What a service without eligible backends answers.
+/// What a service that cannot serve answers: one without eligible backends, and to newcomers one without free SNAT ports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Empty {
     /// A TCP reset (RFC 9293 section 3.10.7.1), ICMP port unreachable for the others: clients learn at once.

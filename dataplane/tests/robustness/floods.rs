@@ -73,7 +73,8 @@ fn client(n: u32) -> Client {
 fn row_29_clients_that_meet_in_one_bucket_under_one_key_are_spread_by_another() {
     const BUCKETS: u64 = 1024;
     let known = Sessions::<u32>::new(64, [1; 16]);
-    let meeting: Vec<u32> = (0..1_000_000).filter(|n| known.expect_client(client(*n)) % BUCKETS == 0).collect();
+    let meeting: Vec<u32> =
+        (0..1_000_000).filter(|n| known.expect_client(client(*n)).is_multiple_of(BUCKETS)).collect();
     assert!(meeting.len() > 800, "{} of a million meet", meeting.len());
     let ours = Sessions::<u32>::new(BUCKETS as usize * 4, [2; 16]);
     let mut loads = vec![0; BUCKETS as usize];
