@@ -256,6 +256,9 @@ pub(crate) struct Limits {
     pub(crate) handover: Value<i64>,
     pub(crate) services: Value<i64>,
     pub(crate) backends: Value<i64>,
+    pub(crate) echo_per_second: Value<i64>,
+    pub(crate) errors_per_second: Value<i64>,
+    pub(crate) resets_per_second: Value<i64>,
 }
 
 #[cfg(test)]

@@ -158,7 +158,7 @@ impl Mode {
     }
 }
 
-/// What a service without eligible backends answers.
+/// What a service that cannot serve answers: one without eligible backends, and to newcomers one without free SNAT ports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Empty {
     /// A TCP reset (RFC 9293 section 3.10.7.1), ICMP port unreachable for the others: clients learn at once.
@@ -585,6 +585,26 @@ pub struct Limits {
     pub services: usize,
     /// Backends at once.
     pub backends: usize,
+    /// What is answered by the node itself.
+    pub answers: AnswerRates,
+}
+
+/// What the packet path answers by itself (`[limits]`), a second over all workers; a tenth of it at once after a pause.
+/// 0 is never.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AnswerRates {
+    /// Echo replies of VIPs.
+    pub echo: u32,
+    /// ICMP errors (RFC 1812 section 4.3.2.8, RFC 4443 section 2.4(f)).
+    pub errors: u32,
+    /// Resets of TCP, aborts of SCTP.
+    pub resets: u32,
+}
+
+impl Default for AnswerRates {
+    fn default() -> Self {
+        Self { echo: 10_000, errors: 1000, resets: 10_000 }
+    }
 }
 
 /// `[timeouts]`: how long an idle session is kept, whole seconds, at most [`Timeouts::MAX_SECONDS`].
@@ -806,6 +826,8 @@ pub struct Local {
     pub recursion_available: bool,
     /// Session time-outs.
     pub timeouts: Timeouts,
+    /// What is answered by the node itself.
+    pub answers: AnswerRates,
     /// Ways of probes to backends that must own their VIP, sorted by address.
     pub probes: Vec<ProbePath>,
 }

@@ -227,7 +227,7 @@ pub static SECTIONS: &[Section] = &[
                 "empty",
                 Text,
                 Value("\"reset\""),
-                "What a service without backends answers: `reset` (TCP reset, else ICMP port unreachable) or `drop`.",
+                "What a service without backends answers: `reset` (TCP reset, SCTP abort, else ICMP port unreachable) or `drop`.",
             ),
             key(
                 "second_chance",
@@ -552,6 +552,24 @@ pub static SECTIONS: &[Section] = &[
             key("handover", Integer, Value("1024"), "Slots of each hand-over ring, a power of two, 64 to 65536."),
             key("services", Integer, Value("4096"), "Services at once, 1 to 65534."),
             key("backends", Integer, Value("16384"), "Backends at once, 1 to 1048576."),
+            key(
+                "echo_per_second",
+                Integer,
+                Value("10000"),
+                "Echo replies of VIPs, 0 to 4294967295; like the next two over all workers, each of which has an equal part.",
+            ),
+            key(
+                "errors_per_second",
+                Integer,
+                Value("1000"),
+                "ICMP errors that Sluice makes (time exceeded, too big, port unreachable); 0 is none.",
+            ),
+            key(
+                "resets_per_second",
+                Integer,
+                Value("10000"),
+                "TCP resets and SCTP aborts that Sluice makes for services that cannot serve; 0 is none.",
+            ),
         ],
     },
 ];

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use sluice_config::model::{
-    Api, Config, Dns, Empty, Health as HealthSection, IpSource, Isolation, Limits, Mac, Marathon, Mode, Overlay,
-    OverlayNetwork, Port, Role, Sharing, Snat, Timeouts, Vip, Vni, Workers, XdpMode,
+    AnswerRates, Api, Config, Dns, Empty, Health as HealthSection, IpSource, Isolation, Limits, Mac, Marathon, Mode,
+    Overlay, OverlayNetwork, Port, Role, Sharing, Snat, Timeouts, Vip, Vni, Workers, XdpMode,
 };
 
 use crate::view::{Health, Task, TaskState};
@@ -87,7 +87,15 @@ pub(crate) fn config() -> Config {
         dns: dns(),
         overlay: Some(overlay()),
         api: Api { listen: None, socket: "/run/sluice.sock".into() },
-        limits: Limits { sessions: 1024, frames: 1024, rings: 64, handover: 64, services: 10_000, backends: 100_000 },
+        limits: Limits {
+            sessions: 1024,
+            frames: 1024,
+            rings: 64,
+            handover: 64,
+            services: 10_000,
+            backends: 100_000,
+            answers: AnswerRates::default(),
+        },
         timeouts: Timeouts::default(),
         health: HealthSection::default(),
         host: None,

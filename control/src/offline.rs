@@ -51,6 +51,7 @@ pub(crate) fn of_file(config: &Config, ports: Vec<LocalPort>) -> Local {
         truncate_bit: config.dns.truncate_bit,
         recursion_available: config.dns.recurse,
         timeouts: config.timeouts,
+        answers: config.limits.answers,
         ports,
         ..Local::default()
     }

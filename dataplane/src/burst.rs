@@ -6,7 +6,9 @@ use crate::fragments::Part;
 use crate::frame::{Frame, Pool};
 use crate::io::BURST;
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::vlan;
+use crate::wire::sctp::{self, Chunk};
+use crate::wire::tcp::flag;
+use crate::wire::{ip4, vlan};
 
 /// Packets of one turn.
 pub type Burst = ArrayVec<Packet, BURST>;
@@ -114,6 +116,8 @@ pub struct Packet {
     pub id: u32,
     /// Octets of the IP packet, which Ethernet padding may follow.
     pub ip_len: u16,
+    /// Largest IP packet that the way out takes, noted by who drops it as too big before it is changed; 0 unknown.
+    pub mtu: u16,
     /// Innermost addresses and ports.
     pub tuple: Tuple,
     /// Innermost source and destination of IPv6.
@@ -147,6 +151,7 @@ impl Packet {
             part: Part::Whole,
             id: 0,
             ip_len: 0,
+            mtu: 0,
             ends6: (0, 0),
             tuple: Tuple::default(),
             action: Action::Parsed,
@@ -204,6 +209,17 @@ impl Packet {
         if self.tagged > 0 {
             // There is room: the tags were taken off this very frame.
             let _always = self.tag(pool);
+        }
+    }
+
+    /// Whether it asks for a new connection; of UDP every packet may.
+    #[must_use]
+    pub fn is_first(&self, pool: &Pool) -> bool {
+        let l4 = pool.bytes(&self.frame).get(usize::from(self.l4)..).unwrap_or_default();
+        match self.tuple.protocol {
+            ip4::TCP => self.tcp_flags & (flag::SYN | flag::ACK) == flag::SYN,
+            ip4::SCTP => sctp::first_chunk(l4) == Some(Chunk::Init),
+            _ => true,
         }
     }
 

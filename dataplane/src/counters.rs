@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::verdict::DropReason;
+use crate::verdict::{DropReason, Reply};
 
 /// A counter with one writer: an ordinary load and store, not a locked add.
 #[derive(Debug, Default)]
@@ -97,6 +97,7 @@ pub struct Counters {
     /// Events lost because their ring was full.
     pub events_lost: Counter,
     drops: [Counter; DropReason::COUNT],
+    answers: [Counter; Reply::ALL.len()],
     /// By port index, the host port last.
     pub ports: Box<[PortCounters]>,
     /// Packets towards backends, by service number.
@@ -138,6 +139,7 @@ impl Counters {
             dns: Default::default(),
             events_lost: Counter::default(),
             drops: std::array::from_fn(|_| Counter::default()),
+            answers: Default::default(),
             ports: zeros(ports),
             services: zeros(services),
             backends: zeros(backends),
@@ -148,6 +150,12 @@ impl Counters {
     #[must_use]
     pub fn drops(&self, reason: DropReason) -> &Counter {
         &self.drops[reason as usize]
+    }
+
+    /// The counter of one kind of answer. Each is one of [`Counters::tx`] or [`Counters::host`] as well.
+    #[must_use]
+    pub fn answers(&self, reply: Reply) -> &Counter {
+        &self.answers[reply as usize]
     }
 
     /// All drops together.

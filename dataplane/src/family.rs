@@ -1,13 +1,14 @@
 //! The two families as stages see them: where a packet, the tables and a worker have the parts of each.
 
-use crate::address::Address;
 use crate::burst::Packet;
+use crate::limiter::NewFlows;
 use crate::sessions::Sessions;
+use crate::tables::admission::Bounded;
 use crate::tables::{AddressTables, Tables};
 use crate::wire::{End, ip4, ip6, long};
 
 /// A family that packets are carried in.
-pub trait Family: Address {
+pub trait Family: Bounded {
     /// ICMP's protocol number.
     const ICMP: u8;
 
@@ -52,13 +53,26 @@ pub struct Flows {
     pub v4: Sessions<u32>,
     /// IPv6.
     pub v6: Sessions<u128>,
+    /// Rates of new sessions of services that are bound, of both families.
+    pub newcomers: NewFlows,
 }
 
 impl Flows {
-    /// Room for `capacity` sessions of each family; hashes are keyed with `key`. Memory is touched as it is used.
+    /// Room for `capacity` sessions of each family; hashes are keyed with `key`. Memory is touched as it is used. Bounds
+    /// are kept of services numbered below 4096.
     #[must_use]
     pub fn new(capacity: usize, key: [u8; 16]) -> Self {
-        Self { v4: Sessions::new(capacity, key), v6: Sessions::new(capacity, key) }
+        Self::with_services(capacity, key, 4096)
+    }
+
+    /// The same with bounds for services numbered below `services`.
+    #[must_use]
+    pub fn with_services(capacity: usize, key: [u8; 16], services: usize) -> Self {
+        Self {
+            v4: Sessions::with_services(capacity, key, services),
+            v6: Sessions::with_services(capacity, key, services),
+            newcomers: NewFlows::new(services),
+        }
     }
 
     /// Sessions at this moment, of both families.

@@ -256,8 +256,9 @@ fn counters(config: &Config, ports: usize, workers: usize) -> Vec<Arc<Counters>>
 }
 
 fn flows(config: &Config, tables: &Tables, workers: usize) -> Vec<Arc<Flows>> {
-    let key = tables.desired.shared.hash_key;
-    (0..workers).map(|_| Arc::new(Flows::new(config.limits.sessions, key))).collect()
+    let (key, limits) = (tables.desired.shared.hash_key, config.limits);
+    // Numbers begin at 1, as of counters.
+    (0..workers).map(|_| Arc::new(Flows::with_services(limits.sessions, key, limits.services + 1))).collect()
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! A bucket is one time, when it will be full again; what a token costs and what a full bucket holds are times too,
 //! computed when a [`Rate`] is made. So the packet path adds and compares and never divides. ~2 ns a packet.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use crate::time::Nanos;
 
 /// Parts of a nanosecond in which buckets count, as a shift: at 30 million a second a whole nanosecond would be off by
@@ -111,25 +113,30 @@ impl RateLimits {
     }
 }
 
-/// A worker's part of every service's rate of new flows.
+/// A worker's part of every service's rate of new flows. Only that worker takes from it; it lies beside the worker's
+/// sessions, which others read, so every bucket is an atomic word.
 #[derive(Debug)]
 pub struct NewFlows {
-    buckets: Box<[Bucket]>,
+    buckets: Box<[AtomicU64]>,
 }
 
 impl NewFlows {
     /// For services numbered below `services`; eight octets each.
     #[must_use]
     pub fn new(services: usize) -> Self {
-        Self { buckets: vec![Bucket::default(); services].into_boxed_slice() }
+        Self { buckets: (0..services).map(|_| AtomicU64::new(0)).collect() }
     }
 
     /// Whether the service may have one more flow. `rate` is this worker's part of what the service is allowed
     /// ([`Rate::shared`], in the tables). A number that there is no bucket for is not limited: tables refuse such.
     #[must_use]
     #[inline]
-    pub fn admit(&mut self, service: u16, rate: Rate, now: Nanos) -> bool {
-        self.buckets.get_mut(usize::from(service)).is_none_or(|bucket| bucket.take(rate, now))
+    pub fn admit(&self, service: u16, rate: Rate, now: Nanos) -> bool {
+        let Some(full_at) = self.buckets.get(usize::from(service)) else { return true };
+        let mut bucket = Bucket { full_at: full_at.load(Relaxed) };
+        let admitted = bucket.take(rate, now);
+        full_at.store(bucket.full_at, Relaxed);
+        admitted
     }
 }
 
@@ -177,9 +184,9 @@ mod tests {
     fn workers_together_keep_a_services_rate() {
         for workers in [1, 2, 3, 7] {
             let rate = Rate::shared(1000, 100, workers);
-            let mut flows: Vec<_> = (0..workers).map(|_| NewFlows::new(2)).collect();
+            let flows: Vec<_> = (0..workers).map(|_| NewFlows::new(2)).collect();
             let admitted =
-                |n: u64| flows.iter_mut().filter_map(|f| f.admit(1, rate, Nanos(n * 1000)).then_some(())).count();
+                |n: u64| flows.iter().filter_map(|f| f.admit(1, rate, Nanos(n * 1000)).then_some(())).count();
             let total: usize = (0..1_000_000).map(admitted).sum();
             assert!((1000..=1100 + workers as usize).contains(&total), "{workers} workers: {total}");
         }

@@ -147,7 +147,7 @@ fn machine(tables: &Arc<Tables>, workers: usize, sizes: Sizes) -> std::io::Resul
                 mailbox,
                 counters: Arc::new(Counters::new(ports, sizes.services, sizes.backends)),
                 events: events(),
-                flows: Arc::new(Flows::new(sizes.sessions, tables.desired.shared.hash_key)),
+                flows: Arc::new(Flows::with_services(sizes.sessions, tables.desired.shared.hash_key, sizes.services)),
                 inboxes,
                 outboxes,
             })

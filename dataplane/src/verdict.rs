@@ -45,6 +45,7 @@ drop_reasons! {
     Fragment, "fragment", "a DNS question, neighbour solicitation or ICMP error in fragments: all of them are short, so look for an attack";
     PortZero, "port_zero", "the source port is 0, to which nothing can be answered";
     L4Header, "l4_bad_header", "the TCP data offset or the UDP length does not fit the packet, or UDP over IPv6 has no checksum";
+    TcpFlags, "tcp_bad_flags", "TCP flags that no stack sends (none, SYN with FIN or RST, FIN without ACK): a scan, or a broken sender";
     Protocol, "protocol", "an IP protocol that no VIP or SNAT address of ours takes";
     FragmentLength, "fragment_bad_length", "a fragment that is empty, no multiple of 8 octets, or ends beyond 65535; look for a broken sender or an attack";
     FragmentTiny, "fragment_tiny", "a first fragment without its whole transport header, or a later one that overlaps that: nobody sends such but to get past filters";
@@ -75,11 +76,16 @@ drop_reasons! {
     // isolate
     GroupDenied, "group_denied", "source and destination share no isolation group on one network";
     GroupUnderlay, "group_underlay", "the underlay may not reach a grouped container or VIP; see underlay_allow";
+    AdmissionSource, "admission_source", "the service is not for this source; see its allow and deny";
+    // reply
+    EchoLimited, "echo_limited", "more echo requests to VIPs than limits.echo_per_second answers; raise it, or look for a flood";
     // balance
     SessionsFull, "sessions_full", "no room for a new session; raise limits.sessions";
     SnatExhausted, "snat_exhausted", "no free SNAT port towards the backend; add a SNAT address";
     NoSnat, "no_snat", "no SNAT address towards this backend's side; set snat.underlay or snat.overlay";
-    SnatQuota, "snat_quota", "few SNAT ports are left towards the backend and this client holds its share of them; add a SNAT address";
+    SnatQuota, "snat_quota", "this client holds its share of SNAT ports, and those that are left towards the backend are for others; add a SNAT address";
+    AdmissionRate, "admission_rate", "the service has had its new connections for the moment; see its new_per_second";
+    AdmissionSessions, "admission_sessions", "the service has as many sessions as it may; see its sessions";
     // dns
     DnsMalformed, "dns_malformed", "a DNS message that deserves no answer: too short, or a response";
     DnsChecksum, "dns_bad_checksum", "the UDP checksum of a DNS question is wrong; look for a broken sender, or for transmit checksum offload on its end of a veth";
@@ -97,6 +103,36 @@ drop_reasons! {
     HandoverFull, "handover_full", "another worker's hand-over ring was full; raise limits.handover";
     HandoverTwice, "handover_twice", "handed over once already, and owned by neither worker: tables changed under way";
     Undecided, "undecided", "no stage decided what becomes of it: a defect of Sluice, please report it";
+}
+
+/// What is answered in place: such a packet is its answer's transmission, not a drop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Reply {
+    /// Echo reply.
+    Echo,
+    /// ICMP time exceeded.
+    TimeExceeded,
+    /// ICMP fragmentation needed, ICMPv6 packet too big.
+    TooBig,
+    /// ICMP port unreachable.
+    Unreachable,
+    /// TCP reset.
+    Reset,
+    /// SCTP abort.
+    Abort,
+}
+
+impl Reply {
+    /// Every kind with its name in metrics, in counter order.
+    pub const ALL: &[(Self, &str)] = &[
+        (Self::Echo, "echo"),
+        (Self::TimeExceeded, "time_exceeded"),
+        (Self::TooBig, "too_big"),
+        (Self::Unreachable, "port_unreachable"),
+        (Self::Reset, "reset"),
+        (Self::Abort, "abort"),
+    ];
 }
 
 impl DropReason {
@@ -136,6 +172,9 @@ mod tests {
 
     #[test]
     fn counter_order_is_the_discriminant() {
+        for (index, (reply, _)) in Reply::ALL.iter().enumerate() {
+            assert_eq!(*reply as usize, index);
+        }
         for (index, reason) in DropReason::ALL.iter().enumerate() {
             assert_eq!(*reason as usize, index);
         }

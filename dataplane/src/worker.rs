@@ -15,11 +15,12 @@ use crate::event::{Event, Events};
 use crate::family::Flows;
 use crate::frame::Pool;
 use crate::io::{BURST, Frames, Port};
+use crate::limiter::{Answer, Rate, RateLimits};
 use crate::mailbox::Mailbox;
 use crate::ring::{Giver, Label, Taker, ring};
 use crate::stage::balance::{self, Balance};
 use crate::stage::seeker::Seeker;
-use crate::stage::{classify, decap, dns, egress, encap, follow, fragment, icmp_error, isolate, parse, reply};
+use crate::stage::{classify, decap, dns, egress, encap, follow, fragment, icmp_error, isolate, parse, refuse, reply};
 use crate::tables::Tables;
 use crate::time::Nanos;
 use crate::verdict::{DropReason, Verdict};
@@ -84,6 +85,7 @@ pub struct Worker<P> {
     setup: Setup<P>,
     tables: Option<Arc<Tables>>,
     burst: Box<Burst>,
+    limits: RateLimits,
     leaving: Vec<Frames>,
     datagrams: Datagrams,
     first_port: usize,
@@ -96,12 +98,15 @@ impl<P: Port> Worker<P> {
     pub fn new(setup: Setup<P>) -> Self {
         let leaving = setup.ports.iter().map(|_| Frames::new()).collect();
         let datagrams = Datagrams::new(setup.flows.v4.key(), setup.pool.count());
-        Self { setup, tables: None, burst: Box::default(), leaving, datagrams, first_port: 0, first_inbox: 0 }
+        // Without tables nothing is received; they bring the rates.
+        let limits = RateLimits::new([Rate::NEVER; Answer::ALL.len()]);
+        Self { setup, tables: None, burst: Box::default(), limits, leaving, datagrams, first_port: 0, first_inbox: 0 }
     }
 
     /// One burst; returns the packets that it took from ports and rings. Without tables it takes none.
     pub fn turn(&mut self, now: Nanos) -> usize {
         if let Some(newer) = self.setup.mailbox.latest() {
+            self.limits.set(newer.local.answers);
             self.tables = Some(newer);
         }
         // Taken out rather than cloned: the count of references is a line that all workers would write.
@@ -110,7 +115,7 @@ impl<P: Port> Worker<P> {
         if received > 0 {
             let Setup { pool, counters, events, flows, id, outboxes, .. } = &mut self.setup;
             let workers = outboxes.len() as u8;
-            let (burst, datagrams) = (&mut *self.burst, &mut self.datagrams);
+            let (burst, datagrams, limits) = (&mut *self.burst, &mut self.datagrams, &mut self.limits);
             let seeker = Seeker::new(&tables, flows, counters, (*id, workers), now);
             parse::run(burst, pool, &tables);
             decap::run(burst, pool, &tables);
@@ -118,11 +123,13 @@ impl<P: Port> Worker<P> {
             isolate::run(burst, &tables);
             fragment::run(burst, datagrams, &seeker);
             dns::run(burst, pool, &tables, counters);
-            reply::run(burst, pool, &tables, events, counters);
+            reply::run(burst, pool, &tables, events, counters, limits, now);
             icmp_error::run(burst, pool, &seeker);
             // Replies of other workers' sessions are given away here, and judged by policy where their client is known.
             balance::run(burst, pool, &Balance::new(&tables, flows, counters, *id, now));
             follow::run(burst, pool, datagrams, &seeker);
+            // Behind follow: what is answered of a datagram was dropped, and so are its later fragments.
+            refuse::run(burst, pool, &tables, limits, counters, now);
             encap::run(burst, pool, &tables);
             egress::run(burst, pool, &tables, events, counters);
         }

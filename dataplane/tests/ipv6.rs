@@ -40,7 +40,7 @@ fn a_client_reaches_a_backend_over_ipv6_and_back_by_any_worker() {
 #[test]
 fn what_is_wrong_with_ipv6_has_its_own_reason() {
     use DropReason as R;
-    let mut machine = Machine::new(desired6(1));
+    let mut machine = Machine::new(quiet(desired6(1)));
     let good = tcp6((CLIENT6, 5000), (VIP6, 80), true);
     let edit = |at: usize, octets: &[u8]| {
         let mut packet = good.clone();

@@ -304,7 +304,7 @@ fn each_bad_packet_is_dropped_for_its_own_reason() {
     ];
     for (sentence, packet, reason) in cases {
         println!("{sentence}");
-        Machine::new(desired(1)).refuse(0, 0, packet, reason);
+        Machine::new(quiet(desired(1))).refuse(0, 0, packet, reason);
     }
 }
 
@@ -379,7 +379,7 @@ fn congestion_marks_of_the_tunnel_are_carried_inside() {
 
 #[test]
 fn what_is_too_big_for_the_kernel_is_counted_here() {
-    let mut narrow = desired(1);
+    let mut narrow = quiet(desired(1));
     narrow.local.ports[1].mtu = 100;
     let big = udp(("9.0.1.7", 5000), ("9.0.9.1", 9), &[0; 200]);
     Machine::new(narrow).refuse(0, 0, vxlan(1, 1024, &big), DropReason::TooBig);
@@ -445,7 +445,7 @@ fn a_packet_that_does_not_fit_the_way_out_is_dropped() {
     let mut machine = Machine::new(desired(1));
     let big = udp((CLIENT, 5000), (VIP, 53), &[0; 1472]);
     machine.pass(0, big);
-    let mut narrow = desired(1);
+    let mut narrow = quiet(desired(1));
     narrow.local.ports[0].mtu = 1499;
     machine.publish(narrow);
     machine.refuse(0, 0, udp((CLIENT, 5000), (VIP, 53), &[0; 1472]), DropReason::TooBig);

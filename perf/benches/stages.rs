@@ -12,9 +12,10 @@ use sluice_dataplane::event::{Events, events};
 use sluice_dataplane::family::Flows;
 use sluice_dataplane::frame::Pool;
 use sluice_dataplane::io::BURST;
+use sluice_dataplane::limiter::RateLimits;
 use sluice_dataplane::sessions::{ACK, Client, SYN};
 use sluice_dataplane::stage::balance::{self, Balance};
-use sluice_dataplane::stage::{classify, decap, dns, egress, encap, isolate, parse, reply};
+use sluice_dataplane::stage::{classify, decap, dns, egress, encap, isolate, parse, refuse, reply};
 use sluice_dataplane::tables::Tables;
 use sluice_dataplane::time::Nanos;
 use sluice_perf::rig::{CHUNK, FRAMES};
@@ -31,18 +32,21 @@ enum Stage {
     Dns,
     Reply,
     Balance,
+    Refuse,
     Encap,
     Egress,
 }
 
-use Stage::{Balance as Balanced, Classify, Decap, Dns, Egress, Encap, Isolate, Parse, Reply};
+use Stage::{Balance as Balanced, Classify, Decap, Dns, Egress, Encap, Isolate, Parse, Refuse, Reply};
 
-const ORDER: [Stage; 9] = [Parse, Decap, Classify, Isolate, Dns, Reply, Balanced, Encap, Egress];
+const ORDER: [Stage; 10] = [Parse, Decap, Classify, Isolate, Dns, Reply, Balanced, Refuse, Encap, Egress];
+
+const NOW: Nanos = Nanos(1_000_000_000);
 
 type Fill = fn(u32, &mut Vec<u8>);
 
 /// What is measured: name, stage, its packets, and the sessions that those meet.
-const CASES: [(&str, Stage, Fill, u32); 12] = [
+const CASES: [(&str, Stage, Fill, u32); 13] = [
     ("parse", Parse, hit, 0),
     ("decap", Decap, from_container, 0),
     ("classify", Classify, hit, 0),
@@ -52,6 +56,7 @@ const CASES: [(&str, Stage, Fill, u32); 12] = [
     ("balance hit, 1 session", Balanced, one, 1),
     ("balance hit, 1048576 sessions", Balanced, hit, 1_048_576),
     ("balance new flow", Balanced, new, 0),
+    ("refuse nothing", Refuse, hit, 0),
     ("encap", Encap, to_container, 0),
     ("egress", Egress, hit, 0),
     ("egress in vxlan", Egress, to_container, 0),
@@ -97,6 +102,7 @@ struct Bench {
     counters: Counters,
     events: Events,
     flows: Flows,
+    limits: RateLimits,
 }
 
 impl Bench {
@@ -109,6 +115,7 @@ impl Bench {
             counters: Counters::new(2, 1024, 65536),
             events: events(),
             flows: Flows::new(sessions.max(262_144) as usize, key),
+            limits: RateLimits::new(tables.local.answers),
             tables,
         };
         let mut frame = Vec::new();
@@ -138,18 +145,19 @@ impl Bench {
 
     #[inline(always)]
     fn step(&mut self, stage: Stage) {
-        let Self { tables, pool, burst, counters, events, flows } = self;
+        let Self { tables, pool, burst, counters, events, flows, limits } = self;
         match stage {
             Parse => parse::run(burst, pool, tables),
             Decap => decap::run(burst, pool, tables),
             Classify => classify::run(burst, pool, tables),
             Isolate => isolate::run(burst, tables),
             Dns => dns::run(burst, pool, tables, counters),
-            Reply => reply::run(burst, pool, tables, events, counters),
+            Reply => reply::run(burst, pool, tables, events, counters, limits, NOW),
             Balanced => {
-                let with = Balance::new(tables, flows, counters, 0, Nanos::from_seconds(1));
+                let with = Balance::new(tables, flows, counters, 0, NOW);
                 balance::run(burst, pool, &with);
             }
+            Refuse => refuse::run(burst, pool, tables, limits, counters, NOW),
             Encap => encap::run(burst, pool, tables),
             Egress => egress::run(burst, pool, tables, events, counters),
         }

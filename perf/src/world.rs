@@ -8,8 +8,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sluice_config::model::{
-    Backend, Container, Desired, Isolation, Local, LocalPort, Mac, Mode, Neighbour, OverlayAgent, OverlayNetwork,
-    OwnVtep, Protocol, Record, RecordData, Role, Route, Service, Shared, Timeouts, VipKey, Vni, Zone,
+    AnswerRates, Backend, Container, Desired, Isolation, Local, LocalPort, Mac, Mode, Neighbour, OverlayAgent,
+    OverlayNetwork, OwnVtep, Protocol, Record, RecordData, Role, Route, Service, Shared, Timeouts, VipKey, Vni, Zone,
 };
 use sluice_dataplane::tables::Tables;
 use sluice_dataplane::tables::ids::Ids;
@@ -217,6 +217,8 @@ fn local(workers: usize) -> Result<Local> {
         probes: Vec::new(),
         // Established sessions outlast the time that passes between runs (`vip-nat-new-flow`).
         timeouts: Timeouts { tcp_established: Timeouts::MAX_SECONDS, ..Timeouts::default() },
+        // More than are ever asked for at once, so that what is counted does not hang on time.
+        answers: AnswerRates { echo: 100_000, errors: 100_000, resets: 100_000 },
     })
 }
 

@@ -10,6 +10,7 @@ use std::net::Ipv4Addr;
 use sluice_config::model::Mode;
 use sluice_dataplane::sessions::{ACK, FIN, SYN};
 use sluice_dataplane::verdict::DropReason;
+use sluice_dataplane::wire::checksum::{fold, sum};
 use sluice_perf::paths::Path;
 use sluice_perf::rig::Rig;
 use sluice_perf::scene::Scene;
@@ -106,6 +107,7 @@ const OTHERS: &[(&str, Write, Option<DropReason>)] = &[
     ("an error of an unknown flow", unknown_error, Some(DropReason::IcmpNoSession)),
     ("cut in the header", |f, n| cut(f, n, 30), Some(DropReason::Truncated)),
     ("cut in Ethernet", |f, n| cut(f, n, 9), Some(DropReason::Truncated)),
+    ("a TTL that ran out", expired, None),
     ("a wrong checksum", bent, Some(DropReason::Ip4Checksum)),
 ];
 
@@ -133,6 +135,14 @@ fn cut(frame: &mut Vec<u8>, n: u32, len: usize) {
 fn bent(frame: &mut Vec<u8>, n: u32) {
     traffic::tcp(frame, client(n), VIP, SYN);
     frame[24] ^= 0x40;
+}
+
+fn expired(frame: &mut Vec<u8>, n: u32) {
+    traffic::tcp(frame, client(n), VIP, SYN);
+    frame[22] = 1;
+    frame[24..26].fill(0);
+    let sum = !fold(sum(&frame[14..34], 0));
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
 }
 
 #[test]

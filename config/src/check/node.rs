@@ -10,7 +10,7 @@ use super::port::interface_name;
 use super::{address, value};
 use crate::diagnostic::Findings;
 use crate::file::{self, Value};
-use crate::model::{Api, Host, Limits, Overlay, Port, Timeouts};
+use crate::model::{AnswerRates, Api, Host, Limits, Overlay, Port, Timeouts};
 use crate::words::short;
 
 /// One address per network is the use; this bounds the rest.
@@ -154,10 +154,21 @@ pub(super) fn limits(file: Option<&Spanned<file::Limits>>, found: &mut Findings<
         // Numbers of services have 16 bits, of which 0 and the last are never given (dataplane/src/tables/ids.rs).
         services: value::number("services", &file.services, 4096, 1..=65_534, found),
         backends: value::number("backends", &file.backends, 16_384, 1..=1_048_576, found),
+        answers: answers(&file, found),
     };
     power_of_two("rings", &file.rings, u64::from(limits.rings), found);
     power_of_two("handover", &file.handover, limits.handover as u64, found);
     limits
+}
+
+fn answers(file: &file::Limits, found: &mut Findings<'_>) -> AnswerRates {
+    let default = AnswerRates::default();
+    let mut rate = |key, value, default| value::number(key, value, default, 0..=i64::from(u32::MAX), found);
+    AnswerRates {
+        echo: rate("echo_per_second", &file.echo_per_second, default.echo),
+        errors: rate("errors_per_second", &file.errors_per_second, default.errors),
+        resets: rate("resets_per_second", &file.resets_per_second, default.resets),
+    }
 }
 
 fn power_of_two(key: &str, value: &Value<i64>, given: u64, found: &mut Findings<'_>) {

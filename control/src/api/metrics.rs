@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use sluice_dataplane::counters::{Counter, Counters, PortCounters};
-use sluice_dataplane::verdict::DropReason;
+use sluice_dataplane::verdict::{DropReason, Reply};
 
 use super::observed::{Observed, Published};
 use super::prometheus::{Family, Kind, Text};
@@ -108,6 +108,18 @@ fn packets(text: &mut Text, observed: &Observed) {
     text.family(Kind::Gauge, "held_packets", "Fragments that wait for their first one.", |f| {
         each(f, workers, |c| &c.held)
     });
+    text.family(
+        Kind::Counter,
+        "answer_packets_total",
+        "Packets answered in place, by kind of answer; each is a transmitted packet as well.",
+        |f| {
+            for (worker, counters) in workers.iter().enumerate() {
+                for (reply, kind) in Reply::ALL {
+                    f.sample(&[("worker", &worker), ("kind", kind)], counters.answers(*reply).get());
+                }
+            }
+        },
+    );
     text.family(
         Kind::Counter,
         "drop_packets_total",

@@ -32,7 +32,7 @@ pub enum Refused {
     Taken,
     /// The client has a session already: an earlier packet of the burst began it. Look it up again.
     Known,
-    /// Few ports are left towards the backend, and this client holds its share of them.
+    /// This client holds its share of ports, and those that are left are for others.
     Quota,
 }
 
@@ -51,6 +51,12 @@ const AT_ONCE: usize = 4;
 /// Ports found taken before the pool counts as nearly empty: with nine of ten taken that happens once in thirty times,
 /// with three of four once in ten thousand.
 const TIGHT: usize = 32;
+
+/// Whether a port is for clients that hold fewer than their share: every eighth, so that one client that never tires of
+/// trying cannot have all of a pool.
+fn is_kept_back(port: u16) -> bool {
+    port % 8 == 7
+}
 
 impl<A: Address> Sessions<A> {
     /// Asks for the lines of a session to be made; `hash` is what [`Sessions::expect_client`] said.
@@ -98,25 +104,33 @@ impl<A: Address> Sessions<A> {
             self.held.add(self.key, client.ip);
         }
         self.count.store(self.len() + 1, Relaxed);
+        self.count_service(client.service, 1);
         Ok(())
     }
 
     /// Makes a session on the newcomer's port, else on the first free one of `ports`, and returns its flow. Where the
-    /// first 32 are taken, or all, the session on probation longest among those gives way; where there is none, a
-    /// client that holds `quota` ports already gets none of the last few.
+    /// first 32 that are tried are taken, or all, the session on probation longest among those gives way. A client that
+    /// holds `quota` ports already tries none of those that are kept back ([`is_kept_back`]) however often it asks, and is
+    /// not searched for further.
     ///
     /// # Errors
-    /// [`Refused::Taken`] when no port is free.
+    /// [`Refused::Taken`] when no port is free, [`Refused::Quota`] when others might still get one.
     pub fn begin_on(
         &self,
         new: &Newcomer<A>,
-        mut ports: impl Iterator<Item = u16>,
+        ports: impl Iterator<Item = u16>,
         quota: u32,
         flags: u8,
         now: Tick,
         life: Lifetimes,
     ) -> Result<Flow, Refused> {
-        let mut group: ArrayVec<Newcomer<A>, AT_ONCE> = std::iter::once(*new).collect();
+        let over = self.ports_held(new.client.ip) >= quota;
+        let mut ports = ports.filter(|port| !over || !is_kept_back(*port));
+        let mut next = || -> ArrayVec<Newcomer<A>, AT_ONCE> {
+            let more = ports.by_ref().take(AT_ONCE);
+            more.map(|port| self.expect(new.client, new.hash, Flow { port, ..new.flow })).collect()
+        };
+        let mut group = if over && is_kept_back(new.flow.port) { next() } else { std::iter::once(*new).collect() };
         let mut taken: ArrayVec<Newcomer<A>, TIGHT> = ArrayVec::new();
         while !group.is_empty() {
             for candidate in &group {
@@ -128,16 +142,16 @@ impl<A: Address> Sessions<A> {
                     if let Some(instead) = self.weakest(&taken, now) {
                         return self.begin_instead(instead, flags, now, life);
                     }
-                    if self.ports_held(new.client.ip) >= quota {
+                    if over {
                         return Err(Refused::Quota);
                     }
                 }
             }
-            let more = ports.by_ref().take(AT_ONCE);
-            group = more.map(|port| self.expect(new.client, new.hash, Flow { port, ..new.flow })).collect();
+            group = next();
         }
         // Once the first few are full they have been asked.
-        let instead = self.weakest(&taken, now).filter(|_| !taken.is_full()).ok_or(Refused::Taken)?;
+        let instead = self.weakest(&taken, now).filter(|_| !taken.is_full());
+        let instead = instead.ok_or(if over { Refused::Quota } else { Refused::Taken })?;
         self.begin_instead(instead, flags, now, life)
     }
 

@@ -32,7 +32,7 @@
 //! Only the owning worker changes sessions. Everything is an atomic word, so that others may read along for `show`
 //! without stopping it; relaxed loads and stores are ordinary moves.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use sluice_config::model::Protocol;
 
@@ -74,15 +74,24 @@ pub struct Sessions<A: Address = u32> {
     cut_short: AtomicU64,
     held: Held,
     observed: Observed,
+    /// Sessions by service number.
+    services: Box<[AtomicU32]>,
     swept: AtomicUsize,
     /// Where to look next for a session on probation when a newcomer's own buckets have none.
     hand: AtomicUsize,
 }
 
 impl<A: Address> Sessions<A> {
-    /// Room for `capacity` sessions at half load; hashes are keyed with `key`.
+    /// Room for `capacity` sessions at half load; hashes are keyed with `key`. Those of services numbered below 4096 are
+    /// counted by service.
     #[must_use]
     pub fn new(capacity: usize, key: [u8; 16]) -> Self {
+        Self::with_services(capacity, key, 4096)
+    }
+
+    /// The same with counts for services numbered below `services`.
+    #[must_use]
+    pub fn with_services(capacity: usize, key: [u8; 16], services: usize) -> Self {
         let slots = (capacity * 2).max(2 * WAYS);
         Self {
             forward: Side::new(slots, u64::MAX),
@@ -95,6 +104,7 @@ impl<A: Address> Sessions<A> {
             cut_short: AtomicU64::new(0),
             held: Held::new(capacity),
             observed: Observed::new(),
+            services: (0..services).map(|_| AtomicU32::new(0)).collect(),
             swept: AtomicUsize::new(0),
             hand: AtomicUsize::new(0),
         }
@@ -109,6 +119,21 @@ impl<A: Address> Sessions<A> {
     #[must_use]
     pub fn len(&self) -> usize {
         self.count.load(Relaxed)
+    }
+
+    /// Sessions of a service at this moment, as [`Sessions::len`] counts; 0 of one whose number there is no count for.
+    #[must_use]
+    #[inline]
+    pub fn of_service(&self, service: u16) -> u32 {
+        self.services.get(usize::from(service)).map_or(0, |count| count.load(Relaxed))
+    }
+
+    /// One session more of a service, or with `u32::MAX` one less.
+    #[inline]
+    fn count_service(&self, service: u16, change: u32) {
+        if let Some(count) = self.services.get(usize::from(service)) {
+            count.store(count.load(Relaxed).wrapping_add(change), Relaxed);
+        }
     }
 
     /// Sessions on probation that ever gave way to newer ones.
@@ -140,6 +165,13 @@ impl<A: Address> Sessions<A> {
     #[inline]
     pub fn has_room(&self) -> bool {
         self.capacity > 0
+    }
+
+    /// Whether one session more needs another to give way.
+    #[must_use]
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.len() >= self.capacity
     }
 
     /// Hash of a client, its line asked for.

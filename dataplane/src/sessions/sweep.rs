@@ -107,7 +107,7 @@ impl<A: Address> Sessions<A> {
 
     /// Ends the session whose forward entry this is; its SNAT port rests where the backend may remember it.
     pub(super) fn end(&self, at: Place) {
-        let (chosen, ip) = (self.chosen(at), self.client_from(at).ip);
+        let (chosen, Client { ip, service, .. }) = (self.chosen(at), self.client_from(at));
         let flow = chosen.flow();
         if let Some(reverse) = self.find_flow(flow, ip) {
             let mut word = 0;
@@ -123,6 +123,7 @@ impl<A: Address> Sessions<A> {
         }
         self.forward.key(at).store(0, Relaxed);
         self.count.store(self.len() - 1, Relaxed);
+        self.count_service(service, u32::MAX);
     }
 
     /// Whose forward entry lies here.

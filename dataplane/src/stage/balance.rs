@@ -2,7 +2,7 @@
 //!
 //! Four passes over the burst, so that cache misses overlap: hashes with prefetch; look-ups, each hit rewritten in the
 //! same loop; a backend and a port for every miss, with prefetch; their sessions, each rewritten in the same loop.
-//! A packet that does not fit its way is refused as it was received ([`fit`]).
+//! A packet that does not fit its way is refused as it was received ([`super::fit`]).
 
 use arrayvec::ArrayVec;
 use sluice_config::model::{Mode, Protocol};
@@ -23,7 +23,6 @@ use begin::Miss;
 
 mod back;
 pub(super) mod begin;
-mod fit;
 pub(super) mod send;
 
 /// What balancing works with besides packets.
@@ -38,6 +37,8 @@ pub struct Balance<'a> {
     pub worker: u8,
     /// The session clock.
     pub now: Tick,
+    /// The same time in full.
+    pub clock: Nanos,
     /// Time-outs.
     pub life: Lifetimes,
 }
@@ -113,7 +114,7 @@ impl<'a> Balance<'a> {
     /// For one turn at `now`.
     #[must_use]
     pub fn new(tables: &'a Tables, flows: &'a Flows, counters: &'a Counters, worker: u8, now: Nanos) -> Self {
-        Self { tables, flows, counters, worker, now: now.tick(), life: tables.local.timeouts.into() }
+        Self { tables, flows, counters, worker, now: now.tick(), clock: now, life: tables.local.timeouts.into() }
     }
 
     /// The hash of a packet's session key, its line asked for. What another worker owns goes there at once.

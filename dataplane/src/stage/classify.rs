@@ -5,6 +5,7 @@ use crate::family::Family;
 use crate::fragments::Part;
 use crate::frame::Pool;
 use crate::sessions::Flow;
+use crate::stage::fit;
 use crate::stage::icmp_error::{self, Errors};
 use crate::tables::fib::Target;
 use crate::tables::snat::Side;
@@ -23,7 +24,10 @@ pub fn run(burst: &mut Burst, pool: &Pool, tables: &Tables) {
             true => classify::<u128>(packet, pool, tables),
         };
         match found {
-            Ok(Action::Host) => packet.leave(Out::Host),
+            Ok(Action::Host) => match fit::check(packet, tables, || fit::room(tables, Out::Host)) {
+                Ok(()) => packet.leave(Out::Host),
+                Err(reason) => packet.drop(reason),
+            },
             Ok(action) => packet.action = action,
             Err(reason) => packet.drop(reason),
         }

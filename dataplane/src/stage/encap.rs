@@ -53,11 +53,10 @@ fn routed<A: Address>(fib: &Fib<A>, destination: A) -> Result<Out, DropReason> {
 /// In VXLAN to an agent.
 #[inline]
 fn to_agent(packet: &mut Packet, pool: &mut Pool, tables: &Tables, number: u16) -> Result<(), DropReason> {
-    let vtep = tables.local.vtep.as_ref().ok_or(DropReason::NoRoute)?;
     let agent = tables.agents.get(usize::from(number)).ok_or(DropReason::NoRoute)?;
     let [v4, v6] = agent.vxlan.as_ref().ok_or(DropReason::NoRoute)?;
-    // Echo's answers, which nothing has compared with the way before, come here too.
-    if packet.ip_len > vtep.mtu {
+    // What is answered in place, which nothing has compared with the way before, comes here too.
+    if packet.ip_len > agent.room {
         return Err(DropReason::TooBig);
     }
     let entropy = entropy(packet, tables);

@@ -53,7 +53,9 @@ impl Seeker<'_> {
         };
         A::known(datagrams).first(came.datagram::<A>(packet), decided, self.now);
         // Later ones have no ports; without them all have one tunnel entropy, and stay on one path.
-        (packet.tuple.sport, packet.tuple.dport) = (0, 0);
+        if packet.pending() {
+            (packet.tuple.sport, packet.tuple.dport) = (0, 0);
+        }
     }
 
     #[cold]

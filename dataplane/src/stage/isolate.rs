@@ -5,17 +5,36 @@ use std::net::IpAddr;
 
 use crate::address::Address;
 use crate::burst::{Action, Burst, Packet};
+use crate::stage::admission;
 use crate::tables::Tables;
+use crate::tables::admission::Bounded;
 use crate::verdict::DropReason;
 
 /// Drops what policy forbids.
 pub fn run(burst: &mut Burst, tables: &Tables) {
+    if !tables.admission.is_empty() {
+        sources(burst, tables);
+    }
     if tables.policy.is_empty() {
         return;
     }
     // Groups are the overlay's, which carries IPv4.
     for packet in burst.iter_mut().filter(|p| !p.v6) {
         if let Err(reason) = admitted(packet, tables) {
+            packet.drop(reason);
+        }
+    }
+}
+
+/// Drops what comes from where its service is not for.
+fn sources(burst: &mut Burst, tables: &Tables) {
+    for packet in burst {
+        let Action::Balance(number) = packet.action else { continue };
+        let admitted = match packet.v6 {
+            false => admission::source(tables, packet.tuple.src, number),
+            true => admission::source(tables, packet.ends6.0, number),
+        };
+        if let Err(reason) = admitted {
             packet.drop(reason);
         }
     }
@@ -40,8 +59,9 @@ fn admitted(packet: &Packet, tables: &Tables) -> Result<(), DropReason> {
     }
 }
 
-/// Whether policy lets `client` talk to a service; groups are the overlay's, which carries IPv4.
-pub(super) fn service_admitted<A: Address>(tables: &Tables, client: A, service: u16) -> Result<(), DropReason> {
+/// Whether the service's own bounds and policy let `client` talk to it; groups are the overlay's, which carries IPv4.
+pub(super) fn service_admitted<A: Bounded>(tables: &Tables, client: A, service: u16) -> Result<(), DropReason> {
+    admission::source(tables, client, service)?;
     match client.to_ip() {
         IpAddr::V4(client) if !tables.policy.is_empty() => {
             tables.policy.admits_service(client.to_bits(), service, || near(tables, service))

@@ -1,5 +1,5 @@
 //! Reply: what is answered in place and needs no state: ARP and neighbour solicitations for addresses that Sluice owns,
-//! echo to a VIP.
+//! echo to a VIP, as often as `[limits]` allows.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -7,19 +7,32 @@ use crate::burst::{Action, Burst, Out, Packet};
 use crate::counters::Counters;
 use crate::event::{Event, Events};
 use crate::frame::Pool;
+use crate::limiter::{Answer, RateLimits};
 use crate::tables::{Owned, PortEntry, Tables};
-use crate::verdict::DropReason;
+use crate::time::Nanos;
+use crate::verdict::{DropReason, Reply};
 use crate::wire::checksum::Delta;
 use crate::wire::{ETHERNET, arp, ip4, ip6, long, nd, put, word};
 
 /// Answers every ARP request and echo request.
-pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables, events: &Events, counters: &Counters) {
+pub fn run(
+    burst: &mut Burst,
+    pool: &mut Pool,
+    tables: &Tables,
+    events: &Events,
+    counters: &Counters,
+    limits: &mut RateLimits,
+    now: Nanos,
+) {
     for packet in burst {
         let answered = match packet.action {
             Action::Arp => answer_arp(packet, pool, tables),
             Action::Solicited => advertise(packet, pool, tables),
-            Action::Echo if packet.v6 => Ok(echo6(packet, pool)),
-            Action::Echo => Ok(echo(packet, pool)),
+            Action::Echo if !limits.allow(Answer::Echo, now) => Err(DropReason::EchoLimited),
+            Action::Echo => {
+                counters.answers(Reply::Echo).add(1);
+                Ok(if packet.v6 { echo6(packet, pool) } else { echo(packet, pool) })
+            }
             Action::Done
             | Action::Parsed
             | Action::Dns

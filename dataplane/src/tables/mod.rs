@@ -9,14 +9,16 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use sluice_config::model::{
-    Desired, Empty, Local, Mac, Mode, OverlayAgent, OwnVtep, Protocol, Service, Shared, Timeouts, VipKey,
+    AnswerRates, Desired, Empty, Local, Mac, Mode, OverlayAgent, OwnVtep, Protocol, Service, Shared, Timeouts, VipKey,
 };
 
 use crate::address::Address;
+use crate::limiter::{Answer, Rate};
 use crate::sessions::Flow;
 use crate::time::Nanos;
 use crate::wire::tunnel::{Family, Outer, Template};
 use crate::wire::vxlan;
+use admission::Admissions;
 use fib::{Fib, Target};
 use flat::FlatMap;
 use hash::HashKey;
@@ -26,6 +28,7 @@ use snat::{Side, Snat};
 use tunnel::{Kind, Tunnel};
 use zone::Zones;
 
+pub mod admission;
 pub mod fib;
 pub mod flat;
 pub mod hash;
@@ -66,6 +69,8 @@ pub struct Tables {
     pub agent_numbers: FlatMap<u32>,
     /// Who may talk to whom.
     pub policy: Policy,
+    /// Bounds of services.
+    pub admission: Admissions,
     /// Names.
     pub zones: Arc<Zones>,
     /// This node's own.
@@ -256,6 +261,8 @@ pub struct Agent {
     pub hop: Option<u32>,
     /// What precedes packets to it, IPv4 and IPv6; `None` without a VTEP of our own.
     pub vxlan: Option<[Template; 2]>,
+    /// Largest inner packet: the overlay's MTU, or less where the underlay really leaves less.
+    pub room: u16,
 }
 
 impl Agent {
@@ -280,6 +287,8 @@ pub struct LocalTables {
     pub least_mtu: u16,
     /// Session time-outs.
     pub timeouts: Timeouts,
+    /// A worker's part of what is answered, in the order of [`Answer::ALL`].
+    pub answers: [Rate; Answer::ALL.len()],
     /// Largest UDP answer offered by EDNS, octets.
     pub edns_max: u16,
     /// Whether TC is set on answers that were cut.
@@ -299,6 +308,8 @@ pub struct PortEntry {
     pub underlay: bool,
     /// Whether ARP is answered.
     pub arp: bool,
+    /// The node's own addresses on it, the first of each family: whose errors about packets come from.
+    pub own: [Option<IpAddr>; 2],
 }
 
 /// Why a `Desired` does not compile.
@@ -348,11 +359,12 @@ impl Tables {
             snat: Snat::new(local),
             hops: hops.table.into(),
             agent_numbers: FlatMap::new(seed, agents.iter().enumerate().map(|(i, a)| (a.underlay.to_bits(), i as u32))),
-            agents,
             overlay: overlay_nets(shared, local).map(|n| (n.network().to_bits(), n.broadcast().to_bits())).collect(),
             policy: Policy::new(desired, ids, seed, now),
+            admission: Admissions::new(shared, ids, seed, now, local.workers),
             zones: zones(desired, key, previous),
-            local: local_tables(local, &tunnels),
+            local: local_tables(local, &agents, &tunnels),
+            agents,
             tunnels: tunnels.into(),
             desired: Arc::clone(desired),
         })
@@ -469,7 +481,9 @@ fn agent(agent: &OverlayAgent, ways: &Ways, local: &Local) -> Agent {
         let outer = Outer::V4 { source: vtep.underlay.to_bits(), destination: agent.ip.to_bits() };
         vxlan::template(outer, family, vtep.udp_port, vtep.vni, vtep.mac, agent.vtep_mac)
     };
+    let mtu = local.vtep.as_ref().map_or(u16::MAX, |vtep| vtep.mtu);
     Agent {
+        room: mtu.min(ways.mtu(agent.ip.into()).saturating_sub(vxlan::OVERHEAD as u16)),
         vxlan: local.vtep.as_ref().map(|vtep| [front(vtep, Family::V4), front(vtep, Family::V6)]),
         hop: ways.hop(agent.ip.into()),
         underlay: agent.ip,
@@ -793,20 +807,35 @@ fn put<T: Default + Clone>(table: &mut Vec<T>, index: usize, value: T) {
     table[index] = value;
 }
 
-fn local_tables(local: &Local, tunnels: &[Tunnel]) -> LocalTables {
+fn local_tables(local: &Local, agents: &[Agent], tunnels: &[Tunnel]) -> LocalTables {
     let mtus = local.ports.iter().map(|p| p.mtu).chain(local.vtep.iter().map(|v| v.mtu));
+    let rooms = agents.iter().map(|a| a.room).chain(tunnels.iter().map(|t| t.room));
     LocalTables {
-        least_mtu: mtus.chain(tunnels.iter().map(|t| t.room)).min().unwrap_or_default(),
+        least_mtu: mtus.chain(rooms).min().unwrap_or_default(),
         ports: local
             .ports
             .iter()
-            .map(|p| PortEntry { mac: p.mac, mtu: p.mtu, underlay: p.role.is_underlay(), arp: p.arp })
+            .map(|p| PortEntry {
+                mac: p.mac,
+                mtu: p.mtu,
+                underlay: p.role.is_underlay(),
+                arp: p.arp,
+                own: [p.addresses.first().map(|n| n.addr().into()), p.addresses6.first().map(|n| n.addr().into())],
+            })
             .collect(),
         host: local.host_port.map(|port| port as u8).zip(local.host_mac),
         vtep: local.vtep.clone(),
         timeouts: local.timeouts,
+        answers: answers(local),
         edns_max: local.edns_max,
         truncate_bit: local.truncate_bit,
         recursion_available: local.recursion_available,
     }
+}
+
+/// A worker's part of the rates, in the order of [`Answer::ALL`].
+fn answers(local: &Local) -> [Rate; Answer::ALL.len()] {
+    let AnswerRates { echo, errors, resets } = local.answers;
+    let workers = u32::try_from(local.workers).unwrap_or(u32::MAX);
+    [echo, errors, resets].map(|per_second| Rate::shared(per_second, per_second.div_ceil(10), workers))
 }

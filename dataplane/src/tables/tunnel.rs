@@ -114,7 +114,7 @@ impl Ways {
     }
 
     /// Largest IP packet of the port that leads there; without a route nothing leaves anyway.
-    fn mtu(&self, destination: IpAddr) -> u16 {
+    pub(super) fn mtu(&self, destination: IpAddr) -> u16 {
         self.port(destination).and_then(|port| self.own.get(port)).map_or(u16::MAX, |own| own.mtu)
     }
 }

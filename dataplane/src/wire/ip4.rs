@@ -1,7 +1,7 @@
 //! IPv4 headers (RFC 791) and the ports behind them.
 
 use super::checksum::{Delta, fold, sum};
-use super::{End, long, put, word};
+use super::{End, long, put, sctp, word};
 
 /// ICMP (RFC 792).
 pub const ICMP: u8 = 1;
@@ -81,8 +81,7 @@ pub fn set_ecn(ip: &mut [u8], ecn: u8) {
 }
 
 /// Rewrites source and destination of a TCP, UDP or SCTP packet and takes one from its TTL. `ip` begins at the IP
-/// header, `l4` is the transport header's offset in it. Checksums by RFC 1624; SCTP's covers no addresses, and is the
-/// caller's, who changes the ports too.
+/// header, `l4` is the transport header's offset in it. Checksums by RFC 1624; SCTP's covers no addresses.
 #[inline]
 pub fn translate(ip: &mut [u8], l4: usize, protocol: u8, source: End<u32>, destination: End<u32>) {
     let addresses =
@@ -96,7 +95,7 @@ pub fn translate(ip: &mut [u8], l4: usize, protocol: u8, source: End<u32>, desti
     }
     match protocol {
         TCP => all.update(ip, l4 + 16),
-        SCTP => {}
+        SCTP => sctp::readdress(ip, l4, source.port, destination.port),
         _ => all.update_udp(ip, l4 + 6),
     }
     let ttl = word(ip, field::TTL);

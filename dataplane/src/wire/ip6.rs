@@ -3,7 +3,8 @@
 use super::checksum::Delta;
 use super::{End, long, put, word};
 use crate::verdict::DropReason;
-use crate::wire::ip4::{SCTP, TCP};
+use crate::wire::ip4::{FRESH_TTL, SCTP, TCP};
+use crate::wire::sctp;
 
 /// ICMPv6 (RFC 4443).
 pub const ICMP: u8 = 58;
@@ -117,8 +118,7 @@ fn moved(ip: &[u8], at: usize, address: u128, delta: Delta) -> Delta {
 }
 
 /// Rewrites source and destination of a TCP, UDP or SCTP packet and takes one from its hop limit. `ip` begins at the
-/// fixed header, `l4` is the transport header's offset in it. Checksums by RFC 1624; SCTP's is the caller's, who
-/// changes the ports too.
+/// fixed header, `l4` is the transport header's offset in it. Checksums by RFC 1624; SCTP's covers no addresses.
 #[inline]
 pub fn translate(ip: &mut [u8], l4: usize, protocol: u8, source: End<u128>, destination: End<u128>) {
     let delta = moved(ip, field::SOURCE, source.ip, Delta::default());
@@ -127,7 +127,7 @@ pub fn translate(ip: &mut [u8], l4: usize, protocol: u8, source: End<u128>, dest
     put(ip, field::SOURCE, source.ip.to_be_bytes());
     put(ip, field::DESTINATION, destination.ip.to_be_bytes());
     match protocol {
-        SCTP => {}
+        SCTP => sctp::readdress(ip, l4, source.port, destination.port),
         TCP => delta.update(ip, l4 + 16),
         // A checksum of 0 was dropped by parse (RFC 8200 section 8.1).
         _ => delta.update_udp(ip, l4 + 6),
@@ -137,6 +137,15 @@ pub fn translate(ip: &mut [u8], l4: usize, protocol: u8, source: End<u128>, dest
         put(ip, l4 + 2, destination.port.to_be_bytes());
     }
     decrement_hop_limit(ip);
+}
+
+/// Writes a fixed header with a fresh hop limit; `payload` is the length of what follows.
+pub fn write_header(ip: &mut [u8], payload: u16, next: u8, source: u128, destination: u128) {
+    put(ip, 0, 0x6000_0000u32.to_be_bytes());
+    put(ip, field::LENGTH, payload.to_be_bytes());
+    put(ip, field::NEXT, [next, FRESH_TTL]);
+    put(ip, field::SOURCE, source.to_be_bytes());
+    put(ip, field::DESTINATION, destination.to_be_bytes());
 }
 
 #[cfg(test)]

@@ -90,6 +90,14 @@ pub fn translate(sctp: &mut [u8], length: u16, source: u16, destination: u16) {
     put(sctp, field::CHECKSUM, checksum.to_le_bytes());
 }
 
+/// Rewrites both ports of the whole packet at `l4` of an IP packet. Out of line: TCP and UDP pass by it.
+#[cold]
+pub fn readdress(ip: &mut [u8], l4: usize, source: u16, destination: u16) {
+    let Some(sctp) = ip.get_mut(l4..) else { return };
+    let length = sctp.len() as u16;
+    translate(sctp, length, source, destination);
+}
+
 /// CRC32c of a packet with its checksum counted as 0.
 fn checksum(sctp: &[u8]) -> u32 {
     let (before, after) = sctp.split_at_checked(field::CHECKSUM).unwrap_or((sctp, &[]));

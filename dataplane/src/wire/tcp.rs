@@ -35,6 +35,36 @@ pub mod flag {
     pub const ACK: u8 = 0x10;
 }
 
+/// Flags, ECN's and PSH aside, that a segment may have together (RFC 9293 section 3.10): as a set of bits numbered by them.
+const SENSIBLE: u64 = {
+    const URG: u8 = 0x20;
+    let allowed = [
+        flag::SYN,
+        flag::SYN | URG,
+        flag::SYN | flag::ACK,
+        flag::RST,
+        flag::RST | flag::ACK,
+        flag::FIN | flag::ACK,
+        flag::FIN | flag::ACK | URG,
+        flag::ACK,
+        flag::ACK | URG,
+    ];
+    let (mut set, mut at) = (0, 0);
+    while at < allowed.len() {
+        set |= 1 << allowed[at];
+        at += 1;
+    }
+    set
+};
+
+/// Whether these flags make sense together. Others are sent to find out what answers, and to get past filters.
+#[must_use]
+#[inline]
+pub fn is_sensible(flags: u8) -> bool {
+    const PSH_AND_ECN: u8 = 0xc8;
+    SENSIBLE >> (flags & !PSH_AND_ECN) & 1 == 1
+}
+
 /// Octets of an IPv6 header, and where its fields are (RFC 8200 section 3).
 mod ip6 {
     pub(super) const HEADER: usize = 40;

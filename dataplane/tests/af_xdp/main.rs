@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 
 use etherparse::PacketBuilder;
 use sluice_config::model::{
-    Api, Backend, Config, Desired, Dns, Host, Idle, Limits, LocalPort, Mac, Mode, Neighbour, Port as ConfigPort,
-    Protocol, Role, Route, Service, Sharing, Snat, Timeouts, Vip, VipKey, Workers, XdpMode,
+    AnswerRates, Api, Backend, Config, Desired, Dns, Host, Idle, Limits, LocalPort, Mac, Mode, Neighbour,
+    Port as ConfigPort, Protocol, Role, Route, Service, Sharing, Snat, Timeouts, Vip, VipKey, Workers, XdpMode,
 };
 use sluice_dataplane::counters::{Counter, Counters};
 use sluice_dataplane::frame::{Frame, Pool};

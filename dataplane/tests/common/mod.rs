@@ -154,8 +154,15 @@ pub fn desired(workers: usize) -> Desired {
             recursion_available: false,
             timeouts: Timeouts::default(),
             probes: Vec::new(),
+            answers: AnswerRates::default(),
         },
     }
+}
+
+/// The same without answers to what is dropped: every refusal is a counted drop.
+pub fn quiet(mut desired: Desired) -> Desired {
+    desired.local.answers = AnswerRates { echo: 0, errors: 0, resets: 0 };
+    desired
 }
 
 /// Workers over memory ports, with what a test needs to feed and question them.
@@ -363,4 +370,28 @@ pub fn check_sums(packet: &[u8]) {
         Some(TransportHeader::Icmpv4(icmp)) => assert_eq!(icmp.checksum, icmp.icmp_type.calc_checksum(payload)),
         _ => {}
     }
+}
+
+/// An SCTP packet (RFC 9260) with its CRC32c, which is computed bit by bit.
+pub fn sctp_packet(source: u16, destination: u16, tag: u32, chunks: &[u8]) -> Vec<u8> {
+    let ports = [source.to_be_bytes(), destination.to_be_bytes()].concat();
+    let mut bytes = [&ports[..], &tag.to_be_bytes(), &[0; 4], chunks].concat();
+    let crc = !bytes.iter().fold(u32::MAX, |crc, octet| {
+        (0..8).fold(crc ^ u32::from(*octet), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 })
+    });
+    bytes[8..12].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+/// `sctp` in IP of either family, from the router.
+pub fn ip_packet((source, destination): (&str, &str), sctp: &[u8]) -> Vec<u8> {
+    let ethernet = PacketBuilder::ethernet2(ROUTER.0, OURS.0);
+    let step = match (source.parse().unwrap(), destination.parse().unwrap()) {
+        (IpAddr::V4(s), IpAddr::V4(d)) => ethernet.ipv4(s.octets(), d.octets(), 64),
+        (IpAddr::V6(s), IpAddr::V6(d)) => ethernet.ipv6(s.octets(), d.octets(), 64),
+        _ => panic!("two families"),
+    };
+    let mut packet = vec![];
+    step.write(&mut packet, etherparse::ip_number::SCTP, sctp).unwrap();
+    packet
 }

@@ -80,6 +80,7 @@ fn follow<A: Sample>(steps: &[Step], key: [u8; 16]) -> Result<(), TestCaseError>
                 };
             }
         }
+        prop_assert_eq!((sessions.of_service(1) as usize, sessions.of_service(2)), (sessions.len(), 0));
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use crate::burst::{Out, Packet};
 use crate::family::Family;
 use crate::frame::Pool;
 use crate::sessions::Flow;
+use crate::stage::fit;
 use crate::tables::fib::Target;
 use crate::verdict::DropReason;
 use crate::wire::End;
@@ -42,12 +43,12 @@ impl Balance<'_> {
         if !self.tables.serves(client.service, service, backend) {
             return Err(DropReason::SnatNoSession);
         }
-        self.fits(packet, || self.room_to(client.ip))?;
+        fit::check(packet, self.tables, || fit::room_to(self.tables, client.ip))?;
         let source = End { ip: A::from_ip(service.ip).ok_or(DropReason::NoService)?, port: service.port };
         // The segments that this limits go to the backend.
-        self.clamp::<A>(packet, pool, || {
+        fit::clamp::<A>(packet, pool, self.tables, self.counters, || {
             let there = self.tables.backend(backend).and_then(|b| send::out::<A>(service.mode, b).ok());
-            self.room_to(client.ip).min(there.map_or(u16::MAX, |out| self.room(out)))
+            fit::room_to(self.tables, client.ip).min(there.map_or(u16::MAX, |out| fit::room(self.tables, out)))
         });
         send::rewrite(packet, pool, source, End { ip: client.ip, port: client.port });
         packet.leave(Out::Route);
@@ -74,6 +75,7 @@ impl Balance<'_> {
             _ if inside && (from_host || A::tables(tables).address(destination).is_none()) => Err(DropReason::NotForUs),
             _ => {
                 host.ok_or(DropReason::SnatNoSession)?;
+                fit::check(packet, tables, || fit::room(tables, Out::Host))?;
                 packet.leave(Out::Host);
                 Ok(())
             }
@@ -83,7 +85,8 @@ impl Balance<'_> {
     /// Passed on by the routes.
     #[inline]
     pub(super) fn forward<A: Family>(&self, packet: &mut Packet, pool: &mut Pool) -> Result<(), DropReason> {
-        self.fits(packet, || self.room_to(A::ends(packet).1))?;
+        let destination = A::ends(packet).1;
+        fit::check(packet, self.tables, || fit::room_to(self.tables, destination))?;
         let l3 = usize::from(packet.l3);
         A::decrement(&mut pool.bytes_mut(&mut packet.frame)[l3..]);
         packet.leave(Out::Route);

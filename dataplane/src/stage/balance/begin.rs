@@ -8,6 +8,7 @@ use crate::burst::{Action, Burst, Packet};
 use crate::family::Family;
 use crate::frame::{Pool, prefetch};
 use crate::sessions::{Client, Flow, Newcomer, Refused, SYN, Way};
+use crate::stage::admission;
 use crate::tables::hash::HashKey;
 use crate::tables::snat::Side;
 use crate::tables::{BackendEntry, ServiceEntry, maglev};
@@ -79,6 +80,10 @@ impl Balance<'_> {
         if !service.mode.is_dsr() {
             return Err(DropReason::SessionsFull);
         }
+        // No session tells the flow's other packets from newcomers.
+        if self.is_bounded(number) && packet.is_first(pool) {
+            admission::newcomer::<A>(self.tables, self.flows, self.counters, number, self.clock)?;
+        }
         self.counters.unremembered.add(1);
         self.send::<A>(packet, pool, number, service, Flow::direct(backend, service.protocol))
     }
@@ -120,12 +125,9 @@ impl Balance<'_> {
     fn begin<A: Family>(&self, packet: &mut Packet, pool: &mut Pool, miss: &Miss<A>) -> Result<(), DropReason> {
         let Action::Balance(number) = packet.action else { return Ok(()) };
         let service = self.tables.service(number).ok_or(DropReason::NoService)?;
-        let sessions = A::sessions(self.flows);
-        let made = match miss.flow.way() {
-            Way::Translated => self.begin_translated(packet, miss),
-            Way::Preserved | Way::Direct => {
-                sessions.begin(&miss.newcomer, packet.tcp_flags, self.now, self.life).map(|()| miss.flow)
-            }
+        let made = match self.is_bounded(number) {
+            true => self.begin_bounded(packet, pool, number, miss)?,
+            false => self.make(packet, miss),
         };
         let flow = match made {
             Ok(flow) => {
@@ -135,7 +137,7 @@ impl Balance<'_> {
             // An earlier packet of this burst began it.
             Err(Refused::Known) => {
                 let client = client::<A>(packet, number);
-                let hash = sessions.expect_client(client);
+                let hash = A::sessions(self.flows).expect_client(client);
                 self.known(packet, client, service, hash).ok_or(DropReason::SessionsFull)?
             }
             // Who answers the client itself needs no session to be reached: Maglev alone decides.
@@ -148,6 +150,44 @@ impl Balance<'_> {
             Err(Refused::Quota) => return Err(DropReason::SnatQuota),
         };
         self.send::<A>(packet, pool, number, service, flow)
+    }
+
+    #[inline]
+    fn is_bounded(&self, number: u16) -> bool {
+        !self.tables.admission.is_empty() && self.tables.admission.of(number).is_some()
+    }
+
+    #[inline]
+    fn make<A: Family>(&self, packet: &Packet, miss: &Miss<A>) -> Result<Flow, Refused> {
+        match miss.flow.way() {
+            Way::Translated => self.begin_translated(packet, miss),
+            Way::Preserved | Way::Direct => {
+                let sessions = A::sessions(self.flows);
+                sessions.begin(&miss.newcomer, packet.tcp_flags, self.now, self.life).map(|()| miss.flow)
+            }
+        }
+    }
+
+    /// As [`Balance::make`], of a service with bounds. What is no newcomer is not asked about: a packet whose session an
+    /// earlier one of the burst began; and where the table is full, a packet in the middle of a flow that goes on without
+    /// a session.
+    #[cold]
+    fn begin_bounded<A: Family>(
+        &self,
+        packet: &Packet,
+        pool: &Pool,
+        number: u16,
+        miss: &Miss<A>,
+    ) -> Result<Result<Flow, Refused>, DropReason> {
+        let sessions = A::sessions(self.flows);
+        if sessions.flow_of(client::<A>(packet, number), self.now, self.life).is_some() {
+            return Ok(Err(Refused::Known));
+        }
+        if miss.flow.way() == Way::Direct && sessions.is_full() && !packet.is_first(pool) {
+            return Ok(Err(Refused::Full));
+        }
+        admission::newcomer::<A>(self.tables, self.flows, self.counters, number, self.clock)?;
+        Ok(self.make(packet, miss))
     }
 
     #[inline]

@@ -7,6 +7,7 @@ use crate::burst::{Out, Packet};
 use crate::family::Family;
 use crate::frame::Pool;
 use crate::sessions::{Flow, Way};
+use crate::stage::fit;
 use crate::tables::snat::Side;
 use crate::tables::tunnel::Kind;
 use crate::tables::{BackendEntry, ServiceEntry};
@@ -26,7 +27,7 @@ impl Balance<'_> {
     ) -> Result<(), DropReason> {
         let backend = self.tables.backend(flow.backend).ok_or(DropReason::NoBackend)?;
         let out = out::<A>(service.mode, backend)?;
-        self.fits(packet, || self.room(out))?;
+        fit::check(packet, self.tables, || fit::room(self.tables, out))?;
         match flow.way() {
             Way::Translated => {
                 let ip = self.tables.snat.address(flow.snat).ok_or(DropReason::NoSnat)?;
@@ -60,7 +61,9 @@ impl Balance<'_> {
         // One of another family was left out when tables were compiled.
         let destination = End { ip: A::from_ip(backend.ip).ok_or(DropReason::NoBackend)?, port: backend.port };
         let client = A::ends(packet).0;
-        self.clamp::<A>(packet, pool, || self.room(out).min(self.room_to(client)));
+        fit::clamp::<A>(packet, pool, self.tables, self.counters, || {
+            fit::room(self.tables, out).min(fit::room_to(self.tables, client))
+        });
         rewrite(packet, pool, source, destination);
         Ok(())
     }

@@ -12,6 +12,7 @@ use sluice_config::model::Timeouts;
 
 use super::answer::{unusual, usual};
 use super::{Reply, answer_in_place};
+use crate::limiter::Rate;
 use crate::tables::LocalTables;
 use crate::tables::zone::Zones;
 use crate::tables::zone::tests::compiled;
@@ -25,6 +26,7 @@ pub(super) fn local() -> LocalTables {
         host: None,
         vtep: None,
         timeouts: Timeouts::default(),
+        answers: [Rate::NEVER; 3],
         edns_max: 1232,
         truncate_bit: true,
         recursion_available: false,
