@@ -184,7 +184,7 @@ fn sctp() -> Vec<u8> {
 
 #[test]
 fn fragments_that_nobody_sends_have_their_own_reasons() {
-    let mut machine = Machine::new(desired(1));
+    let mut machine = Machine::new(quiet(desired(1)));
     let parts = split(&tcp((CLIENT, 5000), (VIP, 80), "S"), 7, &[24]);
     let edit = |part: &[u8], edits: &[(usize, u8)]| {
         let mut packet = part.to_vec();

@@ -394,7 +394,11 @@ fn a_newcomer_without_a_snat_port_is_refused_and_nobody_else() {
         let left = machine.feed(0, 0, &[tcp((&source, 5000), (VIP, 80), "S")]);
         let [(0, packet)] = &left[..] else { panic!("{n}: {left:?}") };
         match ends(packet).0.0.as_str() {
-            "10.0.0.100" => served.push((source, ends(packet))),
+            "10.0.0.100" => {
+                served.push((source.clone(), ends(packet)));
+                // Half-open ones would give way to the next.
+                machine.pass(0, tcp((&source, 5000), (VIP, 80), "A"));
+            }
             VIP => refused += 1,
             other => panic!("{other}"),
         }

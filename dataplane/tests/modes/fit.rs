@@ -1,5 +1,7 @@
 //! What fits: the MSS of handshakes is lowered, and what is too big is refused as it came.
 
+use std::net::IpAddr;
+
 use sluice_config::model::*;
 use sluice_dataplane::burst::{Burst, Packet};
 use sluice_dataplane::counters::Counters;
@@ -88,9 +90,35 @@ fn the_largest_packet_passes_and_one_octet_more_is_refused() {
         let sized = |octets: usize| segment((client, 5000), (vip, 80), "A", &[], octets - headers);
         let out = machine.pass(0, sized(room));
         assert!(out.len() - 14 <= 1500);
-        machine.refuse(0, 0, sized(room + 1), DropReason::TooBig);
+        told(&machine.pass(0, sized(room + 1)), vip, client, room);
         untouched(&machine, sized(room + 1));
     }
+}
+
+/// Checks that a packet tells `to`, in the name of `from`, that no more than `room` octets fit.
+fn told(packet: &[u8], from: &str, to: &str, room: usize) {
+    use etherparse::{Icmpv4Type, Icmpv6Type, NetHeaders, PacketHeaders, TransportHeader, icmpv4};
+    let headers = PacketHeaders::from_ethernet_slice(packet).unwrap();
+    let ends: (IpAddr, IpAddr) = match headers.net {
+        Some(NetHeaders::Ipv4(ip, _)) => (ip.source.into(), ip.destination.into()),
+        Some(NetHeaders::Ipv6(ip, _)) => (ip.source.into(), ip.destination.into()),
+        _ => panic!("not IP"),
+    };
+    assert_eq!(ends, (from.parse().unwrap(), to.parse().unwrap()));
+    let mtu = match headers.transport {
+        Some(TransportHeader::Icmpv4(icmp)) => match icmp.icmp_type {
+            Icmpv4Type::DestinationUnreachable(icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu }) => {
+                u32::from(next_hop_mtu)
+            }
+            other => panic!("{other:?}"),
+        },
+        Some(TransportHeader::Icmpv6(icmp)) => match icmp.icmp_type {
+            Icmpv6Type::PacketTooBig { mtu } => mtu,
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(mtu as usize, room);
 }
 
 /// What the stages up to balance leave of a packet that they refuse.
@@ -115,5 +143,5 @@ fn a_reply_that_does_not_fit_the_clients_tunnel_is_refused_as_it_came() {
     let ((snat, port), _) = ends(&there);
     let sized = |octets: usize| segment(("10.0.0.11", 80), (&snat, port), "A", &[], octets - 40);
     assert_eq!(machine.pass(0, sized(1450)).len(), 14 + 1500);
-    machine.refuse(0, 0, sized(1451), DropReason::TooBig);
+    told(&machine.pass(0, sized(1451)), &snat, "10.0.0.11", 1450);
 }

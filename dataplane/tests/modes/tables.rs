@@ -118,7 +118,7 @@ fn backends_that_a_mode_cannot_reach_are_left_out_with_the_reason() {
         let [left_out] = &*machine.tables.left_out else { panic!("{:?}", machine.tables.left_out) };
         assert!(left_out.starts_with(unfit) && left_out.contains(why), "{left_out}");
         assert!(hops(&mut machine, vip, "S").iter().all(|hop| *hop == AGENT[1].0));
-        let mut machine = Machine::new(cluster(1, vec![service_in(mode, vip, &[unfit])]));
+        let mut machine = Machine::new(quiet(cluster(1, vec![service_in(mode, vip, &[unfit])])));
         let client = client_of(vip);
         machine.refuse(0, 0, segment((client, 5000), (vip, 80), "S", &[], 0), DropReason::NoBackend);
     }
@@ -145,7 +145,7 @@ fn what_a_mode_cannot_do_at_this_moment_is_a_counted_drop() {
         let sum = etherparse::Ipv4Header::from_slice(&low[14..]).unwrap().0.calc_header_checksum();
         low[24..26].copy_from_slice(&sum.to_be_bytes());
         for mode in [Mode::Nat, Mode::NatPreserve, Mode::DsrIpip, Mode::DsrGue, Mode::DsrMac] {
-            let mut machine = Machine::new(cluster(1, vec![service_in(mode, VIP, &BACKENDS4)]));
+            let mut machine = Machine::new(quiet(cluster(1, vec![service_in(mode, VIP, &BACKENDS4)])));
             machine.refuse(0, 0, low.clone(), DropReason::TtlExpired);
         }
     }
