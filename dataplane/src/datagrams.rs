@@ -36,6 +36,8 @@ pub enum Decided<A> {
         source: A,
         /// Destination that was written.
         destination: A,
+        /// Identification that was written.
+        id: u32,
         /// Its way out.
         out: Out,
         /// What policy was asked.
