@@ -114,15 +114,21 @@ impl<P: Port> Worker<P> {
             let seeker = Seeker::new(&tables, flows, counters, (*id, workers), now);
             parse::run(burst, pool, &tables);
             decap::run(burst, pool, &tables);
-            classify::run(burst, pool, &tables);
+            let seen = classify::run(burst, pool, &tables);
             isolate::run(burst, &tables);
-            fragment::run(burst, datagrams, &seeker);
+            if seen.fragments {
+                fragment::run(burst, datagrams, &seeker);
+            }
             dns::run(burst, pool, &tables, counters);
             reply::run(burst, pool, &tables, events, counters);
-            icmp_error::run(burst, pool, &seeker);
+            if seen.errors {
+                icmp_error::run(burst, pool, &seeker);
+            }
             // Replies of other workers' sessions are given away here, and judged by policy where their client is known.
             balance::run(burst, pool, &Balance::new(&tables, flows, counters, *id, now));
-            follow::run(burst, pool, datagrams, &seeker);
+            if seen.fragments {
+                follow::run(burst, pool, datagrams, &seeker);
+            }
             encap::run(burst, pool, &tables);
             egress::run(burst, pool, &tables, events, counters);
         }
@@ -137,7 +143,8 @@ impl<P: Port> Worker<P> {
         let Setup { ports, pool, counters, inboxes, .. } = &mut self.setup;
         let mut frames = Frames::new();
         let mut labels: ArrayVec<(Label, bool), BURST> = ArrayVec::new();
-        while frames.len() < TAKE
+        while self.datagrams.holding() > 0
+            && frames.len() < TAKE
             && let Some(released) = self.datagrams.release()
         {
             match released {
@@ -183,7 +190,9 @@ impl<P: Port> Worker<P> {
         self.first_port = (self.first_port + 1) % count.max(1);
         counters.rx.add((frames.len() - others) as u64);
         for (frame, (label, handed)) in frames.into_iter().zip(labels) {
-            self.burst.push(Packet { round: label.round, ..Packet::received(frame, label.ingress, handed) });
+            let mut packet = Packet::received(frame, label.ingress, handed);
+            packet.round = label.round;
+            self.burst.push(packet);
         }
         self.burst.len()
     }

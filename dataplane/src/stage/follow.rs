@@ -9,11 +9,8 @@ use crate::stage::seeker::Seeker;
 use crate::stage::{classify, isolate};
 use crate::verdict::{DropReason, Verdict};
 
-/// Remembers what became of first fragments, and has the later ones follow. One compare for a whole packet.
+/// Remembers what became of first fragments, and has the later ones follow.
 pub fn run(burst: &mut Burst, pool: &mut Pool, datagrams: &mut Datagrams, with: &Seeker<'_>) {
-    if burst.iter().all(|packet| packet.part == Part::Whole) {
-        return;
-    }
     let mut came = datagrams.take_came().into_iter();
     for packet in burst {
         match packet.part {
