@@ -36,6 +36,8 @@ pub enum Decided<A> {
         source: A,
         /// Destination that was written.
         destination: A,
+        /// Identification that was written.
+        id: u32,
         /// Its way out.
         out: Out,
         /// What policy was asked.
@@ -234,6 +236,9 @@ impl Datagrams {
 
     /// Gives up some of those that have waited too long: a few buckets' a turn.
     pub fn sweep(&mut self, now: Nanos) {
+        if self.holding() == 0 {
+            return;
+        }
         self.v4.sweep(SWEEP, now);
         self.v6.sweep(SWEEP, now);
     }

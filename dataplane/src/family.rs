@@ -5,7 +5,7 @@ use crate::limiter::NewFlows;
 use crate::sessions::Sessions;
 use crate::tables::admission::Bounded;
 use crate::tables::{AddressTables, Tables};
-use crate::wire::{End, ip4, ip6, long};
+use crate::wire::{End, ip4, ip6, long, put};
 
 /// A family that packets are carried in.
 pub trait Family: Bounded {
@@ -35,6 +35,9 @@ pub trait Family: Bounded {
 
     /// Writes both addresses into the IP header that `ip` begins with, and changes nothing else.
     fn readdress(ip: &mut [u8], source: Self, destination: Self);
+
+    /// Writes another identification into a fragment; `l4` is the offset of what follows its headers.
+    fn identify(ip: &mut [u8], l4: usize, id: u32);
 
     /// Takes one from the TTL or hop limit.
     fn decrement(ip: &mut [u8]);
@@ -122,6 +125,10 @@ impl Family for u32 {
         ip4::readdress(ip, source, destination);
     }
 
+    fn identify(ip: &mut [u8], _l4: usize, id: u32) {
+        ip4::identify(ip, id as u16);
+    }
+
     #[inline]
     fn decrement(ip: &mut [u8]) {
         ip4::decrement_ttl(ip);
@@ -170,6 +177,11 @@ impl Family for u128 {
 
     fn readdress(ip: &mut [u8], source: Self, destination: Self) {
         ip6::readdress(ip, source, destination);
+    }
+
+    fn identify(ip: &mut [u8], l4: usize, id: u32) {
+        // The fragment header is the last that parse has walked; its identification is the last of it.
+        put(ip, l4.saturating_sub(4), id.to_be_bytes());
     }
 
     #[inline]

@@ -49,6 +49,20 @@ fn a_datagram_in_fragments_is_the_same_datagram_on_both_ways() {
 }
 
 #[test]
+fn clients_that_number_alike_are_told_apart_behind_one_address() {
+    let mut machine = Machine::new(desired(1));
+    let from = |client: &str, id| split(&udp((client, 5000), (VIP, 53), &payload(400)), id, &[104]);
+    let mut ids = |client: &str, id| {
+        let left = frames(machine.feed(0, 0, &from(client, id)));
+        check_sums(&join(&left));
+        u16::from_be_bytes([left[0][18], left[0][19]])
+    };
+    let (first, second) = (ids("192.0.2.10", 1), ids("192.0.2.10", 2));
+    assert_eq!(second, first.wrapping_add(1), "a client's own numbers stay apart");
+    assert_ne!(ids("192.0.2.11", 1), first);
+}
+
+#[test]
 fn fragments_that_come_before_the_first_wait_for_it() {
     let mut machine = Machine::new(desired(1));
     let mut parts = split(&question(5000), 7, &[8, 104, 200]);
@@ -310,12 +324,15 @@ fn fragments_of_ipv6_follow_their_first_one() {
     for (id, reversed) in [(1, false), (2, true)] {
         let mut parts = split6(&request, id, &[8, 104, 200]);
         // Worker 1 does not have the session.
-        let mut expected = split6(&whole, id, &[8, 104, 200]);
         if reversed {
             parts.reverse();
-            expected[1..].reverse();
         }
         let left = frames(machine.feed(1, 0, &parts));
+        let renumbered = u32::from_be_bytes(left[0][58..62].try_into().unwrap());
+        let mut expected = split6(&whole, renumbered, &[8, 104, 200]);
+        if reversed {
+            expected[1..].reverse();
+        }
         assert_eq!(left, expected, "reversed: {reversed}");
     }
     assert_eq!((machine.total(|c| c.given.get()), held(&machine)), (8, 0));

@@ -149,7 +149,9 @@ impl Bench {
         match stage {
             Parse => parse::run(burst, pool, tables),
             Decap => decap::run(burst, pool, tables),
-            Classify => classify::run(burst, pool, tables),
+            Classify => {
+                classify::run(burst, pool, tables);
+            }
             Isolate => isolate::run(burst, tables),
             Dns => dns::run(burst, pool, tables, counters),
             Reply => reply::run(burst, pool, tables, events, counters, limits, NOW),

@@ -13,9 +13,20 @@ use crate::tables::{Owned, Tables};
 use crate::verdict::DropReason;
 use crate::wire::{gue, icmp, icmp6, ip4, ip6, nd, quote, tunnel, word};
 
+/// What few bursts have, and the stages that are for it alone.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Seen {
+    /// Fragments.
+    pub fragments: bool,
+    /// ICMP errors.
+    pub errors: bool,
+}
+
 /// Gives every parsed packet its action.
-pub fn run(burst: &mut Burst, pool: &Pool, tables: &Tables) {
+pub fn run(burst: &mut Burst, pool: &Pool, tables: &Tables) -> Seen {
+    let mut seen = Seen::default();
     for packet in burst {
+        seen.fragments |= packet.part != Part::Whole;
         if packet.action != Action::Parsed {
             continue;
         }
@@ -28,10 +39,14 @@ pub fn run(burst: &mut Burst, pool: &Pool, tables: &Tables) {
                 Ok(()) => packet.leave(Out::Host),
                 Err(reason) => packet.drop(reason),
             },
-            Ok(action) => packet.action = action,
+            Ok(action) => {
+                seen.errors |= action == Action::Error;
+                packet.action = action;
+            }
             Err(reason) => packet.drop(reason),
         }
     }
+    seen
 }
 
 #[inline]

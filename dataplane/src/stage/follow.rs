@@ -1,5 +1,5 @@
 //! Follow: what was decided of a datagram's first fragment is done with the later ones: the same addresses written, the
-//! same way out. Those that come before it wait. Policy is asked about each, from the tables of the moment.
+//! same identification, the same way out. Those that come before it wait. Policy is asked about each, from the tables of the moment.
 
 use crate::burst::{Action, Burst, Out, Packet};
 use crate::datagrams::{Asked, Came, Datagrams, Decided, Fragmented};
@@ -9,11 +9,8 @@ use crate::stage::seeker::Seeker;
 use crate::stage::{classify, isolate};
 use crate::verdict::{DropReason, Verdict};
 
-/// Remembers what became of first fragments, and has the later ones follow. One compare for a whole packet.
+/// Remembers what became of first fragments, and has the later ones follow.
 pub fn run(burst: &mut Burst, pool: &mut Pool, datagrams: &mut Datagrams, with: &Seeker<'_>) {
-    if burst.iter().all(|packet| packet.part == Part::Whole) {
-        return;
-    }
     let mut came = datagrams.take_came().into_iter();
     for packet in burst {
         match packet.part {
@@ -21,8 +18,8 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, datagrams: &mut Datagrams, with: 
             Part::First => {
                 let Some(came) = came.next() else { continue };
                 match packet.v6 {
-                    false => with.remember::<u32>(packet, &came, datagrams),
-                    true => with.remember::<u128>(packet, &came, datagrams),
+                    false => with.remember::<u32>(packet, pool, &came, datagrams),
+                    true => with.remember::<u128>(packet, pool, &came, datagrams),
                 }
             }
             Part::Later => {
@@ -40,7 +37,8 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, datagrams: &mut Datagrams, with: 
 
 impl Seeker<'_> {
     #[cold]
-    fn remember<A: Fragmented>(&self, packet: &mut Packet, came: &Came, datagrams: &mut Datagrams) {
+    fn remember<A: Fragmented>(&self, packet: &mut Packet, pool: &mut Pool, came: &Came, datagrams: &mut Datagrams) {
+        let datagram = came.datagram::<A>(packet);
         let decided = match packet.verdict {
             // Whoever pretends to be another's source must not decide about that one's datagrams.
             Verdict::Drop(DropReason::Martian | DropReason::OverlaySpoof) => return,
@@ -48,10 +46,12 @@ impl Seeker<'_> {
             Verdict::Give(worker) => Decided::Given { worker, round: packet.round },
             Verdict::Pending | Verdict::Transmit(_) | Verdict::Host | Verdict::Hold(_) => {
                 let ((source, destination), out, asked) = (A::ends(packet), packet.out, came.asked);
-                Decided::Sent { source, destination, out, asked, generation: self.tables.generation as u32 }
+                let id = self.renumbered(&datagram, source);
+                identify::<A>(packet, pool, id);
+                Decided::Sent { source, destination, id, out, asked, generation: self.tables.generation as u32 }
             }
         };
-        A::known(datagrams).first(came.datagram::<A>(packet), decided, self.now);
+        A::known(datagrams).first(datagram, decided, self.now);
         // Later ones have no ports; without them all have one tunnel entropy, and stay on one path.
         if packet.pending() {
             (packet.tuple.sport, packet.tuple.dport) = (0, 0);
@@ -99,7 +99,7 @@ impl Seeker<'_> {
                 packet.end(Verdict::Give(worker));
                 Ok(())
             }
-            Decided::Sent { source, destination, out, asked, generation } => {
+            Decided::Sent { source, destination, id, out, asked, generation } => {
                 self.admitted::<A>(packet, asked, destination)?;
                 let out =
                     if generation == self.tables.generation as u32 { out } else { again(packet, out, destination)? };
@@ -109,12 +109,22 @@ impl Seeker<'_> {
                     A::decrement(&mut pool.bytes_mut(&mut packet.frame)[l3..]);
                 }
                 A::readdress(&mut pool.bytes_mut(&mut packet.frame)[l3..], source, destination);
+                identify::<A>(packet, pool, id);
                 A::set_ends(packet, source, destination);
                 packet.leave(out);
                 self.counters.fragments_followed.add(1);
                 Ok(())
             }
         }
+    }
+
+    /// The identification of a datagram that leaves with another source. Many senders come to share that one, and each
+    /// numbers its datagrams for itself, often from 1 on: each is moved by a distance of its own, so that the receiver
+    /// does not put parts of different datagrams together (RFC 6864 section 5.3.1).
+    fn renumbered<A: Fragmented>(&self, came: &Datagram<A>, written: A) -> u32 {
+        let [high, low] = came.source.words();
+        let distance = if written == came.source { 0 } else { self.tables.key.two(high, low) as u32 };
+        came.id.wrapping_add(distance)
     }
 
     fn admitted<A: Fragmented>(&self, packet: &Packet, asked: Asked, written: A) -> Result<(), DropReason> {
@@ -126,6 +136,11 @@ impl Seeker<'_> {
             Asked::Nothing => Ok(()),
         }
     }
+}
+
+fn identify<A: Fragmented>(packet: &mut Packet, pool: &mut Pool, id: u32) {
+    let (l3, l4) = (usize::from(packet.l3), usize::from(packet.l4));
+    A::identify(pool.bytes_mut(&mut packet.frame).get_mut(l3..).unwrap_or_default(), l4 - l3, id);
 }
 
 /// The way out in tables that are newer than the one that it was decided in: by the routes, where the destination leads

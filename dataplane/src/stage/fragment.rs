@@ -13,7 +13,7 @@ use crate::stage::seeker::Seeker;
 use crate::verdict::DropReason;
 use crate::wire::ip4;
 
-/// Notes every first fragment. One compare for a whole packet.
+/// Notes every first fragment.
 pub fn run(burst: &mut Burst, datagrams: &mut Datagrams, with: &Seeker<'_>) {
     for packet in burst {
         if packet.part != Part::First {

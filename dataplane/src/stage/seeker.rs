@@ -2,9 +2,9 @@
 
 use crate::counters::Counters;
 use crate::family::{Family, Flows};
-use crate::sessions::{Client, Flow, Lifetimes};
+use crate::sessions::{Client, Flow};
 use crate::tables::{BackendEntry, Tables};
-use crate::time::{Nanos, Tick};
+use crate::time::Nanos;
 
 /// This worker's part in the search.
 pub struct Seeker<'a> {
@@ -20,8 +20,6 @@ pub struct Seeker<'a> {
     pub workers: u8,
     /// Time.
     pub now: Nanos,
-    tick: Tick,
-    life: Lifetimes,
 }
 
 impl<'a> Seeker<'a> {
@@ -29,20 +27,20 @@ impl<'a> Seeker<'a> {
     #[must_use]
     pub fn new(tables: &'a Tables, flows: &'a Flows, counters: &'a Counters, among: (u8, u8), now: Nanos) -> Self {
         let (worker, workers) = among;
-        let (tick, life) = (now.tick(), tables.local.timeouts.into());
-        Self { tables, flows, counters, worker, workers, now, tick, life }
+        Self { tables, flows, counters, worker, workers, now }
     }
 
     /// The flow and backend of a client's session, if its backend is still the service's. Keeps nothing alive.
     pub(super) fn known<A: Family>(&self, client: Client<A>) -> Option<(Flow, &BackendEntry)> {
-        let flow = A::sessions(self.flows).flow_of(client, self.tick, self.life)?;
+        let flow = A::sessions(self.flows).flow_of(client, self.now.tick(), self.tables.local.timeouts.into())?;
         let stays = self.tables.is_served(client.service, flow.backend);
         self.tables.backend(flow.backend).filter(|_| stays).map(|backend| (flow, backend))
     }
 
     /// The client of a flow with a way back, if its backend is still its service's. Keeps nothing alive.
     pub(super) fn client_of<A: Family>(&self, flow: Flow, ip: A) -> Option<Client<A>> {
-        let client = A::sessions(self.flows).client_of(flow, ip, self.tick, self.life)?;
+        let life = self.tables.local.timeouts.into();
+        let client = A::sessions(self.flows).client_of(flow, ip, self.now.tick(), life)?;
         self.tables.is_served(client.service, flow.backend).then_some(client)
     }
 }

@@ -111,6 +111,13 @@ pub fn readdress(ip: &mut [u8], source: u32, destination: u32) {
     delta.update(ip, field::CHECKSUM);
 }
 
+/// Writes another identification into a header.
+pub fn identify(ip: &mut [u8], id: u16) {
+    let before = word(ip, field::ID);
+    put(ip, field::ID, id.to_be_bytes());
+    Delta::default().word(before, id).update(ip, field::CHECKSUM);
+}
+
 /// Writes a header without options and its checksum.
 pub fn write_header(ip: &mut [u8], length: u16, flags: u16, protocol: u8, tos: u8, source: u32, destination: u32) {
     put(ip, 0, [0x45, tos]);
