@@ -113,13 +113,15 @@ impl<P: Port> Worker<P> {
             let (burst, limits) = (&mut *self.burst, &mut self.limits);
             parse::run(burst, pool, &tables);
             decap::run(burst, pool, &tables);
-            classify::run(burst, pool, &tables);
+            let expired = classify::run(burst, pool, &tables);
             isolate::run(burst, &tables);
             dns::run(burst, pool, &tables, counters);
             reply::run(burst, pool, &tables, events, counters, limits, now);
             // Replies of other workers' sessions are given away here, and judged by policy where their client is known.
-            balance::run(burst, pool, &Balance::new(&tables, flows, counters, *id, now));
-            refuse::run(burst, pool, &tables, limits, counters, now);
+            let refused = balance::run(burst, pool, &Balance::new(&tables, flows, counters, *id, now));
+            if expired | refused {
+                refuse::run(burst, pool, &tables, limits, counters, now);
+            }
             encap::run(burst, pool, &tables);
             egress::run(burst, pool, &tables, events, counters);
         }

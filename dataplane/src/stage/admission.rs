@@ -8,6 +8,7 @@ use crate::tables::Tables;
 use crate::tables::admission::Bounded;
 use crate::time::Nanos;
 use crate::verdict::DropReason;
+use crate::wire::{ip4, tcp};
 
 /// Whether the packet's source may use the service with this number.
 ///
@@ -18,18 +19,23 @@ pub fn source<A: Family + Bounded>(packet: &Packet, tables: &Tables, number: u16
     if admitted { Ok(()) } else { Err(DropReason::AdmissionSource) }
 }
 
-/// Whether the service with this number may have one more session on this worker.
+/// Whether a session may begin with this packet, on this worker and of the service with this number. Of TCP only flags
+/// that make sense begin one; with others the packets of a session go on unchanged, to which it makes no difference here.
 ///
 /// # Errors
 /// The reason to drop.
 #[inline]
 pub fn newcomer<A: Family>(
+    packet: &Packet,
     tables: &Tables,
     flows: &Flows,
     counters: &Counters,
     number: u16,
     now: Nanos,
 ) -> Result<(), DropReason> {
+    if packet.tuple.protocol == ip4::TCP && !tcp::is_sensible(packet.tcp_flags) {
+        return Err(DropReason::TcpFlags);
+    }
     if tables.admission.is_empty() {
         return Ok(());
     }

@@ -12,7 +12,7 @@ use crate::family::{Family, Flows};
 use crate::frame::Pool;
 use crate::io::BURST;
 use crate::sessions::{ACK, Client, Flow, Lifetimes, RST, Refused, SYN};
-use crate::stage::{admission, room};
+use crate::stage::{admission, refuse, room};
 use crate::tables::hash::HashKey;
 use crate::tables::maglev;
 use crate::tables::snat::Side;
@@ -42,8 +42,9 @@ pub struct Balance<'a> {
     pub life: Lifetimes,
 }
 
-/// Balances every packet to a service and returns every reply.
-pub fn run(burst: &mut Burst, pool: &mut Pool, with: &Balance<'_>) {
+/// Balances every packet to a service and returns every reply; whether it dropped one that may be answered ([`refuse`]).
+pub fn run(burst: &mut Burst, pool: &mut Pool, with: &Balance<'_>) -> bool {
+    let mut told = false;
     let mut hashes = [0u64; BURST];
     for (packet, hash) in burst.iter_mut().zip(&mut hashes) {
         *hash = match packet.v6 {
@@ -57,9 +58,11 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, with: &Balance<'_>) {
             true => with.settle::<u128>(packet, pool, hash),
         };
         if let Err(reason) = done {
+            told |= refuse::is_told(reason);
             packet.drop(reason);
         }
     }
+    told
 }
 
 /// The flow by which a reply finds its session.
@@ -197,7 +200,7 @@ impl<'a> Balance<'a> {
         if service.maglev.is_empty() {
             return Err(DropReason::NoBackend);
         }
-        admission::newcomer::<A>(self.tables, self.flows, self.counters, client.service, self.clock)?;
+        admission::newcomer::<A>(packet, self.tables, self.flows, self.counters, client.service, self.clock)?;
         let number = service.maglev[maglev::slot(hash, service.maglev.len())];
         let backend = self.tables.backend(number).ok_or(DropReason::NoBackend)?;
         if backend.side == Side::Overlay && backend.agent.is_none() {

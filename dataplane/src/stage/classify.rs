@@ -3,15 +3,16 @@
 use crate::burst::{Action, Burst, Out, Packet};
 use crate::family::Family;
 use crate::frame::Pool;
-use crate::stage::room;
+use crate::stage::{refuse, room};
 use crate::tables::fib::Target;
 use crate::tables::snat::Side;
 use crate::tables::{Owned, Tables};
 use crate::verdict::DropReason;
 use crate::wire::{ip4, ip6, nd, word};
 
-/// Gives every parsed packet its action.
-pub fn run(burst: &mut Burst, pool: &Pool, tables: &Tables) {
+/// Gives every parsed packet its action; whether it dropped one that may be answered ([`refuse`]).
+pub fn run(burst: &mut Burst, pool: &Pool, tables: &Tables) -> bool {
+    let mut told = false;
     for packet in burst {
         if packet.action != Action::Parsed {
             continue;
@@ -21,14 +22,25 @@ pub fn run(burst: &mut Burst, pool: &Pool, tables: &Tables) {
             true => classify::<u128>(packet, pool, tables),
         };
         match found {
-            Ok(Action::Host) => match room::check_host(packet, tables) {
-                Ok(()) => packet.leave(Out::Host),
-                Err(reason) => packet.drop(reason),
-            },
+            Ok(Action::Host) => told |= to_host(packet, tables),
             Ok(action) => packet.action = action,
-            Err(reason) => packet.drop(reason),
+            Err(reason) => {
+                told |= refuse::is_told(reason);
+                packet.drop(reason);
+            }
         }
     }
+    told
+}
+
+/// Sends a packet to the node's kernel, unless it does not fit; whether that has to be told.
+#[inline(never)]
+fn to_host(packet: &mut Packet, tables: &Tables) -> bool {
+    match room::check_host(packet, tables) {
+        Ok(()) => packet.leave(Out::Host),
+        Err(reason) => packet.drop(reason),
+    }
+    !packet.pending()
 }
 
 #[inline]
