@@ -45,7 +45,6 @@ drop_reasons! {
     Fragment, "fragment", "a DNS question, neighbour solicitation or ICMP error in fragments: all of them are short, so look for an attack";
     PortZero, "port_zero", "the source port is 0, to which nothing can be answered";
     L4Header, "l4_bad_header", "the TCP data offset or the UDP length does not fit the packet, or UDP over IPv6 has no checksum";
-    TcpFlags, "tcp_bad_flags", "TCP flags that no stack sends (none, SYN with FIN or RST, FIN without ACK): a scan, or a broken sender";
     Protocol, "protocol", "an IP protocol that no VIP or SNAT address of ours takes";
     FragmentLength, "fragment_bad_length", "a fragment that is empty, no multiple of 8 octets, or ends beyond 65535; look for a broken sender or an attack";
     FragmentTiny, "fragment_tiny", "a first fragment without its whole transport header, or a later one that overlaps that: nobody sends such but to get past filters";
@@ -80,6 +79,7 @@ drop_reasons! {
     // reply
     EchoLimited, "echo_limited", "more echo requests to VIPs than limits.echo_per_second answers; raise it, or look for a flood";
     // balance
+    TcpFlags, "tcp_bad_flags", "TCP flags that no stack sends (none, SYN with FIN or RST, FIN without ACK) and no session: a scan, or a broken sender";
     SessionsFull, "sessions_full", "no room for a new session; raise limits.sessions";
     SnatExhausted, "snat_exhausted", "no free SNAT port towards the backend; add a SNAT address";
     NoSnat, "no_snat", "no SNAT address towards this backend's side; set snat.underlay or snat.overlay";

@@ -130,12 +130,14 @@ impl<P: Port> Worker<P> {
                 icmp_error::run(burst, pool, &seeker);
             }
             // Replies of other workers' sessions are given away here, and judged by policy where their client is known.
-            balance::run(burst, pool, &Balance::new(&tables, flows, counters, *id, now));
+            let refused = balance::run(burst, pool, &Balance::new(&tables, flows, counters, *id, now));
             if seen.fragments {
                 follow::run(burst, pool, datagrams, &seeker);
             }
             // Behind follow: what is answered of a datagram was dropped, and so are its later fragments.
-            refuse::run(burst, pool, &tables, limits, counters, now);
+            if seen.told | refused {
+                refuse::run(burst, pool, &tables, limits, counters, now);
+            }
             encap::run(burst, pool, &tables);
             egress::run(burst, pool, &tables, events, counters);
         }

@@ -149,15 +149,13 @@ impl Bench {
         match stage {
             Parse => parse::run(burst, pool, tables),
             Decap => decap::run(burst, pool, tables),
-            Classify => {
-                classify::run(burst, pool, tables);
-            }
+            Classify => _ = classify::run(burst, pool, tables),
             Isolate => isolate::run(burst, tables),
             Dns => dns::run(burst, pool, tables, counters),
             Reply => reply::run(burst, pool, tables, events, counters, limits, NOW),
             Balanced => {
                 let with = Balance::new(tables, flows, counters, 0, NOW);
-                balance::run(burst, pool, &with);
+                let _told = balance::run(burst, pool, &with);
             }
             Refuse => refuse::run(burst, pool, tables, limits, counters, NOW),
             Encap => encap::run(burst, pool, tables),

@@ -17,7 +17,7 @@ pub fn source<A: Bounded>(tables: &Tables, source: A, number: u16) -> Result<(),
     if admitted { Ok(()) } else { Err(DropReason::AdmissionSource) }
 }
 
-/// Whether the service with this number may have one more session on this worker.
+/// Whether another session of the service with this number may begin on this worker.
 ///
 /// # Errors
 /// The reason to drop.
@@ -29,9 +29,6 @@ pub fn newcomer<A: Family>(
     number: u16,
     now: Nanos,
 ) -> Result<(), DropReason> {
-    if tables.admission.is_empty() {
-        return Ok(());
-    }
     let Some(bounds) = tables.admission.of(number) else { return Ok(()) };
     if bounds.sessions.is_some_and(|most| is_full::<A>(tables, flows, counters, number, most, now)) {
         return Err(DropReason::AdmissionSessions);

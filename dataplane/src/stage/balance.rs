@@ -14,6 +14,7 @@ use crate::family::{Family, Flows};
 use crate::frame::Pool;
 use crate::io::BURST;
 use crate::sessions::{ACK, Client, Flow, Lifetimes, RST, SYN, Way};
+use crate::stage::refuse;
 use crate::tables::{ServiceEntry, Tables};
 use crate::time::{Nanos, Tick};
 use crate::verdict::{DropReason, Verdict};
@@ -43,8 +44,9 @@ pub struct Balance<'a> {
     pub life: Lifetimes,
 }
 
-/// Balances every packet to a service and returns every reply.
-pub fn run(burst: &mut Burst, pool: &mut Pool, with: &Balance<'_>) {
+/// Balances every packet to a service and returns every reply; whether it dropped one that may be answered ([`refuse`]).
+pub fn run(burst: &mut Burst, pool: &mut Pool, with: &Balance<'_>) -> bool {
+    let mut told = false;
     let mut hashes = [0u64; BURST];
     for (packet, hash) in burst.iter_mut().zip(&mut hashes) {
         *hash = match packet.v6 {
@@ -59,11 +61,13 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, with: &Balance<'_>) {
             true => with.look_up::<u128>(packet, pool, hash, index, &mut v6),
         };
         if let Err(reason) = done {
+            told |= refuse::is_told(reason);
             packet.drop(reason);
         }
     }
-    with.begin_all(burst, pool, &v4);
-    with.begin_all(burst, pool, &v6);
+    told |= with.begin_all(burst, pool, &v4);
+    told |= with.begin_all(burst, pool, &v6);
+    told
 }
 
 /// New flows of a burst.

@@ -5,8 +5,8 @@ use crate::family::Family;
 use crate::fragments::Part;
 use crate::frame::Pool;
 use crate::sessions::Flow;
-use crate::stage::fit;
 use crate::stage::icmp_error::{self, Errors};
+use crate::stage::{fit, refuse};
 use crate::tables::fib::Target;
 use crate::tables::snat::Side;
 use crate::tables::{Owned, Tables};
@@ -20,6 +20,8 @@ pub struct Seen {
     pub fragments: bool,
     /// ICMP errors.
     pub errors: bool,
+    /// Drops that may be answered ([`refuse`]).
+    pub told: bool,
 }
 
 /// Gives every parsed packet its action.
@@ -37,13 +39,19 @@ pub fn run(burst: &mut Burst, pool: &Pool, tables: &Tables) -> Seen {
         match found {
             Ok(Action::Host) => match fit::check(packet, tables, || fit::room(tables, Out::Host)) {
                 Ok(()) => packet.leave(Out::Host),
-                Err(reason) => packet.drop(reason),
+                Err(reason) => {
+                    seen.told = true;
+                    packet.drop(reason);
+                }
             },
             Ok(action) => {
                 seen.errors |= action == Action::Error;
                 packet.action = action;
             }
-            Err(reason) => packet.drop(reason),
+            Err(reason) => {
+                seen.told |= refuse::is_told(reason);
+                packet.drop(reason);
+            }
         }
     }
     seen

@@ -11,7 +11,7 @@ use crate::fragments::{self, Part};
 use crate::frame::Pool;
 use crate::tables::Tables;
 use crate::verdict::DropReason;
-use crate::wire::{ETHERNET, ip4, ip6, long, tcp, vlan, word};
+use crate::wire::{ETHERNET, ip4, ip6, long, vlan, word};
 
 /// Parses every packet.
 pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables) {
@@ -194,12 +194,9 @@ fn transport(packet: &mut Packet, tuple: &mut Tuple, payload: &[u8]) -> Result<(
             if payload.len() < 20 {
                 return Err(DropReason::L4Header);
             }
-            let header = TcpHeaderSlice::from_slice(payload).map_err(|_| DropReason::L4Header)?;
-            (tuple.sport, tuple.dport) = (header.source_port(), header.destination_port());
+            let tcp = TcpHeaderSlice::from_slice(payload).map_err(|_| DropReason::L4Header)?;
+            (tuple.sport, tuple.dport) = (tcp.source_port(), tcp.destination_port());
             packet.tcp_flags = payload[13];
-            if !tcp::is_sensible(packet.tcp_flags) {
-                return Err(DropReason::TcpFlags);
-            }
         }
         ip4::UDP => {
             let udp = UdpHeaderSlice::from_slice(payload).map_err(|_| DropReason::L4Header)?;

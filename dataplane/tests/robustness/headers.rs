@@ -137,6 +137,9 @@ fn row_8_tcp_flags_that_nobody_sends_are_dropped_and_others_go_through_unchanged
             all_refused(&mut machine, 0, &[packet], DropReason::TcpFlags);
         }
     }
+    // Those of a session go on unchanged.
+    let xmas = tcp_sum(edited(&tcp((CLIENT, 6002), (VIP, 80), "S"), 47, &[0x29]));
+    assert_eq!(machine.pass(0, xmas)[47], 0x29);
     // Data offsets below the header and beyond the packet, whose TCP part has 27 octets.
     for offset in (0..5).chain(7..16) {
         all_refused(&mut machine, 0, &[edited(&good(), 46, &[offset << 4])], DropReason::L4Header);
