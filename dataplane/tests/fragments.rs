@@ -221,6 +221,53 @@ fn fragments_that_nobody_sends_have_their_own_reasons() {
     machine.refuse(0, 0, edit(&split(&question(5000), 9, &[104])[1], &[(22, 1)]), R::TtlExpired);
 }
 
+/// A backend-less service refuses, a TTL runs out, the way is too narrow: the first fragment is answered, the others end.
+#[test]
+fn of_a_datagram_that_is_refused_the_first_fragment_alone_is_answered() {
+    let mut closed = desired(1);
+    closed.shared.services.push(service(Protocol::Udp, VIP, 82, vec![]));
+    closed.local.ports[0].mtu = 1400;
+    let answer = |machine: &mut Machine, parts: &[Vec<u8>], kind: [u8; 2], reason: R| {
+        let in_order = frames(machine.feed(0, 0, parts));
+        let late: Vec<_> = parts.iter().map(|part| with_id(part, 99)).rev().collect();
+        let left = [in_order, frames(machine.feed(0, 0, &late))].concat();
+        assert_eq!(left.len(), 2, "{reason:?}");
+        assert!(left.iter().all(|error| error[23] == 1 && error[34..36] == kind));
+        assert_eq!((machine.drops(reason), held(machine)), (4, 0));
+    };
+    let to_closed = split(&udp((CLIENT, 5000), (VIP, 82), &payload(400)), 7, &[104, 200]);
+    answer(&mut Machine::new(closed.clone()), &to_closed, [3, 3], R::NoBackend);
+    let mut old = question(5000);
+    old[22] = 1;
+    answer(&mut Machine::new(closed.clone()), &split(&old, 7, &[104, 200]), [11, 0], R::TtlExpired);
+    // Whoever fragments has not set DF, so what is too big is not told.
+    let big = split(&udp((CLIENT, 5000), (VIP, 53), &payload(1800)), 7, &[1480, 1600]);
+    let mut machine = Machine::new(closed);
+    assert_eq!(machine.feed(0, 0, &big), []);
+    assert_eq!(machine.drops(R::TooBig), 3);
+}
+
+/// The same fragment of another datagram.
+fn with_id(part: &[u8], id: u16) -> Vec<u8> {
+    let (mut header, payload) = Ipv4Header::from_slice(&part[14..]).unwrap();
+    header.identification = id;
+    header.header_checksum = header.calc_header_checksum();
+    [&part[..14], &header.to_bytes()[..], payload].concat()
+}
+
+#[test]
+fn sources_are_asked_about_every_fragment() {
+    let mut machine = Machine::new(desired(1));
+    let parts = split(&question(5000), 7, &[104, 200]);
+    assert_eq!(machine.feed(0, 0, &parts[..2]).len(), 2);
+    let mut denied = desired(1);
+    for service in &mut denied.shared.services {
+        service.admission.deny = vec![format!("{CLIENT}/32").parse().unwrap()];
+    }
+    machine.publish(denied);
+    machine.refuse(0, 0, parts[2].clone(), R::AdmissionSource);
+}
+
 #[test]
 fn policy_is_asked_about_every_fragment() {
     let club = vec!["club".to_string()];

@@ -4,6 +4,7 @@
 
 mod common;
 
+use common::icmp::*;
 use common::*;
 use proptest::prelude::*;
 use sluice_config::model::*;
@@ -59,6 +60,50 @@ fn an_association_is_balanced_by_its_ports_and_comes_back_as_the_vip() {
     }
     assert_eq!(machine.total(|c| c.given.get()), 2);
     assert_eq!(machine.total(|c| c.sessions_made.get()), 2);
+}
+
+#[test]
+fn in_nat_preserve_the_port_of_the_backend_alone_is_written() {
+    let mut preserved = associations(2);
+    preserved.shared.services.iter_mut().for_each(|service| service.mode = Mode::NatPreserve);
+    let mut machine = Machine::new(preserved);
+    for (v6, (client, vip), backend_ip) in [(false, (CLIENT, VIP), "10.0.0.11"), (true, ENDS6, "2001:db8::11")] {
+        let there = machine.pass(0, ip_packet((client, vip), &sctp_packet(5000, 2905, 0, &INIT)));
+        assert_eq!(inside(&there, v6).0, sctp_packet(5000, 29050, 0, &INIT));
+        let back = machine.pass(1, ip_packet((backend_ip, client), &sctp_packet(29050, 5000, 9, &INIT_ACK)));
+        assert_eq!(inside(&back, v6).0, sctp_packet(2905, 5000, 9, &INIT_ACK));
+    }
+    assert_eq!(machine.total(|c| c.sessions_made.get()), 2);
+}
+
+#[test]
+fn a_dsr_mode_leaves_sctp_as_it_is() {
+    let mut direct = associations(1);
+    let service = direct.shared.services.iter_mut().find(|s| s.key.port == 2905).unwrap();
+    (service.mode, service.backends) = (Mode::DsrMac, vec![backend("10.0.0.11:2905", None)]);
+    let there = Machine::new(direct).pass(0, ip_packet((CLIENT, VIP), &sctp_packet(5000, 2905, 0, &INIT)));
+    assert_eq!(there[..6], AGENT[0].0);
+    assert_eq!(inside(&there, false).0, sctp_packet(5000, 2905, 0, &INIT));
+}
+
+#[test]
+fn an_icmp_error_about_an_association_reaches_its_client() {
+    for mode in [Mode::Nat, Mode::NatPreserve] {
+        let mut desired = associations(1);
+        desired.shared.services.iter_mut().for_each(|service| service.mode = mode);
+        let mut machine = Machine::new(desired);
+        let request = ip_packet((CLIENT, VIP), &sctp_packet(5000, 2905, 0, &INIT));
+        let there = machine.pass(0, request.clone());
+        let source = std::net::Ipv4Addr::from(*there[26..].first_chunk::<4>().unwrap()).to_string();
+        for octets in [8, INIT.len() + 12] {
+            let told = machine.pass(0, error("10.0.0.1", &source, TTL_EXCEEDED, &quote(&there, octets)));
+            assert_eq!(
+                told,
+                sent(ROUTER, error("10.0.0.1", CLIENT, TTL_EXCEEDED, &quote(&request, octets))),
+                "{mode:?}"
+            );
+        }
+    }
 }
 
 #[test]

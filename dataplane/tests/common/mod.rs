@@ -179,10 +179,19 @@ impl Machine {
     pub fn new(desired: Desired) -> Self {
         Self::with_ports(desired, |_| MemoryPort::default())
     }
+
+    /// With room for `sessions` of each family.
+    pub fn with_room(desired: Desired, sessions: usize) -> Self {
+        Self::with(desired, sessions, |_| MemoryPort::default())
+    }
 }
 
 impl<P: Port> Machine<P> {
-    pub fn with_ports(desired: Desired, mut port: impl FnMut(usize) -> P) -> Self {
+    pub fn with_ports(desired: Desired, port: impl FnMut(usize) -> P) -> Self {
+        Self::with(desired, 4096, port)
+    }
+
+    fn with(desired: Desired, sessions: usize, mut port: impl FnMut(usize) -> P) -> Self {
         const FRAMES: u32 = 512;
         let count = desired.local.workers;
         let ports = desired.local.ports.len();
@@ -205,7 +214,7 @@ impl<P: Port> Machine<P> {
                     mailbox,
                     counters: Arc::new(Counters::new(ports, 64, 256)),
                     events: events(),
-                    flows: Arc::new(Flows::new(4096, [3; 16])),
+                    flows: Arc::new(Flows::new(sessions, [3; 16])),
                     inboxes,
                     outboxes,
                 })

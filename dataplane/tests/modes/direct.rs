@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use sluice_config::model::*;
 
+use crate::bounds::fill;
 use crate::common::*;
 use crate::world::*;
 
@@ -166,16 +167,7 @@ fn a_wrong_checksum_inside_stays_wrong() {
 fn with_a_full_table_new_flows_go_by_maglev_alone_and_are_counted() {
     let mut machine = Machine::new(cluster(1, vec![service_in(Mode::DsrIpip, VIP, &BACKENDS4)]));
     // An established session never gives way.
-    let mut flows = (0..).map(|n: u32| (format!("192.0.2.{}", 1 + n % 250), 1024 + (n / 250) as u16));
-    while machine.total(|c| c.sessions.get()) < 4096 {
-        let ends: Vec<_> = flows.by_ref().take(256).collect();
-        // The first ACK may begin a session whose SYN has given way to another, the next one establishes it.
-        for flags in ["S", "A", "A"] {
-            let packets: Vec<_> =
-                ends.iter().map(|(ip, port)| segment((ip, *port), (VIP, 80), flags, &[], 0)).collect();
-            assert_eq!(machine.feed(0, 0, &packets).len(), 256);
-        }
-    }
+    fill(&mut machine);
     let before = machine.total(|c| c.unremembered.get());
     let (packet, inner) = sent(VIP, "198.51.100.9", 7, "S", 0);
     let first = machine.pass(0, packet.clone());

@@ -137,6 +137,16 @@ fn untouched(machine: &Machine, bytes: Vec<u8>) {
 }
 
 #[test]
+fn an_underlay_that_leaves_less_than_the_overlays_mtu_decides() {
+    let mut narrow = cluster(1, vec![service_in(Mode::Nat, VIP, &OVERLAY)]);
+    narrow.local.ports[0].mtu = 1400;
+    let mut machine = Machine::new(narrow);
+    let sized = |octets: usize| segment((CLIENT, 5000), (VIP, 80), "A", &[], octets - 40);
+    assert_eq!(machine.pass(0, sized(1350)).len(), 14 + 1400);
+    told(&machine.pass(0, sized(1351)), VIP, CLIENT, 1350);
+}
+
+#[test]
 fn a_reply_that_does_not_fit_the_clients_tunnel_is_refused_as_it_came() {
     let mut machine = Machine::new(cluster(1, vec![service_in(Mode::Nat, VIP, &["10.0.0.11:80"])]));
     let there = machine.pass(0, vxlan(1, 1024, &tcp(("9.0.1.7", 5000), (VIP, 80), "S")));

@@ -1,6 +1,7 @@
 //! Every service mode through the whole turn: what leaves, octet by octet; books and frames checked after every step.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "clippy knows only #[test] functions as tests")]
 
+mod bounds;
 #[path = "../common/mod.rs"]
 mod common;
 mod direct;

@@ -11,18 +11,6 @@ use crate::common::*;
 use crate::world::*;
 
 /// Every mode with backends that it reaches, by VIP.
-fn modes() -> Vec<(Mode, &'static str, [&'static str; 2])> {
-    let mut all = vec![(Mode::DsrVxlan, VIP, OVERLAY), (Mode::DsrVxlan, VIP6, OVERLAY), (Mode::Nat, VIP, OVERLAY)];
-    for mode in [Mode::Nat, Mode::NatPreserve, Mode::DsrIpip, Mode::DsrGue, Mode::DsrMac] {
-        all.extend([(mode, VIP, BACKENDS4), (mode, VIP6, BACKENDS6)]);
-    }
-    all
-}
-
-fn client_of(vip: &str) -> &'static str {
-    if vip == VIP { CLIENT } else { CLIENT6 }
-}
-
 /// Where each of these flows goes now, as the MAC of the next hop.
 fn hops(machine: &mut Machine, vip: &str, flags: &str) -> Vec<[u8; 6]> {
     let mut send = |port| machine.pass(0, segment((client_of(vip), port), (vip, 80), flags, &[], 0));

@@ -108,3 +108,16 @@ pub(crate) fn ends_of(packet: &[u8]) -> ((IpAddr, u16), (IpAddr, u16)) {
 pub(crate) fn end(ip: &str, port: u16) -> (IpAddr, u16) {
     (ip.parse().unwrap(), port)
 }
+
+/// Every mode with VIP and backends of either family.
+pub(crate) fn modes() -> Vec<(Mode, &'static str, [&'static str; 2])> {
+    let mut all = vec![(Mode::DsrVxlan, VIP, OVERLAY), (Mode::DsrVxlan, VIP6, OVERLAY), (Mode::Nat, VIP, OVERLAY)];
+    for mode in [Mode::Nat, Mode::NatPreserve, Mode::DsrIpip, Mode::DsrGue, Mode::DsrMac] {
+        all.extend([(mode, VIP, BACKENDS4), (mode, VIP6, BACKENDS6)]);
+    }
+    all
+}
+
+pub(crate) fn client_of(vip: &str) -> &'static str {
+    if vip == VIP { CLIENT } else { CLIENT6 }
+}

@@ -135,6 +135,7 @@ impl World {
         let count =
             |judge: fn(&Holder, u64) -> bool| self.model.iter().flatten().filter(|h| judge(h, self.now)).count();
         prop_assert_eq!(self.sessions.len(), count(Holder::lives));
+        prop_assert_eq!(self.sessions.of_service(1) as usize, self.sessions.len());
         prop_assert_eq!(self.sessions.resting(), count(Holder::rests));
         let held: u32 = (0..16).map(|n| self.sessions.ports_held(u32::nth(n))).sum();
         prop_assert!(held as usize >= self.sessions.len());
