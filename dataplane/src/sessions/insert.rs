@@ -43,6 +43,8 @@ pub struct Newcomer<A = u32> {
     hash: u64,
     flow: Flow,
     flow_hash: u64,
+    /// Where the client's ports are counted; of flows of `nat`.
+    held: u64,
 }
 
 /// Ports that are tried together, so that their misses overlap.
@@ -52,19 +54,28 @@ const AT_ONCE: usize = 4;
 const TIGHT: u32 = 8;
 
 impl<A: Address> Sessions<A> {
-    /// Asks for the lines of a session to be made; `hash` is what [`Sessions::expect_client`] said.
+    /// Asks for the lines of a session to be made that its client's look-up has not asked for; `hash` is what
+    /// [`Sessions::expect_client`] said.
     #[must_use]
     #[inline]
     pub fn expect(&self, client: Client<A>, hash: u64, flow: Flow) -> Newcomer<A> {
+        let new = self.on(client, hash, flow, 0);
+        if flow.way() != Way::Translated {
+            return new;
+        }
+        let held = self.held.hash(self.key, client.ip);
+        self.held.expect(held);
+        Newcomer { held, ..new }
+    }
+
+    #[inline]
+    fn on(&self, client: Client<A>, hash: u64, flow: Flow, held: u64) -> Newcomer<A> {
+        if flow.way() == Way::Direct {
+            return Newcomer { client, hash, flow, flow_hash: 0, held };
+        }
         let flow_hash = flow.hash(self.key, client.ip);
-        if self.len() >= self.capacity {
-            // Whoever gives way is looked for in both homes.
-            self.forward.prefetch_room(hash);
-        }
-        if flow.way() != Way::Direct {
-            self.reverse.prefetch(flow_hash);
-        }
-        Newcomer { client, hash, flow, flow_hash }
+        self.reverse.prefetch(flow_hash);
+        Newcomer { client, hash, flow, flow_hash, held }
     }
 
     /// Makes a session, for a first packet with these TCP flags: a flow met half-way (after a restart) is established
@@ -92,7 +103,7 @@ impl<A: Address> Sessions<A> {
             self.reverse.key(at).store(flow.word() | u64::from(now.0) << Flow::TICK_SHIFT, Relaxed);
         }
         if flow.way() == Way::Translated {
-            self.held.add(self.key, client.ip);
+            self.held.add(new.held);
         }
         self.count.store(self.len() + 1, Relaxed);
         Ok(())
@@ -125,7 +136,7 @@ impl<A: Address> Sessions<A> {
                 }
             }
             let more = ports.by_ref().take(AT_ONCE);
-            group = more.map(|port| self.expect(new.client, new.hash, Flow { port, ..new.flow })).collect();
+            group = more.map(|port| self.on(new.client, new.hash, Flow { port, ..new.flow }, new.held)).collect();
         }
         Err(Refused::Taken)
     }
@@ -133,7 +144,7 @@ impl<A: Address> Sessions<A> {
     /// SNAT ports that a client holds, or a few more than it does.
     #[must_use]
     pub fn ports_held(&self, ip: A) -> u32 {
-        self.held.most(self.key, ip)
+        self.held.most(self.held.hash(self.key, ip))
     }
 
     /// Makes a session without having asked for its lines: for tests and tools.
@@ -172,7 +183,10 @@ impl<A: Address> Sessions<A> {
     fn make_room(&self, new: &Newcomer<A>, now: Tick, life: Lifetimes) -> Result<Place, Refused> {
         let vacancy = || self.forward.survey(new.hash, new.client.word(new.hash)).vacancy();
         if self.len() >= self.capacity || vacancy().is_none() {
-            self.make_way_forward(new.hash, now, life);
+            let freed = self.make_way_forward(new.hash, now, life);
+            if let (Some(at), true) = (freed, self.len() < self.capacity) {
+                return Ok(at);
+            }
         }
         if self.len() >= self.capacity && new.flow.way() != Way::Direct {
             self.make_way_reverse(new.flow_hash, now, life);

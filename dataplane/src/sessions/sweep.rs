@@ -93,7 +93,7 @@ impl<A: Address> Sessions<A> {
             self.reverse.key(reverse).store(word, Relaxed);
         }
         if flow.way() == Way::Translated {
-            self.held.subtract(self.key, ip);
+            self.held.subtract(self.held.hash(self.key, ip));
         }
         self.forward.key(at).store(0, Relaxed);
         self.count.store(self.len() - 1, Relaxed);
@@ -105,8 +105,8 @@ impl<A: Address> Sessions<A> {
     }
 
     /// Frees a place in a forward bucket: that of the oldest session on probation, those that are young last, else an
-    /// expired one's.
-    pub(super) fn make_way_forward(&self, hash: u64, now: Tick, life: Lifetimes) {
+    /// expired one's. Says which.
+    pub(super) fn make_way_forward(&self, hash: u64, now: Tick, life: Lifetimes) -> Option<Place> {
         let homes = self.forward.homes(hash);
         let Some((score, at)) = self.most_dispensable(&homes, now) else {
             return self.evict_expired(self.forward.places(hash), now, life);
@@ -115,6 +115,7 @@ impl<A: Address> Sessions<A> {
             homes.into_iter().for_each(|bucket| self.age(bucket));
         }
         self.give_way(at);
+        Some(at)
     }
 
     /// The session in these forward buckets that should give way first. Scored without branches: which of the ways is
@@ -156,7 +157,9 @@ impl<A: Address> Sessions<A> {
         let score = |at: &Place| self.chosen(*at).dispensable(now);
         match sessions.clone().filter(|at| score(at) > 0).max_by_key(score) {
             Some(at) => self.give_way(at),
-            None => self.evict_expired(sessions, now, life),
+            None => {
+                self.evict_expired(sessions, now, life);
+            }
         }
     }
 
@@ -170,7 +173,9 @@ impl<A: Address> Sessions<A> {
             self.hand.store((bucket + 1) & (all - 1), Relaxed);
             match self.most_dispensable(&[bucket as u32], now) {
                 Some((_, at)) => return self.give_way(at),
-                None => self.evict_expired(Place::of(bucket as u32), now, life),
+                None => {
+                    self.evict_expired(Place::of(bucket as u32), now, life);
+                }
             }
             if self.len() < self.capacity {
                 return;
@@ -179,10 +184,10 @@ impl<A: Address> Sessions<A> {
     }
 
     #[cold]
-    fn evict_expired(&self, mut candidates: impl Iterator<Item = Place>, now: Tick, life: Lifetimes) {
+    fn evict_expired(&self, mut candidates: impl Iterator<Item = Place>, now: Tick, life: Lifetimes) -> Option<Place> {
         let held = |at: &Place| self.forward.key(*at).load(Relaxed) != 0;
-        if let Some(at) = candidates.find(|at| held(at) && self.expired(*at, now, life)) {
-            self.end(at);
-        }
+        let at = candidates.find(|at| held(at) && self.expired(*at, now, life))?;
+        self.end(at);
+        Some(at)
     }
 }

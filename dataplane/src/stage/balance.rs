@@ -1,7 +1,8 @@
 //! Balance: to a backend by session or Maglev, and back to the client, in the service's mode (design.md section 4).
 //!
-//! Four passes over the burst, so that cache misses overlap: hashes with prefetch; look-ups, each hit rewritten in the
-//! same loop; a backend and a port for every miss, with prefetch; their sessions, each rewritten in the same loop.
+//! Four passes over the burst, so that cache misses overlap: hashes with prefetch; look-ups in the first home, each hit
+//! rewritten in the same loop, each miss with a prefetch of the second; look-ups there, then a backend and a port for
+//! every miss, with prefetch; their sessions, each rewritten in the same loop.
 //! A packet that does not fit its way is refused as it was received ([`fit`]).
 
 use arrayvec::ArrayVec;
@@ -13,7 +14,7 @@ use crate::counters::Counters;
 use crate::family::{Family, Flows};
 use crate::frame::Pool;
 use crate::io::BURST;
-use crate::sessions::{ACK, Client, Flow, Lifetimes, RST, SYN, Way};
+use crate::sessions::{ACK, Client, Flow, Home, Lifetimes, RST, SYN, Way};
 use crate::tables::{ServiceEntry, Tables};
 use crate::time::{Nanos, Tick};
 use crate::verdict::{DropReason, Verdict};
@@ -51,11 +52,28 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, with: &Balance<'_>) {
             true => with.gather::<u128>(packet),
         };
     }
-    let (mut v4, mut v6) = (Misses::new(), Misses::new());
+    let mut elsewhere = Elsewhere::new();
     for (index, (packet, hash)) in burst.iter_mut().zip(hashes).enumerate() {
         let done = match packet.v6 {
-            false => with.look_up::<u32>(packet, pool, hash, index, &mut v4),
-            true => with.look_up::<u128>(packet, pool, hash, index, &mut v6),
+            false => with.look_up::<u32>(packet, pool, hash),
+            true => with.look_up::<u128>(packet, pool, hash),
+        };
+        match done {
+            Ok(true) => {}
+            // There is a place for every packet of the burst.
+            Ok(false) => elsewhere.push((index as u8, hash)),
+            Err(reason) => packet.drop(reason),
+        }
+    }
+    if elsewhere.is_empty() {
+        return;
+    }
+    let (mut v4, mut v6) = (Misses::new(), Misses::new());
+    for (index, hash) in elsewhere {
+        let packet = &mut burst[usize::from(index)];
+        let done = match packet.v6 {
+            false => with.look_there::<u32>(packet, pool, hash, index, &mut v4),
+            true => with.look_there::<u128>(packet, pool, hash, index, &mut v6),
         };
         if let Err(reason) = done {
             packet.drop(reason);
@@ -64,6 +82,9 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, with: &Balance<'_>) {
     with.begin_all(burst, pool, &v4);
     with.begin_all(burst, pool, &v6);
 }
+
+/// Packets whose first home has no session of theirs: index in the burst, and hash.
+type Elsewhere = ArrayVec<(u8, u64), BURST>;
 
 /// New flows of a burst.
 type Misses<A> = ArrayVec<Miss<A>, BURST>;
@@ -169,37 +190,77 @@ impl<'a> Balance<'a> {
         owner == self.worker
     }
 
+    /// Sends on what needs no session or finds it in its first home; `false` for what may have one elsewhere.
     #[inline]
-    fn look_up<A: Family>(
-        &self,
-        packet: &mut Packet,
-        pool: &mut Pool,
-        hash: u64,
-        index: usize,
-        misses: &mut Misses<A>,
-    ) -> Result<(), DropReason> {
+    fn look_up<A: Family>(&self, packet: &mut Packet, pool: &mut Pool, hash: u64) -> Result<bool, DropReason> {
+        let sessions = A::sessions(self.flows);
         match packet.action {
             Action::Balance(number) => {
                 let service = self.tables.service(number).ok_or(DropReason::NoService)?;
-                if !A::sessions(self.flows).has_room() {
-                    return self.by_maglev::<A>(packet, pool, number, service, hash);
+                if !sessions.has_room() {
+                    return self.by_maglev::<A>(packet, pool, number, service, hash).map(|()| true);
                 }
-                let client = client::<A>(packet, number);
-                match self.known(packet, client, service, hash) {
-                    Some(flow) => self.send::<A>(packet, pool, number, service, flow)?,
-                    // There is a place for every packet of the burst.
-                    None => misses.push(self.choose(packet, index, client, service, hash)?),
-                }
-                Ok(())
+                let Some(flow) = self.known(Home::First, packet, client::<A>(packet, number), service, hash) else {
+                    sessions.expect_client_there(hash);
+                    return Ok(false);
+                };
+                self.send::<A>(packet, pool, number, service, flow)?;
             }
-            Action::Return { backend, snat } => self.reply::<A>(packet, pool, backend, snat, hash),
-            Action::Forward => self.forward::<A>(packet, pool),
+            Action::Return { backend, snat } => {
+                let flow = flow(packet, backend, snat);
+                let Some(client) = self.session_of::<A>(Home::First, packet, flow, hash) else {
+                    sessions.expect_flow_there(hash);
+                    return Ok(false);
+                };
+                self.reply(packet, pool, backend, client)?;
+            }
+            Action::Forward => self.forward::<A>(packet, pool)?,
             Action::Done
             | Action::Parsed
             | Action::Arp
             | Action::Dns
             | Action::Echo
             | Action::Solicited
+            | Action::Host => {}
+        }
+        Ok(true)
+    }
+
+    /// Sends on what finds its session in its second home; a client's packet that has none begins one.
+    #[inline]
+    fn look_there<A: Family>(
+        &self,
+        packet: &mut Packet,
+        pool: &mut Pool,
+        hash: u64,
+        index: u8,
+        misses: &mut Misses<A>,
+    ) -> Result<(), DropReason> {
+        match packet.action {
+            Action::Balance(number) => {
+                let service = self.tables.service(number).ok_or(DropReason::NoService)?;
+                let client = client::<A>(packet, number);
+                match self.known(Home::Second, packet, client, service, hash) {
+                    Some(flow) => self.send::<A>(packet, pool, number, service, flow)?,
+                    None => misses.push(self.choose(packet, index, client, service, hash)?),
+                }
+                Ok(())
+            }
+            Action::Return { backend, snat } => {
+                let flow = flow(packet, backend, snat);
+                match (self.session_of::<A>(Home::Second, packet, flow, hash), flow.way()) {
+                    (Some(client), _) => self.reply(packet, pool, backend, client),
+                    (None, Way::Preserved) => self.no_reply::<A>(packet, pool),
+                    (None, Way::Translated | Way::Direct) => Err(DropReason::SnatNoSession),
+                }
+            }
+            Action::Done
+            | Action::Parsed
+            | Action::Arp
+            | Action::Dns
+            | Action::Echo
+            | Action::Solicited
+            | Action::Forward
             | Action::Host => Ok(()),
         }
     }
@@ -207,10 +268,17 @@ impl<'a> Balance<'a> {
     /// The client's session, unless it has ended: by time, by its backend's leaving, by the service's taking another
     /// mode, or by the client's starting anew.
     #[inline]
-    fn known<A: Family>(&self, packet: &Packet, client: Client<A>, service: &ServiceEntry, hash: u64) -> Option<Flow> {
+    fn known<A: Family>(
+        &self,
+        home: Home,
+        packet: &Packet,
+        client: Client<A>,
+        service: &ServiceEntry,
+        hash: u64,
+    ) -> Option<Flow> {
         let flags = packet.tcp_flags;
         let sessions = A::sessions(self.flows);
-        let (flow, state) = sessions.forward(client, hash, flags, self.now, self.life)?;
+        let (flow, state) = sessions.forward_in(home, client, hash, flags, self.now, self.life)?;
         let anew = state.over() && flags & (SYN | ACK | RST) == SYN;
         let stays =
             !anew && self.tables.serves(client.service, service, flow.backend) && keeps(service.mode, flow.way());

@@ -6,7 +6,7 @@ use super::{Balance, Misses, client};
 use crate::burst::{Action, Burst, Packet};
 use crate::family::Family;
 use crate::frame::{Pool, prefetch};
-use crate::sessions::{Client, Flow, Newcomer, Refused, SYN, Way};
+use crate::sessions::{Client, Flow, Home, Newcomer, Refused, SYN, Way};
 use crate::tables::hash::HashKey;
 use crate::tables::snat::Side;
 use crate::tables::{BackendEntry, ServiceEntry, maglev};
@@ -18,7 +18,7 @@ const SNAT_TRIES: usize = 256;
 /// A packet whose flow is about to begin.
 pub(super) struct Miss<A> {
     /// Index of the packet in the burst.
-    index: usize,
+    index: u8,
     newcomer: Newcomer<A>,
     flow: Flow,
     /// Where the walk over the worker's ports begins.
@@ -31,7 +31,7 @@ impl Balance<'_> {
     pub(super) fn choose<A: Family>(
         &self,
         packet: &Packet,
-        index: usize,
+        index: u8,
         client: Client<A>,
         service: &ServiceEntry,
         client_hash: u64,
@@ -107,7 +107,7 @@ impl Balance<'_> {
     #[inline]
     pub(super) fn begin_all<A: Family>(&self, burst: &mut Burst, pool: &mut Pool, misses: &Misses<A>) {
         for miss in misses {
-            let packet = &mut burst[miss.index];
+            let packet = &mut burst[usize::from(miss.index)];
             if let Err(reason) = self.begin(packet, pool, miss) {
                 packet.drop(reason);
             }
@@ -134,7 +134,9 @@ impl Balance<'_> {
             Err(Refused::Known) => {
                 let client = client::<A>(packet, number);
                 let hash = sessions.expect_client(client);
-                self.known(packet, client, service, hash).ok_or(DropReason::SessionsFull)?
+                let first = self.known(Home::First, packet, client, service, hash);
+                let known = first.or_else(|| self.known(Home::Second, packet, client, service, hash));
+                known.ok_or(DropReason::SessionsFull)?
             }
             // Who answers the client itself needs no session to be reached: Maglev alone decides.
             Err(Refused::Full) if miss.flow.way() == Way::Direct => {
