@@ -167,7 +167,9 @@ impl<A: Address> Sessions<A> {
     fn forward_room(&self, new: &Newcomer<A>, now: Tick, life: Lifetimes) -> Result<Place, Refused> {
         let word = new.client.word(new.hash);
         let survey = self.forward.survey(new.hash, word);
-        if let Some(at) = survey.hits().find(|at| self.forward.beside(*at).is(new.client.ip)) {
+        if survey.met
+            && let Some(at) = self.find_client(new.client, new.hash)
+        {
             if !self.expired(at, now, life) {
                 return Err(Refused::Known);
             }
@@ -202,7 +204,10 @@ impl<A: Address> Sessions<A> {
     #[inline]
     fn reverse_room(&self, new: &Newcomer<A>, now: Tick, life: Lifetimes) -> Result<Place, Refused> {
         let survey = self.reverse.survey(new.flow_hash, new.flow.word());
-        if let Some(at) = survey.hits().find(|at| self.is_flow_of(*at, new.flow, new.client.ip)) {
+        if survey.met
+            && let Some(at) =
+                self.reverse.find(new.flow_hash, new.flow.word(), |at| self.is_flow_of(at, new.flow, new.client.ip))
+        {
             return self.is_free(at, now, life).then_some(at).ok_or(Refused::Taken);
         }
         if let Some(at) = survey.vacancy() {

@@ -104,11 +104,14 @@ impl<A: Address> Sessions<A> {
         Client::from_word(self.forward.key(at).load(Relaxed), self.forward.beside(at))
     }
 
-    /// Frees a place in a forward bucket: that of the oldest session on probation, those that are young last, else an
+    /// Frees a place in a forward bucket: that of an old session on probation, those that are young last, else an
     /// expired one's. Says which.
     pub(super) fn make_way_forward(&self, hash: u64, now: Tick, life: Lifetimes) -> Option<Place> {
         let homes = self.forward.homes(hash);
-        let Some((score, at)) = self.most_dispensable(&homes, now) else {
+        let [first, _] = homes;
+        // One in the first home that all newcomers since have passed over is as good as the oldest of both.
+        let passed_over = self.most_dispensable(&[first], now).filter(|(score, _)| *score >= Chosen::OLD);
+        let Some((score, at)) = passed_over.or_else(|| self.most_dispensable(&homes, now)) else {
             return self.evict_expired(self.forward.places(hash), now, life);
         };
         if score < Chosen::OLD {
@@ -121,17 +124,19 @@ impl<A: Address> Sessions<A> {
     /// The session in these forward buckets that should give way first. Scored without branches: which of the ways is
     /// on probation nobody can predict. Of equals any may go, another one each time.
     fn most_dispensable(&self, buckets: &[u32], now: Tick) -> Option<(u16, Place)> {
-        let turn = self.evicted() as usize % WAYS;
-        let mut best = (0, Place { bucket: 0, way: 0 });
-        for bucket in buckets {
+        let turn = self.evicted() as u32 % WAYS as u32;
+        let mut best = 0u32;
+        for (home, bucket) in buckets.iter().enumerate() {
             let (keys, values) = self.forward.words(*bucket);
-            for way in (0..WAYS).map(|n| (n ^ turn) % WAYS) {
-                let held = u16::from(keys[way].load(Relaxed) != 0);
-                let score = Chosen(values[way].load(Relaxed)).dispensable(now) * held;
-                best = if score > best.0 { (score, Place { bucket: *bucket, way: way as u8 }) } else { best };
+            for way in 0..WAYS {
+                let held = u32::from(keys[way].load(Relaxed) != 0);
+                let score = u32::from(Chosen(values[way].load(Relaxed)).dispensable(now)) * held;
+                // The score, then the home, then the way: one comparison finds all three.
+                best = best.max(score << 4 | (home as u32) << 3 | (way as u32 ^ turn));
             }
         }
-        (best.0 > 0).then_some(best)
+        let (score, home, way) = (best >> 4, best >> 3 & 1, (best ^ turn) % WAYS as u32);
+        (score > 0).then(|| (score as u16, Place { bucket: buckets[home as usize], way: way as u8 }))
     }
 
     /// Makes a bucket's sessions old.

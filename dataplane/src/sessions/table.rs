@@ -57,11 +57,13 @@ impl Place {
     }
 }
 
-/// Both homes of a hash at one moment: a bit for each way, the first home's lowest.
+/// Both homes of a hash at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Survey {
     homes: [u32; 2],
-    hits: u32,
+    /// Whether some way has the key.
+    pub(super) met: bool,
+    /// A bit for each way, the first home's lowest.
     vacant: u32,
 }
 
@@ -70,17 +72,6 @@ impl Survey {
     fn place(self, bit: u32) -> Place {
         let [first, second] = self.homes;
         Place { bucket: if bit < WAYS as u32 { first } else { second }, way: (bit % WAYS as u32) as u8 }
-    }
-
-    /// The places that have the key.
-    #[inline]
-    pub(super) fn hits(self) -> impl Iterator<Item = Place> {
-        let mut hits = self.hits;
-        std::iter::from_fn(move || {
-            let bit = (hits != 0).then(|| hits.trailing_zeros())?;
-            hits &= hits - 1;
-            Some(self.place(bit))
-        })
     }
 
     /// A vacant place: in the first home, whose line a look-up has asked for, while it is not nearly full, else in the
@@ -160,16 +151,16 @@ impl<A: Address> Side<A> {
         None
     }
 
-    /// Both homes in one pass: which ways have this key, and which have none.
+    /// Both homes in one pass: whether a way has this key, and which have none.
     #[inline]
     pub(super) fn survey(&self, hash: u64, key: u64) -> Survey {
         let homes = self.homes(hash);
-        let mut survey = Survey { homes, hits: 0, vacant: 0 };
+        let mut survey = Survey { homes, met: false, vacant: 0 };
         for (home, bucket) in homes.into_iter().enumerate() {
             for (way, slot) in self.buckets[bucket as usize].keys.iter().enumerate() {
-                let (word, bit) = (slot.load(Relaxed), home * WAYS + way);
-                survey.hits |= u32::from(word & self.key_mask == key) << bit;
-                survey.vacant |= u32::from(word == 0) << bit;
+                let word = slot.load(Relaxed);
+                survey.met |= word & self.key_mask == key;
+                survey.vacant |= u32::from(word == 0) << (home * WAYS + way);
             }
         }
         survey
