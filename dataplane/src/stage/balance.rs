@@ -59,9 +59,9 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, with: &Balance<'_>) {
             true => with.look_up::<u128>(packet, pool, hash),
         };
         match done {
-            Ok(true) => {}
+            Ok(None) => {}
             // There is a place for every packet of the burst.
-            Ok(false) => elsewhere.push((index as u8, hash)),
+            Ok(Some(choice)) => elsewhere.push(Later { index: index as u8, hash, choice }),
             Err(reason) => packet.drop(reason),
         }
     }
@@ -69,11 +69,11 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, with: &Balance<'_>) {
         return;
     }
     let (mut v4, mut v6) = (Misses::new(), Misses::new());
-    for (index, hash) in elsewhere {
-        let packet = &mut burst[usize::from(index)];
+    for later in elsewhere {
+        let packet = &mut burst[usize::from(later.index)];
         let done = match packet.v6 {
-            false => with.look_there::<u32>(packet, pool, hash, index, &mut v4),
-            true => with.look_there::<u128>(packet, pool, hash, index, &mut v6),
+            false => with.look_there::<u32>(packet, pool, later, &mut v4),
+            true => with.look_there::<u128>(packet, pool, later, &mut v6),
         };
         if let Err(reason) = done {
             packet.drop(reason);
@@ -83,8 +83,19 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, with: &Balance<'_>) {
     with.begin_all(burst, pool, &v6);
 }
 
-/// Packets whose first home has no session of theirs: index in the burst, and hash.
-type Elsewhere = ArrayVec<(u8, u64), BURST>;
+/// Packets whose first home has no session of theirs.
+type Elsewhere = ArrayVec<Later, BURST>;
+
+/// One of them.
+#[derive(Clone, Copy)]
+struct Later {
+    /// Index in the burst.
+    index: u8,
+    /// Of the session's key.
+    hash: u64,
+    /// What chooses a backend ([`Balance::expect_backend`]); 0 for a reply.
+    choice: u64,
+}
 
 /// New flows of a burst.
 type Misses<A> = ArrayVec<Miss<A>, BURST>;
@@ -190,19 +201,20 @@ impl<'a> Balance<'a> {
         owner == self.worker
     }
 
-    /// Sends on what needs no session or finds it in its first home; `false` for what may have one elsewhere.
+    /// Sends on what needs no session or finds it in its first home; for what may have one elsewhere, the hash by which
+    /// its backend is chosen if it has none.
     #[inline]
-    fn look_up<A: Family>(&self, packet: &mut Packet, pool: &mut Pool, hash: u64) -> Result<bool, DropReason> {
+    fn look_up<A: Family>(&self, packet: &mut Packet, pool: &mut Pool, hash: u64) -> Result<Option<u64>, DropReason> {
         let sessions = A::sessions(self.flows);
         match packet.action {
             Action::Balance(number) => {
                 let service = self.tables.service(number).ok_or(DropReason::NoService)?;
                 if !sessions.has_room() {
-                    return self.by_maglev::<A>(packet, pool, number, service, hash).map(|()| true);
+                    return self.by_maglev::<A>(packet, pool, number, service, hash).map(|()| None);
                 }
                 let Some(flow) = self.known(Home::First, packet, client::<A>(packet, number), service, hash) else {
                     sessions.expect_client_there(hash);
-                    return Ok(false);
+                    return Ok(Some(self.expect_backend::<A>(packet, service)));
                 };
                 self.send::<A>(packet, pool, number, service, flow)?;
             }
@@ -210,7 +222,7 @@ impl<'a> Balance<'a> {
                 let flow = flow(packet, backend, snat);
                 let Some(client) = self.session_of::<A>(Home::First, packet, flow, hash) else {
                     sessions.expect_flow_there(hash);
-                    return Ok(false);
+                    return Ok(Some(0));
                 };
                 self.reply(packet, pool, backend, client)?;
             }
@@ -223,7 +235,7 @@ impl<'a> Balance<'a> {
             | Action::Solicited
             | Action::Host => {}
         }
-        Ok(true)
+        Ok(None)
     }
 
     /// Sends on what finds its session in its second home; a client's packet that has none begins one.
@@ -232,23 +244,22 @@ impl<'a> Balance<'a> {
         &self,
         packet: &mut Packet,
         pool: &mut Pool,
-        hash: u64,
-        index: u8,
+        later: Later,
         misses: &mut Misses<A>,
     ) -> Result<(), DropReason> {
         match packet.action {
             Action::Balance(number) => {
                 let service = self.tables.service(number).ok_or(DropReason::NoService)?;
                 let client = client::<A>(packet, number);
-                match self.known(Home::Second, packet, client, service, hash) {
+                match self.known(Home::Second, packet, client, service, later.hash) {
                     Some(flow) => self.send::<A>(packet, pool, number, service, flow)?,
-                    None => misses.push(self.choose(packet, index, client, service, hash)?),
+                    None => misses.push(self.choose(packet, client, service, later)?),
                 }
                 Ok(())
             }
             Action::Return { backend, snat } => {
                 let flow = flow(packet, backend, snat);
-                match (self.session_of::<A>(Home::Second, packet, flow, hash), flow.way()) {
+                match (self.session_of::<A>(Home::Second, packet, flow, later.hash), flow.way()) {
                     (Some(client), _) => self.reply(packet, pool, backend, client),
                     (None, Way::Preserved) => self.no_reply::<A>(packet, pool),
                     (None, Way::Translated | Way::Direct) => Err(DropReason::SnatNoSession),

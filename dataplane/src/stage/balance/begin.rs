@@ -2,7 +2,7 @@
 
 use sluice_config::model::Mode;
 
-use super::{Balance, Misses, client};
+use super::{Balance, Later, Misses, client};
 use crate::burst::{Action, Burst, Packet};
 use crate::family::Family;
 use crate::frame::{Pool, prefetch};
@@ -31,17 +31,15 @@ impl Balance<'_> {
     pub(super) fn choose<A: Family>(
         &self,
         packet: &Packet,
-        index: u8,
         client: Client<A>,
         service: &ServiceEntry,
-        client_hash: u64,
+        later: Later,
     ) -> Result<Miss<A>, DropReason> {
-        let hash = flow_hash::<A>(self.tables.key, packet);
-        let number = self.pick(packet, client.service, service, hash).ok_or(DropReason::NoBackend)?;
+        let number = self.pick(packet, client.service, service, later.choice).ok_or(DropReason::NoBackend)?;
         let backend = self.tables.backend(number).ok_or(DropReason::NoBackend)?;
         let protocol = service.protocol;
         // The slot used the high bits of the hash; the port takes another mixture.
-        let ports = hash.rotate_left(31).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let ports = later.choice.rotate_left(31).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let translated = || self.translated::<A>(backend, Flow { backend: number, snat: 0, port: 0, protocol }, ports);
         let flow = match service.mode {
             Mode::Nat => translated()?,
@@ -49,8 +47,8 @@ impl Balance<'_> {
             Mode::NatPreserve => Flow::preserved(number, client.port, protocol),
             Mode::DsrIpip | Mode::DsrGue | Mode::DsrVxlan | Mode::DsrMac => Flow::direct(number, protocol),
         };
-        let newcomer = A::sessions(self.flows).expect(client, client_hash, flow);
-        Ok(Miss { index, newcomer, flow, ports })
+        let newcomer = A::sessions(self.flows).expect(client, later.hash, flow);
+        Ok(Miss { index: later.index, newcomer, flow, ports })
     }
 
     /// The hash that chooses a packet's backend where no session does, its entry of the Maglev table asked for.
