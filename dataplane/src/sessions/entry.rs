@@ -287,8 +287,9 @@ impl Chosen {
     pub(super) fn dispensable(self, now: Tick) -> u16 {
         const ON_PROBATION: u64 = 1 << State::HalfOpen as u64 | 1 << State::Refused as u64;
         let on_probation = ON_PROBATION >> (self.0 >> 48 & 7) & 1;
-        let old = Self::OLD * u16::from(self.0 & Self::YOUNG == 0);
-        (old | (now.since(self.tick()) + 1)) * on_probation as u16
+        let old = if self.0 & Self::YOUNG == 0 { u64::from(Self::OLD) } else { 0 };
+        let age = u64::from(now.0).wrapping_sub(self.0 >> Flow::TICK_SHIFT) & u64::from(Tick::MASK);
+        ((old | (age + 1)) * on_probation) as u16
     }
 
     #[inline]

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crate::address::Address;
+use crate::frame::prefetch;
 use crate::tables::hash::HashKey;
 
 /// The sketch.
@@ -23,33 +24,44 @@ impl Held {
         Self { rows: [row(), row()] }
     }
 
+    /// Where a client is counted.
     #[inline]
-    fn cells<A: Address>(&self, key: HashKey, ip: A) -> [&AtomicU32; 2] {
+    pub(super) fn hash<A: Address>(&self, key: HashKey, ip: A) -> u64 {
         let [high, low] = ip.words();
-        let hash = key.two(high, low);
+        key.two(high, low)
+    }
+
+    /// Asks for the lines of a client's counters.
+    #[inline]
+    pub(super) fn expect(&self, hash: u64) {
+        self.cells(hash).into_iter().for_each(|cell| prefetch(cell));
+    }
+
+    #[inline]
+    fn cells(&self, hash: u64) -> [&AtomicU32; 2] {
         let [first, second] = &self.rows;
         let mask = first.len() - 1;
         [&first[hash as usize & mask], &second[(hash >> 32) as usize & mask]]
     }
 
     #[inline]
-    pub(super) fn add<A: Address>(&self, key: HashKey, ip: A) {
-        for cell in self.cells(key, ip) {
+    pub(super) fn add(&self, hash: u64) {
+        for cell in self.cells(hash) {
             cell.store(cell.load(Relaxed).saturating_add(1), Relaxed);
         }
     }
 
     #[inline]
-    pub(super) fn subtract<A: Address>(&self, key: HashKey, ip: A) {
-        for cell in self.cells(key, ip) {
+    pub(super) fn subtract(&self, hash: u64) {
+        for cell in self.cells(hash) {
             cell.store(cell.load(Relaxed).saturating_sub(1), Relaxed);
         }
     }
 
     /// At least as many as the client holds.
     #[inline]
-    pub(super) fn most<A: Address>(&self, key: HashKey, ip: A) -> u32 {
-        let [first, second] = self.cells(key, ip);
+    pub(super) fn most(&self, hash: u64) -> u32 {
+        let [first, second] = self.cells(hash);
         first.load(Relaxed).min(second.load(Relaxed))
     }
 }

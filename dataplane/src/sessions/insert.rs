@@ -43,6 +43,8 @@ pub struct Newcomer<A = u32> {
     hash: u64,
     flow: Flow,
     flow_hash: u64,
+    /// Where the client's ports are counted; of flows of `nat`.
+    held: u64,
 }
 
 /// Ports that are tried together, so that their misses overlap.
@@ -59,19 +61,28 @@ fn is_kept_back(port: u16) -> bool {
 }
 
 impl<A: Address> Sessions<A> {
-    /// Asks for the lines of a session to be made; `hash` is what [`Sessions::expect_client`] said.
+    /// Asks for the lines of a session to be made that its client's look-up has not asked for; `hash` is what
+    /// [`Sessions::expect_client`] said.
     #[must_use]
     #[inline]
     pub fn expect(&self, client: Client<A>, hash: u64, flow: Flow) -> Newcomer<A> {
+        let new = self.on(client, hash, flow, 0);
+        if flow.way() != Way::Translated {
+            return new;
+        }
+        let held = self.held.hash(self.key, client.ip);
+        self.held.expect(held);
+        Newcomer { held, ..new }
+    }
+
+    #[inline]
+    fn on(&self, client: Client<A>, hash: u64, flow: Flow, held: u64) -> Newcomer<A> {
+        if flow.way() == Way::Direct {
+            return Newcomer { client, hash, flow, flow_hash: 0, held };
+        }
         let flow_hash = flow.hash(self.key, client.ip);
-        if self.len() >= self.capacity {
-            // Whoever gives way is looked for in both homes.
-            self.forward.prefetch_room(hash);
-        }
-        if flow.way() != Way::Direct {
-            self.reverse.prefetch(flow_hash);
-        }
-        Newcomer { client, hash, flow, flow_hash }
+        self.reverse.prefetch(flow_hash);
+        Newcomer { client, hash, flow, flow_hash, held }
     }
 
     /// Makes a session, for a first packet with these TCP flags. A flow met half-way (after a restart) has proved as
@@ -101,7 +112,7 @@ impl<A: Address> Sessions<A> {
             self.reverse.key(at).store(flow.word() | told | u64::from(now.0) << Flow::TICK_SHIFT, Relaxed);
         }
         if flow.way() == Way::Translated {
-            self.held.add(self.key, client.ip);
+            self.held.add(new.held);
         }
         self.count.store(self.len() + 1, Relaxed);
         self.count_service(client.service, 1);
@@ -128,7 +139,7 @@ impl<A: Address> Sessions<A> {
         let mut ports = ports.filter(|port| !over || !is_kept_back(*port));
         let mut next = || -> ArrayVec<Newcomer<A>, AT_ONCE> {
             let more = ports.by_ref().take(AT_ONCE);
-            more.map(|port| self.expect(new.client, new.hash, Flow { port, ..new.flow })).collect()
+            more.map(|port| self.on(new.client, new.hash, Flow { port, ..new.flow }, new.held)).collect()
         };
         let mut group = if over && is_kept_back(new.flow.port) { next() } else { std::iter::once(*new).collect() };
         let mut taken: ArrayVec<Newcomer<A>, TIGHT> = ArrayVec::new();
@@ -187,7 +198,7 @@ impl<A: Address> Sessions<A> {
     /// SNAT ports that a client holds, or a few more than it does.
     #[must_use]
     pub fn ports_held(&self, ip: A) -> u32 {
-        self.held.most(self.key, ip)
+        self.held.most(self.held.hash(self.key, ip))
     }
 
     /// Makes a session without having asked for its lines: for tests and tools.
@@ -210,7 +221,9 @@ impl<A: Address> Sessions<A> {
     fn forward_room(&self, new: &Newcomer<A>, now: Tick, life: Lifetimes) -> Result<Place, Refused> {
         let word = new.client.word(new.hash);
         let survey = self.forward.survey(new.hash, word);
-        if let Some(at) = survey.hits().find(|at| self.forward.beside(*at).is(new.client.ip)) {
+        if survey.met
+            && let Some(at) = self.find_client(new.client, new.hash)
+        {
             if !self.expired(at, now, life) {
                 return Err(Refused::Known);
             }
@@ -226,7 +239,10 @@ impl<A: Address> Sessions<A> {
     fn make_room(&self, new: &Newcomer<A>, now: Tick, life: Lifetimes) -> Result<Place, Refused> {
         let vacancy = || self.forward.survey(new.hash, new.client.word(new.hash)).vacancy();
         if self.len() >= self.capacity || vacancy().is_none() {
-            self.make_way_forward(new.hash, now, life);
+            let freed = self.make_way_forward(new.hash, now, life);
+            if let (Some(at), true) = (freed, self.len() < self.capacity) {
+                return Ok(at);
+            }
         }
         if self.len() >= self.capacity && new.flow.way() != Way::Direct {
             self.make_way_reverse(new.flow_hash, now, life);
@@ -242,7 +258,10 @@ impl<A: Address> Sessions<A> {
     #[inline]
     fn reverse_room(&self, new: &Newcomer<A>, now: Tick, life: Lifetimes) -> Result<Place, Refused> {
         let survey = self.reverse.survey(new.flow_hash, new.flow.word());
-        if let Some(at) = survey.hits().find(|at| self.is_flow_of(*at, new.flow, new.client.ip)) {
+        if survey.met
+            && let Some(at) =
+                self.reverse.find(new.flow_hash, new.flow.word(), |at| self.is_flow_of(at, new.flow, new.client.ip))
+        {
             return self.is_free(at, now, life).then_some(at).ok_or(Refused::Taken);
         }
         if let Some(at) = survey.vacancy() {

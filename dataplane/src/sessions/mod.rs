@@ -54,6 +54,7 @@ mod table;
 pub use entry::{ACK, Client, FIN, Flow, RST, SYN, Shown, State, Way};
 pub use insert::{Newcomer, Refused};
 pub use life::Lifetimes;
+pub use table::Home;
 
 use beside::Beside;
 use entry::{Chosen, Heard};
@@ -174,31 +175,43 @@ impl<A: Address> Sessions<A> {
         self.len() >= self.capacity
     }
 
-    /// Hash of a client, its line asked for.
+    /// Hash of a client, its first home asked for.
     #[must_use]
     #[inline]
     pub fn expect_client(&self, client: Client<A>) -> u64 {
         let hash = client.hash(self.key);
-        self.forward.prefetch(hash);
+        self.forward.expect(hash, Home::First);
         hash
     }
 
-    /// Hash of a flow of `nat`, its line asked for.
+    /// Hash of a flow of `nat`, its first home asked for.
     #[must_use]
     #[inline]
     pub fn expect_flow(&self, flow: Flow) -> u64 {
         let hash = self.key.one(flow.word());
-        self.reverse.prefetch(hash);
+        self.reverse.expect(hash, Home::First);
         hash
     }
 
-    /// Hash of a flow of `nat-preserve` towards a client, its line asked for.
+    /// Hash of a flow of `nat-preserve` towards a client, its first home asked for.
     #[must_use]
     #[inline]
     pub fn expect_preserved(&self, flow: Flow, ip: A) -> u64 {
         let hash = flow.hash(self.key, ip);
-        self.reverse.prefetch(hash);
+        self.reverse.expect(hash, Home::First);
         hash
+    }
+
+    /// Asks for a client's second home, where the first has nothing: what follows may be an insertion.
+    #[inline]
+    pub fn expect_client_there(&self, hash: u64) {
+        self.forward.expect(hash, Home::Second);
+    }
+
+    /// Asks for a flow's second home, where the first has nothing.
+    #[inline]
+    pub fn expect_flow_there(&self, hash: u64) {
+        self.reverse.expect(hash, Home::Second);
     }
 
     /// The flow of a client's session, which its packet keeps alive; `None` when there is none or it has expired.
@@ -211,7 +224,22 @@ impl<A: Address> Sessions<A> {
         now: Tick,
         life: Lifetimes,
     ) -> Option<(Flow, State)> {
-        let at = self.find_client(client, hash)?;
+        let first = self.forward_in(Home::First, client, hash, flags, now, life);
+        first.or_else(|| self.forward_in(Home::Second, client, hash, flags, now, life))
+    }
+
+    /// The same, looked for in one home alone.
+    #[inline]
+    pub fn forward_in(
+        &self,
+        home: Home,
+        client: Client<A>,
+        hash: u64,
+        flags: u8,
+        now: Tick,
+        life: Lifetimes,
+    ) -> Option<(Flow, State)> {
+        let at = self.forward.find_in(home, hash, client.word(hash), |at| self.forward.beside(at).is(client.ip))?;
         let chosen = self.chosen(at);
         if now.since(chosen.tick()) > life.of(chosen.state()) && self.expired(at, now, life) {
             self.lapse(at);
@@ -239,10 +267,28 @@ impl<A: Address> Sessions<A> {
         self.answered(at, flow, flags, now, life)
     }
 
-    /// The same in `nat-preserve`: `flow` is the backend and the client's port, `ip` the client, both of the reply.
+    /// The same, looked for in one home alone.
     #[inline]
-    pub fn reverse_preserved(
+    pub fn reverse_in(
         &self,
+        home: Home,
+        flow: Flow,
+        hash: u64,
+        flags: u8,
+        now: Tick,
+        life: Lifetimes,
+    ) -> Option<Client<A>> {
+        let at = self.reverse.find_in(home, hash, flow.word(), |_| true)?;
+        self.answered(at, flow, flags, now, life)
+    }
+
+    /// As [`Sessions::reverse_in`], in `nat-preserve`: `flow` is the backend and the client's port, `ip` the client, both
+    /// of the reply.
+    #[inline]
+    #[expect(clippy::too_many_arguments, reason = "what a look-up needs, by value in registers")]
+    pub fn reverse_preserved_in(
+        &self,
+        home: Home,
         flow: Flow,
         ip: A,
         hash: u64,
@@ -250,7 +296,7 @@ impl<A: Address> Sessions<A> {
         now: Tick,
         life: Lifetimes,
     ) -> Option<Client<A>> {
-        let at = self.reverse.find(hash, flow.word(), |at| self.client_at(at).ip == ip)?;
+        let at = self.reverse.find_in(home, hash, flow.word(), |at| self.client_at(at).ip == ip)?;
         self.answered(at, flow, flags, now, life)
     }
 

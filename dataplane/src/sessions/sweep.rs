@@ -119,7 +119,7 @@ impl<A: Address> Sessions<A> {
             self.reverse.key(reverse).store(word, Relaxed);
         }
         if flow.way() == Way::Translated {
-            self.held.subtract(self.key, ip);
+            self.held.subtract(self.held.hash(self.key, ip));
         }
         self.forward.key(at).store(0, Relaxed);
         self.count.store(self.len() - 1, Relaxed);
@@ -131,33 +131,39 @@ impl<A: Address> Sessions<A> {
         Client::from_word(self.forward.key(at).load(Relaxed), self.forward.beside(at))
     }
 
-    /// Frees a place in a forward bucket: that of the oldest session on probation, those that are young last, else an
-    /// expired one's.
-    pub(super) fn make_way_forward(&self, hash: u64, now: Tick, life: Lifetimes) {
+    /// Frees a place in a forward bucket: that of an old session on probation, those that are young last, else an
+    /// expired one's. Says which.
+    pub(super) fn make_way_forward(&self, hash: u64, now: Tick, life: Lifetimes) -> Option<Place> {
         let homes = self.forward.homes(hash);
-        let Some((score, at)) = self.most_dispensable(&homes, now) else {
+        let [first, _] = homes;
+        // One in the first home that all newcomers since have passed over is as good as the oldest of both.
+        let passed_over = self.most_dispensable(&[first], now).filter(|(score, _)| *score >= Chosen::OLD);
+        let Some((score, at)) = passed_over.or_else(|| self.most_dispensable(&homes, now)) else {
             return self.evict_expired(self.forward.places(hash), now, life);
         };
         if score < Chosen::OLD {
             homes.into_iter().for_each(|bucket| self.age(bucket));
         }
         self.give_way(at);
+        Some(at)
     }
 
     /// The session in these forward buckets that should give way first. Scored without branches: which of the ways is
     /// on probation nobody can predict. Of equals any may go, another one each time.
     fn most_dispensable(&self, buckets: &[u32], now: Tick) -> Option<(u16, Place)> {
-        let turn = self.evicted() as usize % WAYS;
-        let mut best = (0, Place { bucket: 0, way: 0 });
-        for bucket in buckets {
+        let turn = self.evicted() as u32 % WAYS as u32;
+        let mut best = 0u32;
+        for (home, bucket) in buckets.iter().enumerate() {
             let (keys, values) = self.forward.words(*bucket);
-            for way in (0..WAYS).map(|n| (n ^ turn) % WAYS) {
-                let held = u16::from(keys[way].load(Relaxed) != 0);
-                let score = Chosen(values[way].load(Relaxed)).dispensable(now) * held;
-                best = if score > best.0 { (score, Place { bucket: *bucket, way: way as u8 }) } else { best };
+            for way in 0..WAYS {
+                let held = u32::from(keys[way].load(Relaxed) != 0);
+                let score = u32::from(Chosen(values[way].load(Relaxed)).dispensable(now)) * held;
+                // The score, then the home, then the way: one comparison finds all three.
+                best = best.max(score << 4 | (home as u32) << 3 | (way as u32 ^ turn));
             }
         }
-        (best.0 > 0).then_some(best)
+        let (score, home, way) = (best >> 4, best >> 3 & 1, (best ^ turn) % WAYS as u32);
+        (score > 0).then(|| (score as u16, Place { bucket: buckets[home as usize], way: way as u8 }))
     }
 
     /// Makes a bucket's sessions old.
@@ -183,7 +189,9 @@ impl<A: Address> Sessions<A> {
         let score = |at: &Place| self.chosen(*at).dispensable(now);
         match sessions.clone().filter(|at| score(at) > 0).max_by_key(score) {
             Some(at) => self.give_way(at),
-            None => self.evict_expired(sessions, now, life),
+            None => {
+                self.evict_expired(sessions, now, life);
+            }
         }
     }
 
@@ -197,7 +205,9 @@ impl<A: Address> Sessions<A> {
             self.hand.store((bucket + 1) & (all - 1), Relaxed);
             match self.most_dispensable(&[bucket as u32], now) {
                 Some((_, at)) => return self.give_way(at),
-                None => self.evict_expired(Place::of(bucket as u32), now, life),
+                None => {
+                    self.evict_expired(Place::of(bucket as u32), now, life);
+                }
             }
             if self.len() < self.capacity {
                 return;
@@ -206,10 +216,10 @@ impl<A: Address> Sessions<A> {
     }
 
     #[cold]
-    fn evict_expired(&self, mut candidates: impl Iterator<Item = Place>, now: Tick, life: Lifetimes) {
+    fn evict_expired(&self, mut candidates: impl Iterator<Item = Place>, now: Tick, life: Lifetimes) -> Option<Place> {
         let held = |at: &Place| self.forward.key(*at).load(Relaxed) != 0;
-        if let Some(at) = candidates.find(|at| held(at) && self.expired(*at, now, life)) {
-            self.lapse(at);
-        }
+        let at = candidates.find(|at| held(at) && self.expired(*at, now, life))?;
+        self.lapse(at);
+        Some(at)
     }
 }

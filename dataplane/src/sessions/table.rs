@@ -33,6 +33,16 @@ pub(super) struct Side<A: Address> {
     key_mask: u64,
 }
 
+/// Which of its two buckets an entry is looked for in. Most lie in the first ([`Survey::vacancy`]); a burst's look-ups
+/// ask for the second only where the first had nothing, and look there when the rest of the burst is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Home {
+    /// The one that is filled first.
+    First,
+    /// The other.
+    Second,
+}
+
 /// A slot of one side.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Place {
@@ -47,11 +57,13 @@ impl Place {
     }
 }
 
-/// Both homes of a hash at one moment: a bit for each way, the first home's lowest.
+/// Both homes of a hash at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Survey {
     homes: [u32; 2],
-    hits: u32,
+    /// Whether some way has the key.
+    pub(super) met: bool,
+    /// A bit for each way, the first home's lowest.
     vacant: u32,
 }
 
@@ -60,17 +72,6 @@ impl Survey {
     fn place(self, bit: u32) -> Place {
         let [first, second] = self.homes;
         Place { bucket: if bit < WAYS as u32 { first } else { second }, way: (bit % WAYS as u32) as u8 }
-    }
-
-    /// The places that have the key.
-    #[inline]
-    pub(super) fn hits(self) -> impl Iterator<Item = Place> {
-        let mut hits = self.hits;
-        std::iter::from_fn(move || {
-            let bit = (hits != 0).then(|| hits.trailing_zeros())?;
-            hits &= hits - 1;
-            Some(self.place(bit))
-        })
     }
 
     /// A vacant place: in the first home, whose line a look-up has asked for, while it is not nearly full, else in the
@@ -102,18 +103,18 @@ impl<A: Address> Side<A> {
         [hash as u32 & mask, (hash >> 32) as u32 & mask]
     }
 
-    /// Asks for the lines of the first home, and for the keys of the second: a miss reads both.
+    /// Asks for the lines of a home.
+    #[inline]
+    pub(super) fn expect(&self, hash: u64, home: Home) {
+        self.fetch(self.homes(hash)[home as usize]);
+    }
+
+    /// Asks for what an insertion that no look-up precedes reads: the first home, and the keys of the second.
     #[inline]
     pub(super) fn prefetch(&self, hash: u64) {
         let [first, second] = self.homes(hash);
         self.fetch(first);
         prefetch(&raw const self.buckets[second as usize].keys);
-    }
-
-    /// Asks for the other lines of the second home, where an entry may be written.
-    #[inline]
-    pub(super) fn prefetch_room(&self, hash: u64) {
-        self.fetch(self.homes(hash)[1]);
     }
 
     #[inline]
@@ -127,34 +128,39 @@ impl<A: Address> Side<A> {
     /// The entry with this key whose place `confirm` accepts. Entries of different IPv6 addresses may share a key word.
     #[inline]
     pub(super) fn find(&self, hash: u64, key: u64, confirm: impl Fn(Place) -> bool) -> Option<Place> {
-        self.homes(hash).into_iter().find_map(|bucket| {
-            let keys = &self.buckets[bucket as usize].keys;
-            // All eight are compared before anything branches: the hit's way is not predictable.
-            let mut hits = 0u32;
-            for (way, slot) in keys.iter().enumerate() {
-                hits |= u32::from(slot.load(Relaxed) & self.key_mask == key) << way;
-            }
-            while hits != 0 {
-                let at = Place { bucket, way: hits.trailing_zeros() as u8 };
-                if confirm(at) {
-                    return Some(at);
-                }
-                hits &= hits - 1;
-            }
-            None
-        })
+        self.find_in(Home::First, hash, key, &confirm).or_else(|| self.find_in(Home::Second, hash, key, &confirm))
     }
 
-    /// Both homes in one pass: which ways have this key, and which have none.
+    /// The same in one of its homes.
+    #[inline]
+    pub(super) fn find_in(&self, home: Home, hash: u64, key: u64, confirm: impl Fn(Place) -> bool) -> Option<Place> {
+        let bucket = self.homes(hash)[home as usize];
+        let keys = &self.buckets[bucket as usize].keys;
+        // All eight are compared before anything branches: the hit's way is not predictable.
+        let mut hits = 0u32;
+        for (way, slot) in keys.iter().enumerate() {
+            hits |= u32::from(slot.load(Relaxed) & self.key_mask == key) << way;
+        }
+        while hits != 0 {
+            let at = Place { bucket, way: hits.trailing_zeros() as u8 };
+            if confirm(at) {
+                return Some(at);
+            }
+            hits &= hits - 1;
+        }
+        None
+    }
+
+    /// Both homes in one pass: whether a way has this key, and which have none.
     #[inline]
     pub(super) fn survey(&self, hash: u64, key: u64) -> Survey {
         let homes = self.homes(hash);
-        let mut survey = Survey { homes, hits: 0, vacant: 0 };
+        let mut survey = Survey { homes, met: false, vacant: 0 };
         for (home, bucket) in homes.into_iter().enumerate() {
             for (way, slot) in self.buckets[bucket as usize].keys.iter().enumerate() {
-                let (word, bit) = (slot.load(Relaxed), home * WAYS + way);
-                survey.hits |= u32::from(word & self.key_mask == key) << bit;
-                survey.vacant |= u32::from(word == 0) << bit;
+                let word = slot.load(Relaxed);
+                survey.met |= word & self.key_mask == key;
+                survey.vacant |= u32::from(word == 0) << (home * WAYS + way);
             }
         }
         survey

@@ -243,7 +243,9 @@ fn preserves<A: Sample>() {
     let kept = Flow::preserved(7, 1000, Protocol::Udp);
     let reply = |n: u32, at: u64| {
         let (ip, now) = (A::nth(n), tick(at));
-        sessions.reverse_preserved(kept, ip, sessions.expect_preserved(kept, ip), 0, now, life())
+        let hash = sessions.expect_preserved(kept, ip);
+        let mut homes = [Home::First, Home::Second].into_iter();
+        homes.find_map(|home| sessions.reverse_preserved_in(home, kept, ip, hash, 0, now, life()))
     };
     for n in 0..5 {
         sessions.insert(client(n), kept, 0, tick(0), life()).unwrap();

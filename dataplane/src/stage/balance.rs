@@ -1,7 +1,8 @@
 //! Balance: to a backend by session or Maglev, and back to the client, in the service's mode (design.md section 4).
 //!
-//! Four passes over the burst, so that cache misses overlap: hashes with prefetch; look-ups, each hit rewritten in the
-//! same loop; a backend and a port for every miss, with prefetch; their sessions, each rewritten in the same loop.
+//! Four passes over the burst, so that cache misses overlap: hashes with prefetch; look-ups in the first home, each hit
+//! rewritten in the same loop, each miss with a prefetch of the second; look-ups there, then a backend and a port for
+//! every miss, with prefetch; their sessions, each rewritten in the same loop.
 //! A packet that does not fit its way is refused as it was received ([`super::fit`]).
 
 use arrayvec::ArrayVec;
@@ -13,7 +14,7 @@ use crate::counters::Counters;
 use crate::family::{Family, Flows};
 use crate::frame::Pool;
 use crate::io::BURST;
-use crate::sessions::{ACK, Client, Flow, Lifetimes, RST, SYN, Way};
+use crate::sessions::{ACK, Client, Flow, Home, Lifetimes, RST, SYN, Way};
 use crate::stage::refuse;
 use crate::tables::{ServiceEntry, Tables};
 use crate::time::{Nanos, Tick};
@@ -54,11 +55,31 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, with: &Balance<'_>) -> bool {
             true => with.gather::<u128>(packet),
         };
     }
-    let (mut v4, mut v6) = (Misses::new(), Misses::new());
+    let mut elsewhere = Elsewhere::new();
     for (index, (packet, hash)) in burst.iter_mut().zip(hashes).enumerate() {
         let done = match packet.v6 {
-            false => with.look_up::<u32>(packet, pool, hash, index, &mut v4),
-            true => with.look_up::<u128>(packet, pool, hash, index, &mut v6),
+            false => with.look_up::<u32>(packet, pool, hash),
+            true => with.look_up::<u128>(packet, pool, hash),
+        };
+        match done {
+            Ok(None) => {}
+            // There is a place for every packet of the burst.
+            Ok(Some(choice)) => elsewhere.push(Later { index: index as u8, hash, choice }),
+            Err(reason) => {
+                told |= refuse::is_told(reason);
+                packet.drop(reason);
+            }
+        }
+    }
+    if elsewhere.is_empty() {
+        return told;
+    }
+    let (mut v4, mut v6) = (Misses::new(), Misses::new());
+    for later in elsewhere {
+        let packet = &mut burst[usize::from(later.index)];
+        let done = match packet.v6 {
+            false => with.look_there::<u32>(packet, pool, later, &mut v4),
+            true => with.look_there::<u128>(packet, pool, later, &mut v6),
         };
         if let Err(reason) = done {
             told |= refuse::is_told(reason);
@@ -68,6 +89,20 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, with: &Balance<'_>) -> bool {
     told |= with.begin_all(burst, pool, &v4);
     told |= with.begin_all(burst, pool, &v6);
     told
+}
+
+/// Packets whose first home has no session of theirs.
+type Elsewhere = ArrayVec<Later, BURST>;
+
+/// One of them.
+#[derive(Clone, Copy)]
+struct Later {
+    /// Index in the burst.
+    index: u8,
+    /// Of the session's key.
+    hash: u64,
+    /// What chooses a backend ([`Balance::expect_backend`]); 0 for a reply.
+    choice: u64,
 }
 
 /// New flows of a burst.
@@ -182,31 +217,32 @@ impl<'a> Balance<'a> {
         owner == self.worker
     }
 
+    /// Sends on what needs no session or finds it in its first home; for what may have one elsewhere, the hash by which
+    /// its backend is chosen if it has none.
     #[inline]
-    fn look_up<A: Family>(
-        &self,
-        packet: &mut Packet,
-        pool: &mut Pool,
-        hash: u64,
-        index: usize,
-        misses: &mut Misses<A>,
-    ) -> Result<(), DropReason> {
+    fn look_up<A: Family>(&self, packet: &mut Packet, pool: &mut Pool, hash: u64) -> Result<Option<u64>, DropReason> {
+        let sessions = A::sessions(self.flows);
         match packet.action {
             Action::Balance(number) => {
                 let service = self.tables.service(number).ok_or(DropReason::NoService)?;
-                if !A::sessions(self.flows).has_room() {
-                    return self.by_maglev::<A>(packet, pool, number, service, hash);
+                if !sessions.has_room() {
+                    return self.by_maglev::<A>(packet, pool, number, service, hash).map(|()| None);
                 }
-                let client = client::<A>(packet, number);
-                match self.known(packet, client, service, hash) {
-                    Some(flow) => self.send::<A>(packet, pool, number, service, flow)?,
-                    // There is a place for every packet of the burst.
-                    None => misses.push(self.choose(packet, index, client, service, hash)?),
-                }
-                Ok(())
+                let Some(flow) = self.known(Home::First, packet, client::<A>(packet, number), service, hash) else {
+                    sessions.expect_client_there(hash);
+                    return Ok(Some(self.expect_backend::<A>(packet, service)));
+                };
+                self.send::<A>(packet, pool, number, service, flow)?;
             }
-            Action::Return { backend, snat } => self.reply::<A>(packet, pool, backend, snat, hash),
-            Action::Forward => self.forward::<A>(packet, pool),
+            Action::Return { backend, snat } => {
+                let flow = flow(packet, backend, snat);
+                let Some(client) = self.session_of::<A>(Home::First, packet, flow, hash) else {
+                    sessions.expect_flow_there(hash);
+                    return Ok(Some(0));
+                };
+                self.reply(packet, pool, backend, client)?;
+            }
+            Action::Forward => self.forward::<A>(packet, pool)?,
             Action::Done
             | Action::Parsed
             | Action::Arp
@@ -215,6 +251,47 @@ impl<'a> Balance<'a> {
             | Action::Solicited
             | Action::Error
             | Action::Later
+            | Action::Host => {}
+        }
+        Ok(None)
+    }
+
+    /// Sends on what finds its session in its second home; a client's packet that has none begins one.
+    #[inline]
+    fn look_there<A: Family>(
+        &self,
+        packet: &mut Packet,
+        pool: &mut Pool,
+        later: Later,
+        misses: &mut Misses<A>,
+    ) -> Result<(), DropReason> {
+        match packet.action {
+            Action::Balance(number) => {
+                let service = self.tables.service(number).ok_or(DropReason::NoService)?;
+                let client = client::<A>(packet, number);
+                match self.known(Home::Second, packet, client, service, later.hash) {
+                    Some(flow) => self.send::<A>(packet, pool, number, service, flow)?,
+                    None => misses.push(self.choose(packet, client, service, later)?),
+                }
+                Ok(())
+            }
+            Action::Return { backend, snat } => {
+                let flow = flow(packet, backend, snat);
+                match (self.session_of::<A>(Home::Second, packet, flow, later.hash), flow.way()) {
+                    (Some(client), _) => self.reply(packet, pool, backend, client),
+                    (None, Way::Preserved) => self.no_reply::<A>(packet, pool),
+                    (None, Way::Translated | Way::Direct) => Err(DropReason::SnatNoSession),
+                }
+            }
+            Action::Done
+            | Action::Parsed
+            | Action::Arp
+            | Action::Dns
+            | Action::Echo
+            | Action::Solicited
+            | Action::Error
+            | Action::Later
+            | Action::Forward
             | Action::Host => Ok(()),
         }
     }
@@ -222,10 +299,17 @@ impl<'a> Balance<'a> {
     /// The client's session, unless it has ended: by time, by its backend's leaving, by the service's taking another
     /// mode, or by the client's starting anew.
     #[inline]
-    fn known<A: Family>(&self, packet: &Packet, client: Client<A>, service: &ServiceEntry, hash: u64) -> Option<Flow> {
+    fn known<A: Family>(
+        &self,
+        home: Home,
+        packet: &Packet,
+        client: Client<A>,
+        service: &ServiceEntry,
+        hash: u64,
+    ) -> Option<Flow> {
         let flags = packet.tcp_flags;
         let sessions = A::sessions(self.flows);
-        let (flow, state) = sessions.forward(client, hash, flags, self.now, self.life)?;
+        let (flow, state) = sessions.forward_in(home, client, hash, flags, self.now, self.life)?;
         let anew = state.over() && flags & (SYN | ACK | RST) == SYN;
         let stays =
             !anew && self.tables.serves(client.service, service, flow.backend) && keeps(service.mode, flow.way());

@@ -10,7 +10,7 @@ use crate::frame::Pool;
 use crate::tables::fib::Target;
 use crate::tables::{Hop, PortEntry, Tables};
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::put;
+use crate::wire::{ETHERNET, put};
 
 /// Gives every packet that still has a way to go its verdict.
 pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables, events: &Events, counters: &Counters) {
@@ -83,10 +83,12 @@ fn leave(packet: &mut Packet, pool: &mut Pool, tables: &Tables, hop: &Hop) -> Re
     let mac = hop.mac.ok_or(Stop::Unresolved { ip: hop.ip, port: hop.port })?;
     let port = tables.local.ports.get(usize::from(hop.port)).ok_or(Stop::NoRoute)?;
     fits(packet, port)?;
-    let bytes = pool.bytes_mut(&mut packet.frame);
-    put(bytes, 0, mac.0);
-    put(bytes, 6, port.mac.0);
-    put(bytes, 12, if packet.v6 { u128::ETHER_TYPE } else { u32::ETHER_TYPE });
+    // As an array: positions in it need no checks. Parse has seen that it is there.
+    if let Some(ethernet) = pool.bytes_mut(&mut packet.frame).first_chunk_mut::<ETHERNET>() {
+        put(ethernet, 0, mac.0);
+        put(ethernet, 6, port.mac.0);
+        put(ethernet, 12, if packet.v6 { u128::ETHER_TYPE } else { u32::ETHER_TYPE });
+    }
     retag(packet, pool, hop.port)?;
     Ok(Verdict::Transmit(hop.port))
 }

@@ -4,8 +4,7 @@
 //! keyed hash of their names, never of their numbers, so that every node fills alike. 64-bit arithmetic: offset plus
 //! `next * skip` passes 32 bits at 655,373 entries.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 
 use super::hash::HashKey;
 
@@ -37,7 +36,6 @@ struct Turn {
     hash: u64,
     number: u32,
     weight: u64,
-    taken: u64,
     next: u64,
     skip: u64,
 }
@@ -48,36 +46,73 @@ pub fn fill(key: HashKey, candidates: &[Candidate<'_>], size: usize) -> Box<[u32
     let mut turns: Vec<Turn> = candidates.iter().filter(|c| c.weight > 0).map(|c| turn(key, c, size as u64)).collect();
     turns.sort_by_key(|t| (t.hash, t.number));
     let Some(heaviest) = turns.iter().map(|t| t.weight).max() else { return Box::default() };
-    let mut table = vec![VACANT; size].into_boxed_slice();
-    // Whose turn is next: by round, then in order. Rounds in which few have a turn cost nothing, so that a tenant's
-    // weight of 1000 among thousands of 1 does not cost seconds.
-    let mut queue: BinaryHeap<Reverse<(u64, usize)>> =
-        turns.iter().enumerate().map(|(index, turn)| Reverse((turn.round(1, heaviest), index))).collect();
-    for _ in 0..size {
-        let Some(Reverse((_, index))) = queue.pop() else { break };
-        let turn = &mut turns[index];
-        turn.take(&mut table);
-        queue.push(Reverse((turn.round(turn.taken + 1, heaviest), index)));
+    let mut filling = Filling::new(size);
+    let mut classes = classes(&turns);
+    let mut due = Vec::with_capacity(turns.len());
+    while filling.left > 0 {
+        // Rounds in which nobody has a turn cost nothing, so that a tenant's weight of 1000 does not cost seconds.
+        let Some(round) = classes.iter().map(|class| class.round(heaviest)).min() else { break };
+        due.clear();
+        for class in classes.iter_mut().filter(|class| class.round(heaviest) == round) {
+            class.taken += 1;
+            due.extend_from_slice(&class.members);
+        }
+        // Each class is in order already; several are merged.
+        due.sort();
+        for index in due.iter().take(filling.left) {
+            filling.take(&mut turns[*index as usize]);
+        }
+        filling.left = filling.left.saturating_sub(due.len());
     }
-    table
+    filling.table
 }
 
-/// No backend yet.
-const VACANT: u32 = u32::MAX;
+/// Backends of one weight, who all have their turns in the same rounds.
+struct Class {
+    weight: u64,
+    /// Indices, ascending.
+    members: Vec<u32>,
+    taken: u64,
+}
 
-impl Turn {
-    /// The round in which the `n`th turn comes.
-    fn round(&self, n: u64, heaviest: u64) -> u64 {
-        (n * heaviest).div_ceil(self.weight)
+impl Class {
+    /// The round in which the next turn comes.
+    fn round(&self, heaviest: u64) -> u64 {
+        ((self.taken + 1) * heaviest).div_ceil(self.weight)
+    }
+}
+
+fn classes(turns: &[Turn]) -> Vec<Class> {
+    let mut by_weight: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+    for (index, turn) in turns.iter().enumerate() {
+        by_weight.entry(turn.weight).or_default().push(index as u32);
+    }
+    by_weight.into_iter().map(|(weight, members)| Class { weight, members, taken: 0 }).collect()
+}
+
+/// A table on its way. Who looks for a vacant entry looks at a bit, of which a second-level cache holds all.
+struct Filling {
+    table: Box<[u32]>,
+    taken: Box<[u64]>,
+    left: usize,
+}
+
+impl Filling {
+    fn new(size: usize) -> Self {
+        Self { table: vec![0; size].into(), taken: vec![0; size.div_ceil(64)].into(), left: size }
     }
 
-    /// Takes the next vacant entry of the backend's own permutation.
-    fn take(&mut self, table: &mut [u32]) {
-        while table[self.next as usize] != VACANT {
-            self.next = (self.next + self.skip) % table.len() as u64;
+    /// The next vacant entry of the backend's own permutation becomes its.
+    fn take(&mut self, turn: &mut Turn) {
+        let size = self.table.len() as u64;
+        while self.taken[turn.next as usize / 64] >> (turn.next % 64) & 1 != 0 {
+            turn.next += turn.skip;
+            if turn.next >= size {
+                turn.next -= size;
+            }
         }
-        table[self.next as usize] = self.number;
-        self.taken += 1;
+        self.taken[turn.next as usize / 64] |= 1 << (turn.next % 64);
+        self.table[turn.next as usize] = turn.number;
     }
 }
 
@@ -88,7 +123,6 @@ fn turn(key: HashKey, candidate: &Candidate<'_>, size: u64) -> Turn {
         hash,
         number: candidate.number,
         weight: u64::from(candidate.weight),
-        taken: 0,
         next: hash % size,
         skip: second % (size - 1) + 1,
     }
@@ -103,7 +137,47 @@ pub fn slot(hash: u64, size: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// The definition, a round at a time: in round r the backends with floor(r w / heaviest) turns take those they have
+    /// not had, in the order of their hashes.
+    fn slow(key: HashKey, candidates: &[Candidate<'_>], size: u64) -> Vec<u32> {
+        let mut turns: Vec<_> = candidates.iter().filter(|c| c.weight > 0).map(|c| (turn(key, c, size), 0)).collect();
+        turns.sort_by_key(|(t, _)| (t.hash, t.number));
+        let heaviest = turns.iter().map(|(t, _)| t.weight).max().unwrap();
+        let (mut table, mut left) = (vec![None; size as usize], size);
+        for round in 1.. {
+            for (turn, had) in &mut turns {
+                if round * turn.weight / heaviest > *had && left > 0 {
+                    while table[turn.next as usize].is_some() {
+                        turn.next = (turn.next + turn.skip) % size;
+                    }
+                    table[turn.next as usize] = Some(turn.number);
+                    (*had, left) = (*had + 1, left - 1);
+                }
+            }
+            if left == 0 {
+                break;
+            }
+        }
+        table.into_iter().flatten().collect()
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_filled_as_the_definition_has_it(weights in prop::collection::vec(0u16..6, 1..20), seed: [u8; 16]) {
+            prop_assume!(weights.iter().any(|w| *w > 0));
+            let names: Vec<_> = (0..weights.len()).map(|n| format!("10.0.0.{n}:80")).collect();
+            let candidates: Vec<_> = (0u32..)
+                .zip(names.iter().zip(&weights))
+                .map(|(number, (name, weight))| Candidate { name, weight: *weight, number })
+                .collect();
+            let key = HashKey::new(seed);
+            prop_assert_eq!(&*fill(key, &candidates, 251), slow(key, &candidates, 251));
+        }
+    }
 
     fn table(names: &[(String, u16)]) -> Box<[u32]> {
         let key = HashKey::new(*b"a key for tests!");

@@ -166,19 +166,25 @@ impl Template {
         // From the dynamic range (RFC 7348 section 4.1).
         let port = 49152 | (entropy & 0x3fff);
         let udp_len = length.wrapping_sub(u16::from(self.ip_len));
-        if self.udp {
-            let udp = usize::from(self.ip_len);
-            put(front, udp, port.to_be_bytes());
-            put(front, udp + 4, udp_len.to_be_bytes());
-        }
-        if self.ip_len as usize == ip4::HEADER {
-            self.finish4(front, length, ecn);
-        } else {
-            put(front, 0, (0x6000_0000 | u32::from(ecn) << 20 | u32::from(entropy)).to_be_bytes());
-            put(front, IP6_LENGTH, udp_len.to_be_bytes());
+        // Headers as arrays: positions in them need no checks.
+        if let (true, Some((ip, behind))) = (usize::from(self.ip_len) == ip4::HEADER, front.split_first_chunk_mut()) {
+            self.finish4(ip, length, ecn);
+            self.finish_udp(behind, port, udp_len);
+        } else if let Some((ip, behind)) = front.split_first_chunk_mut::<IP6_HEADER>() {
+            put(ip, 0, (0x6000_0000 | u32::from(ecn) << 20 | u32::from(entropy)).to_be_bytes());
+            put(ip, IP6_LENGTH, udp_len.to_be_bytes());
+            self.finish_udp(behind, port, udp_len);
             if self.udp {
                 self.finish6(front, u64::from(udp_len) * 2 + u64::from(port), inner);
             }
+        }
+    }
+
+    #[inline]
+    fn finish_udp(&self, behind: &mut [u8], port: u16, udp_len: u16) {
+        if let (true, Some(udp)) = (self.udp, behind.first_chunk_mut::<UDP_HEADER>()) {
+            put(udp, 0, port.to_be_bytes());
+            put(udp, 4, udp_len.to_be_bytes());
         }
     }
 
@@ -203,7 +209,7 @@ impl Template {
     }
 
     #[inline]
-    fn finish4(&self, front: &mut [u8], length: u16, ecn: u8) {
+    fn finish4(&self, front: &mut [u8; ip4::HEADER], length: u16, ecn: u8) {
         put(front, ip4::field::TOS, [ecn]);
         put(front, ip4::field::LENGTH, length.to_be_bytes());
         let checksum = !fold(u64::from(self.sum) + u64::from(length) + u64::from(ecn));

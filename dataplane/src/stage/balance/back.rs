@@ -2,17 +2,34 @@
 
 use std::net::IpAddr;
 
-use super::{Balance, flow, send};
+use super::{Balance, send};
 use crate::burst::{Out, Packet};
 use crate::family::Family;
 use crate::frame::Pool;
-use crate::sessions::Flow;
+use crate::sessions::{Client, Flow, Home, Way};
 use crate::stage::fit;
 use crate::tables::fib::Target;
 use crate::verdict::DropReason;
 use crate::wire::End;
 
 impl Balance<'_> {
+    /// Whose session a reply belongs to, looked for in one home.
+    #[inline]
+    pub(super) fn session_of<A: Family>(
+        &self,
+        home: Home,
+        packet: &Packet,
+        flow: Flow,
+        hash: u64,
+    ) -> Option<Client<A>> {
+        let (sessions, flags) = (A::sessions(self.flows), packet.tcp_flags);
+        if flow.way() == Way::Preserved {
+            let ip = A::ends(packet).1;
+            return sessions.reverse_preserved_in(home, flow, ip, hash, flags, self.now, self.life);
+        }
+        sessions.reverse_in(home, flow, hash, flags, self.now, self.life)
+    }
+
     /// A backend's reply to the client, as the VIP.
     #[inline]
     pub(super) fn reply<A: Family>(
@@ -20,20 +37,8 @@ impl Balance<'_> {
         packet: &mut Packet,
         pool: &mut Pool,
         backend: u32,
-        snat: u8,
-        hash: u64,
+        client: Client<A>,
     ) -> Result<(), DropReason> {
-        let (flow, flags) = (flow(packet, backend, snat), packet.tcp_flags);
-        let sessions = A::sessions(self.flows);
-        let client = match snat {
-            Flow::PRESERVED => {
-                let ip = A::ends(packet).1;
-                let client = sessions.reverse_preserved(flow, ip, hash, flags, self.now, self.life);
-                let Some(client) = client else { return self.no_reply::<A>(packet, pool) };
-                client
-            }
-            _ => sessions.reverse(flow, hash, flags, self.now, self.life).ok_or(DropReason::SnatNoSession)?,
-        };
         if !self.tables.policy.is_empty()
             && let IpAddr::V4(client) = client.ip.to_ip()
         {
@@ -58,7 +63,7 @@ impl Balance<'_> {
     /// What a `nat-preserve` backend sends from its service's port to somebody who is no client of the service: one that
     /// came to it without us. It goes where it would go from any other port: to a container, else to the kernel.
     #[cold]
-    fn no_reply<A: Family>(&self, packet: &mut Packet, pool: &mut Pool) -> Result<(), DropReason> {
+    pub(super) fn no_reply<A: Family>(&self, packet: &mut Packet, pool: &mut Pool) -> Result<(), DropReason> {
         let tables = self.tables;
         let host = tables.local.host.map(|(port, _)| port);
         let from_host = host == Some(packet.ingress);

@@ -2,12 +2,12 @@
 
 use sluice_config::model::Mode;
 
-use super::{Balance, Misses, client};
+use super::{Balance, Later, Misses, client};
 use crate::address::Address;
 use crate::burst::{Action, Burst, Packet};
 use crate::family::Family;
 use crate::frame::{Pool, prefetch};
-use crate::sessions::{Client, Flow, Newcomer, Refused, SYN, Way};
+use crate::sessions::{Client, Flow, Home, Newcomer, Refused, SYN, Way};
 use crate::stage::{admission, refuse};
 use crate::tables::hash::HashKey;
 use crate::tables::snat::Side;
@@ -21,7 +21,7 @@ const SNAT_TRIES: usize = 256;
 /// A packet whose flow is about to begin.
 pub(super) struct Miss<A> {
     /// Index of the packet in the burst.
-    index: usize,
+    index: u8,
     newcomer: Newcomer<A>,
     flow: Flow,
     /// Where the walk over the worker's ports begins.
@@ -34,21 +34,19 @@ impl Balance<'_> {
     pub(super) fn choose<A: Family>(
         &self,
         packet: &Packet,
-        index: usize,
         client: Client<A>,
         service: &ServiceEntry,
-        client_hash: u64,
+        later: Later,
     ) -> Result<Miss<A>, DropReason> {
         // Within a session it makes no difference here: such packets go on unchanged.
         if packet.tuple.protocol == ip4::TCP && !tcp::is_sensible(packet.tcp_flags) {
             return Err(DropReason::TcpFlags);
         }
-        let hash = flow_hash::<A>(self.tables.key, packet);
-        let number = self.pick(packet, client.service, service, hash).ok_or(DropReason::NoBackend)?;
+        let number = self.pick(packet, client.service, service, later.choice).ok_or(DropReason::NoBackend)?;
         let backend = self.tables.backend(number).ok_or(DropReason::NoBackend)?;
         let protocol = service.protocol;
         // The slot used the high bits of the hash; the port takes another mixture.
-        let ports = hash.rotate_left(31).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let ports = later.choice.rotate_left(31).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let translated = || self.translated::<A>(backend, Flow { backend: number, snat: 0, port: 0, protocol }, ports);
         let flow = match service.mode {
             Mode::Nat => translated()?,
@@ -56,8 +54,8 @@ impl Balance<'_> {
             Mode::NatPreserve => Flow::preserved(number, client.port, protocol),
             Mode::DsrIpip | Mode::DsrGue | Mode::DsrVxlan | Mode::DsrMac => Flow::direct(number, protocol),
         };
-        let newcomer = A::sessions(self.flows).expect(client, client_hash, flow);
-        Ok(Miss { index, newcomer, flow, ports })
+        let newcomer = A::sessions(self.flows).expect(client, later.hash, flow);
+        Ok(Miss { index: later.index, newcomer, flow, ports })
     }
 
     /// The hash that chooses a packet's backend where no session does, its entry of the Maglev table asked for.
@@ -119,7 +117,7 @@ impl Balance<'_> {
     pub(super) fn begin_all<A: Family>(&self, burst: &mut Burst, pool: &mut Pool, misses: &Misses<A>) -> bool {
         let mut told = false;
         for miss in misses {
-            let packet = &mut burst[miss.index];
+            let packet = &mut burst[usize::from(miss.index)];
             if let Err(reason) = self.begin(packet, pool, miss) {
                 told |= refuse::is_told(reason);
                 packet.drop(reason);
@@ -145,7 +143,9 @@ impl Balance<'_> {
             Err(Refused::Known) => {
                 let client = client::<A>(packet, number);
                 let hash = A::sessions(self.flows).expect_client(client);
-                self.known(packet, client, service, hash).ok_or(DropReason::SessionsFull)?
+                let first = self.known(Home::First, packet, client, service, hash);
+                let known = first.or_else(|| self.known(Home::Second, packet, client, service, hash));
+                known.ok_or(DropReason::SessionsFull)?
             }
             // Who answers the client itself needs no session to be reached: Maglev alone decides.
             Err(Refused::Full) if miss.flow.way() == Way::Direct => {

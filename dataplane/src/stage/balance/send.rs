@@ -45,6 +45,9 @@ impl Balance<'_> {
         if let Some(counter) = self.counters.services.get(usize::from(number)) {
             counter.add(1);
         }
+        if matches!(out, Out::Agent(_) | Out::Tunnel(_)) {
+            pool.prefetch_before(&packet.frame);
+        }
         packet.leave(out);
         Ok(())
     }
