@@ -105,20 +105,18 @@ fn told(packet: &[u8], from: &str, to: &str, room: usize) {
         _ => panic!("not IP"),
     };
     assert_eq!(ends, (from.parse().unwrap(), to.parse().unwrap()));
-    let mtu = match headers.transport {
-        Some(TransportHeader::Icmpv4(icmp)) => match icmp.icmp_type {
-            Icmpv4Type::DestinationUnreachable(icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu }) => {
-                u32::from(next_hop_mtu)
-            }
-            other => panic!("{other:?}"),
-        },
-        Some(TransportHeader::Icmpv6(icmp)) => match icmp.icmp_type {
-            Icmpv6Type::PacketTooBig { mtu } => mtu,
-            other => panic!("{other:?}"),
-        },
+    let kind = match headers.transport {
+        Some(TransportHeader::Icmpv4(icmp)) => Ok(icmp.icmp_type),
+        Some(TransportHeader::Icmpv6(icmp)) => Err(icmp.icmp_type),
         other => panic!("{other:?}"),
     };
-    assert_eq!(mtu as usize, room);
+    let next_hop_mtu = room as u16;
+    let too_big = icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu };
+    let expected = match from.contains(':') {
+        false => Ok(Icmpv4Type::DestinationUnreachable(too_big)),
+        true => Err(Icmpv6Type::PacketTooBig { mtu: next_hop_mtu.into() }),
+    };
+    assert_eq!(kind, expected);
 }
 
 /// What the stages up to balance leave of a packet that they refuse.
