@@ -97,7 +97,7 @@ fn the_largest_packet_passes_and_one_octet_more_is_refused() {
 
 /// Checks that a packet tells `to`, in the name of `from`, that no more than `room` octets fit.
 fn told(packet: &[u8], from: &str, to: &str, room: usize) {
-    use etherparse::{Icmpv4Type, Icmpv6Header, Icmpv6Type, NetHeaders, PacketHeaders, TransportHeader, icmpv4};
+    use etherparse::{Icmpv4Type, Icmpv6Type, NetHeaders, PacketHeaders, TransportHeader, icmpv4};
     let headers = PacketHeaders::from_ethernet_slice(packet).unwrap();
     let ends: (IpAddr, IpAddr) = match headers.net {
         Some(NetHeaders::Ipv4(ip, _)) => (ip.source.into(), ip.destination.into()),
@@ -105,20 +105,18 @@ fn told(packet: &[u8], from: &str, to: &str, room: usize) {
         _ => panic!("not IP"),
     };
     assert_eq!(ends, (from.parse().unwrap(), to.parse().unwrap()));
-    let needed = |kind: &Icmpv4Type| {
-        let Icmpv4Type::DestinationUnreachable(icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu }) =
-            kind
-        else {
-            return None;
-        };
-        Some(u32::from(*next_hop_mtu))
+    let kind = match headers.transport {
+        Some(TransportHeader::Icmpv4(icmp)) => Ok(icmp.icmp_type),
+        Some(TransportHeader::Icmpv6(icmp)) => Err(icmp.icmp_type),
+        other => panic!("{other:?}"),
     };
-    let mtu = match &headers.transport {
-        Some(TransportHeader::Icmpv4(icmp)) => needed(&icmp.icmp_type),
-        Some(TransportHeader::Icmpv6(Icmpv6Header { icmp_type: Icmpv6Type::PacketTooBig { mtu }, .. })) => Some(*mtu),
-        _ => None,
+    let next_hop_mtu = room as u16;
+    let too_big = icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu };
+    let expected = match from.contains(':') {
+        false => Ok(Icmpv4Type::DestinationUnreachable(too_big)),
+        true => Err(Icmpv6Type::PacketTooBig { mtu: next_hop_mtu.into() }),
     };
-    assert_eq!(mtu, Some(room as u32), "{:?}", headers.transport);
+    assert_eq!(kind, expected);
 }
 
 /// What the stages up to balance leave of a packet that they refuse.
