@@ -170,7 +170,10 @@ fn with_a_full_table_new_flows_go_by_maglev_alone_and_are_counted() {
     while machine.total(|c| c.sessions.get()) < 4096 {
         let packets: Vec<_> =
             flows.by_ref().take(256).map(|(ip, port)| segment((&ip, port), (VIP, 80), "A", &[], 0)).collect();
-        assert_eq!(machine.feed(0, 0, &packets).len(), 256);
+        // The second segment establishes them.
+        for _ in 0..2 {
+            assert_eq!(machine.feed(0, 0, &packets).len(), 256);
+        }
     }
     let before = machine.total(|c| c.unremembered.get());
     let (packet, inner) = sent(VIP, "198.51.100.9", 7, "S", 0);
