@@ -73,9 +73,12 @@ fn bytes_arrive_whole(tools: &Tools<'_>, service: &Service) {
 
 fn a_flood_of_syns_harms_no_established_connection(world: &World, tools: &Tools<'_>, service: &Service) {
     let established = Conversation::begin(world, SocketAddr::new(service.ip(), 80));
-    tools.hping3(service.ip(), 80, 3000);
-    // Nobody serves this port.
+    let answered = tools.hping3(service.ip(), 80, 3000);
+    assert!(answered > 1500, "{service:?}: {answered} of 3000 SYNs were answered");
+    // A port of the VIP that is no service.
+    let unserved = world.drops("no_service");
     tools.hping3(service.ip(), 9, 500);
+    assert_eq!(world.drops("no_service") - unserved, 500, "{service:?}");
     let answers = established.end();
     assert!(answers > 1, "{service:?}: {answers} answers while SYNs came");
 }

@@ -38,11 +38,11 @@ const fn underlay(mode: &'static str, vip: &'static str, backends: &'static [&'s
 
 /// Every mode; both families where the lab has both: containers have IPv4 only. One GUE backend is behind IPv6.
 pub(crate) const SERVICES: &[Service] = &[
+    underlay("dsr-gue", "172.16.0.13", &["10.0.0.11", "[fd00:10::12]"]),
     Service { udp: true, ..underlay("nat", "172.16.0.10", BOTH) },
     Service { backends: CONTAINERS, network: "dcos", hosts: &["c1", "c2"], ..underlay("nat", "172.16.0.16", BOTH) },
     Service { port: 8080, udp: true, ..underlay("nat-preserve", "172.16.0.11", BOTH) },
     Service { udp: true, ..underlay("dsr-ipip", "172.16.0.12", BOTH) },
-    underlay("dsr-gue", "172.16.0.13", &["10.0.0.11", "[fd00:10::12]"]),
     underlay("dsr-mac", "172.16.0.14", BOTH),
     Service {
         backends: CONTAINERS,
@@ -116,7 +116,7 @@ impl World {
             own_vip(&lab, service);
         }
         serve(&lab, &own);
-        configure(&lab.sluice_config());
+        configure(&lab);
         let sluice = lab.start_sluice(&program).unwrap_or_else(|error| panic!("{error}"));
         Some(Self { lab, sluice })
     }
@@ -170,6 +170,13 @@ impl World {
         row.unwrap_or_else(|| panic!("no reason `{reason}`"))["count"].as_u64().unwrap()
     }
 
+    /// Every reason with what it counted, for messages.
+    pub(crate) fn dropped(&self) -> Vec<String> {
+        let drops = self.show("drops");
+        let rows = drops["reasons"].as_array().unwrap().iter().filter(|row| row["count"] != 0);
+        rows.map(|row| format!("{} {}", row["name"], row["count"])).collect()
+    }
+
     fn show(&self, subject: &str) -> serde_json::Value {
         let answer = get_unix(&self.lab.sluice_socket(), &format!("/v1/show/{subject}")).unwrap();
         serde_json::from_str(&answer.body).unwrap()
@@ -212,14 +219,28 @@ impl World {
 }
 
 /// Sluice's file: IPv6 on its port, a SNAT address of that family, and the services.
-fn configure(path: &Path) {
-    let text = fs::read_to_string(path).unwrap();
+fn configure(lab: &Lab) {
+    let path = lab.sluice_config();
+    let text = fs::read_to_string(&path).unwrap();
     let text = text
         .replace("addresses = [\"10.0.0.9/24\"]", "addresses = [\"10.0.0.9/24\", \"fd00:10::9/64\"]")
         .replace("underlay = [\"10.0.0.100\"]", "underlay = [\"10.0.0.100\", \"fd00:10::100\"]");
     assert_eq!(text.matches("fd00").count(), 2, "the lab writes another file than this test knows: {text}");
     let services: String = SERVICES.iter().map(Service::toml).collect();
-    fs::write(path, text + "\n" + &services).unwrap();
+    fs::write(path, text + "\n" + &second_family_of_sluice(lab) + &services).unwrap();
+}
+
+/// Where IPv6 leads, from the file: known at the first packet, whatever of it Sluice hears from the kernel.
+fn second_family_of_sluice(lab: &Lab) -> String {
+    let mut text =
+        "[[route]]\nprefix = \"fd00:10::/64\"\n[[route]]\nprefix = \"::/0\"\nvia = \"fd00:10::1\"\n".to_owned();
+    let ends = [("fabric", "br0", "fd00:10::1"), ("agent1", "eth0", "fd00:10::11"), ("agent2", "eth0", "fd00:10::12")];
+    for (role, device, ip) in ends {
+        let mac = lab.exec(role, &["cat", &format!("/sys/class/net/{device}/address")]).unwrap().stdout;
+        let mac = String::from_utf8(mac).unwrap();
+        text += &format!("[[neighbour]]\nip = \"{ip}\"\nmac = \"{}\"\n", mac.trim());
+    }
+    text + "\n"
 }
 
 /// IPv6 beside IPv4, on the same links.
