@@ -10,12 +10,17 @@ mod echo;
 mod subject;
 mod wire;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail};
 
+use subject::Running;
 pub use subject::Subject;
 use wire::Wire;
+
+/// A scheduler's tick is up to 10 ms, and a thread's time is known at ticks.
+const LEAST_CPU_NS: u64 = 100_000_000;
+const ATTEMPTS: u32 = 20;
 
 /// How it is measured.
 #[derive(Clone, Copy, Debug)]
@@ -98,20 +103,31 @@ pub fn measure(subject: Subject, settings: &Settings) -> Result<Ratio> {
     })
 }
 
-/// Millions of packets in the sink per CPU second of the subject's thread.
+/// Millions of packets in the sink per CPU second of the subject's thread. A run in which that thread had to wait for
+/// packets, or for a processor nearly all of the time, says little, and is done again.
 fn run(wire: &Wire, subject: Subject, settings: &Settings) -> Result<f64> {
-    let running = subject.start()?;
-    wire.blast(|| {
-        // Sessions are made, caches are warm.
-        std::thread::sleep(settings.run / 4);
-        let (cpu, sunk, began) = (running.cpu()?, wire.sunk()?, Instant::now());
-        std::thread::sleep(settings.run);
-        let (cpu, sunk) = (running.cpu()? - cpu, wire.sunk()? - sunk);
-        let busy = cpu.as_secs_f64() / began.elapsed().as_secs_f64();
-        ensure!(sunk > 1000, "{}: {sunk} packets came back", subject.name());
-        ensure!(busy > 0.1, "{}: its thread had {:.0} % of a processor", subject.name(), busy * 100.0);
-        Ok(sunk as f64 / cpu.as_secs_f64() / 1e6)
-    })?
+    for _ in 0..ATTEMPTS {
+        let running = subject.start()?;
+        let [sent, sunk, cpu_ns] = wire.blast(|| observe(wire, &running, settings))??;
+        if sent >= sunk + sunk / 10 && cpu_ns >= LEAST_CPU_NS {
+            return Ok(sunk as f64 * 1e3 / cpu_ns as f64);
+        }
+    }
+    bail!("{}: never had enough packets and processor time: end what else runs on this machine", subject.name())
+}
+
+/// Packets sent, packets come back and nanoseconds of the thread's CPU time, of a run.
+fn observe(wire: &Wire, running: &Running, settings: &Settings) -> Result<[u64; 3]> {
+    let now = || {
+        let [sent, sunk] = wire.counts()?;
+        anyhow::Ok([sent, sunk, running.cpu_ns()?])
+    };
+    // Sessions are made, caches are warm.
+    std::thread::sleep(settings.run / 4);
+    let before = now()?;
+    std::thread::sleep(settings.run);
+    let after = now()?;
+    Ok(std::array::from_fn(|i| after[i] - before[i]))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

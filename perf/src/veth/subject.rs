@@ -2,7 +2,6 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
@@ -15,7 +14,7 @@ use sluice_dataplane::tables::ids::Ids;
 use sluice_dataplane::time::Nanos;
 
 use super::echo::{self, Echo};
-use super::wire::{INTERFACE, cpu_of};
+use super::wire::{INTERFACE, cpu_ns_of};
 
 pub(super) const OUR_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 pub(super) const CLIENT_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
@@ -25,6 +24,11 @@ pub(super) const VIP: (Ipv4Addr, u16) = (Ipv4Addr::new(11, 0, 0, 1), 8080);
 pub(super) const FRAMES: u32 = 8192;
 /// See [`FRAMES`].
 pub(super) const RINGS: u32 = 2048;
+/// Where the measured thread is, and where the generator is with all of the receive side's interrupts: a transmit's
+/// are taken where it is made.
+pub(super) const CORE: usize = 0;
+/// See [`CORE`].
+pub(super) const GENERATOR_CORE: usize = 1;
 /// As many as in `sluice-bench pipeline`.
 const BACKENDS: u8 = 100;
 
@@ -68,11 +72,11 @@ impl Subject {
 }
 
 impl Running {
-    /// CPU time of the thread that moves packets.
-    pub(super) fn cpu(&self) -> Result<Duration> {
+    /// CPU time of the thread that moves packets, nanoseconds.
+    pub(super) fn cpu_ns(&self) -> Result<u64> {
         match self {
-            Self::Echo(_) => cpu_of(echo::THREAD),
-            Self::Sluice(dataplane) if dataplane.alive() => cpu_of("sluice-w0"),
+            Self::Echo(_) => cpu_ns_of(echo::THREAD),
+            Self::Sluice(dataplane) if dataplane.alive() => cpu_ns_of("sluice-w0"),
             Self::Sluice(_) => bail!("the worker has ended"),
         }
     }
@@ -81,9 +85,10 @@ impl Running {
 fn config() -> Result<Config> {
     let text = format!(
         "[[port]]\nname = \"front\"\ninterface = \"{INTERFACE}\"\nqueues = [0]\nmode = \"copy\"\n\
-         addresses = [\"10.9.0.1/16\"]\n\n[workers]\nidle = \"spin\"\n\n[limits]\nframes = {FRAMES}\nrings = {RINGS}\n"
+         addresses = [\"10.9.0.1/16\"]\n\n[workers]\ncores = [{CORE}]\n\n[limits]\nframes = {FRAMES}\nrings = {RINGS}\n"
     );
-    Ok(sluice_config::parse(&text, "veth.toml")?)
+    // The host port would be another veth that control makes.
+    Ok(Config { host: None, ..sluice_config::parse(&text, "veth.toml")? })
 }
 
 /// One service of many backends, all of them behind the sink's MAC.

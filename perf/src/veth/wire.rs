@@ -9,9 +9,10 @@ use aya::maps::{MapData, PerCpuArray};
 use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, xdp};
 use aya::{Ebpf, EbpfLoader};
 use etherparse::PacketBuilder;
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, setns};
+use nix::unistd::Pid;
 
-use super::subject::{CLIENT, CLIENT_MAC, OUR_MAC, VIP};
+use super::subject::{CLIENT, CLIENT_MAC, GENERATOR_CORE, OUR_MAC, VIP};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/blast.bpf.o"));
 
@@ -56,6 +57,7 @@ impl Wire {
             let generator = scope.spawn(|| {
                 // Interfaces are looked up in the caller's namespace.
                 enter(&self.namespaces.theirs)?;
+                pin(GENERATOR_CORE).context("this needs two processors")?;
                 while !done.load(Ordering::Relaxed) {
                     let attrs = TestRunAttrs::new().xdp_live_frames(BATCH);
                     let data_in = Some(self.frame.as_slice());
@@ -75,11 +77,13 @@ impl Wire {
         })
     }
 
-    /// Packets that came back so far.
-    pub(super) fn sunk(&self) -> Result<u64> {
-        let map = self.programs.map("SUNK").context("no map SUNK")?;
+    /// Packets that were sent, and that came back, so far.
+    pub(super) fn counts(&self) -> Result<[u64; 2]> {
+        let map = self.programs.map("COUNTS").context("no map COUNTS")?;
         let map: PerCpuArray<&MapData, u64> = PerCpuArray::try_from(map)?;
-        Ok(map.get(&0, 0)?.iter().sum())
+        let sum = |what: u32| anyhow::Ok(map.get(&what, 0)?.iter().sum::<u64>());
+        // In the order of blast.bpf.c.
+        Ok([sum(0)?, sum(1)?])
     }
 }
 
@@ -135,6 +139,13 @@ fn enter(namespace: &str) -> Result<()> {
     Ok(setns(file, CloneFlags::CLONE_NEWNET)?)
 }
 
+/// Keeps this thread on a processor.
+pub(super) fn pin(core: usize) -> Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core)?;
+    Ok(sched_setaffinity(Pid::from_raw(0), &cores)?)
+}
+
 /// An interface's index in this thread's namespace, where /sys shows another one's.
 fn index(interface: &str) -> Result<u32> {
     let said = Command::new("ip").args(["-o", "link", "show", "dev", interface]).output()?.stdout;
@@ -148,13 +159,13 @@ fn ip(line: &str) -> Result<()> {
     Ok(())
 }
 
-/// CPU time of a thread so far.
-pub(super) fn cpu_of(thread: &str) -> Result<std::time::Duration> {
+/// CPU time of a thread so far, nanoseconds.
+pub(super) fn cpu_ns_of(thread: &str) -> Result<u64> {
     for task in fs::read_dir("/proc/self/task")?.flatten() {
         let read = |name: &str| fs::read_to_string(task.path().join(name));
         if read("comm").is_ok_and(|comm| comm.trim() == thread) {
             let ns = read("schedstat")?.split(' ').next().and_then(|ns| ns.parse().ok());
-            return Ok(std::time::Duration::from_nanos(ns.context("no schedstat in this kernel")?));
+            return ns.context("no schedstat in this kernel");
         }
     }
     bail!("the thread {thread} has ended")
