@@ -27,6 +27,7 @@ pub(crate) struct Service {
     pub(crate) udp: bool,
 }
 
+const HOSTS: &[&str] = &["agent1", "agent2", "c1", "c2"];
 const AGENTS: &[&str] = &["agent1", "agent2"];
 const BOTH: &[&str] = &["10.0.0.11", "10.0.0.12"];
 const BOTH6: &[&str] = &["[fd00:10::11]", "[fd00:10::12]"];
@@ -91,7 +92,7 @@ impl Service {
 
 pub(crate) struct World {
     lab: Lab,
-    sluice: Child,
+    processes: Vec<Child>,
 }
 
 impl World {
@@ -115,15 +116,17 @@ impl World {
         for service in SERVICES.iter().filter(|service| service.is_dsr()) {
             own_vip(&lab, service);
         }
-        serve(&lab, &own);
+        let mut processes = serve(&lab, &own);
         configure(&lab);
-        let sluice = lab.start_sluice(&program).unwrap_or_else(|error| panic!("{error}"));
-        Some(Self { lab, sluice })
+        processes.push(lab.start_sluice(&program).unwrap_or_else(|error| panic!("{error}")));
+        Some(Self { lab, processes })
     }
 
     pub(crate) fn stop(mut self) {
         self.lab.down().unwrap();
-        self.sluice.wait().unwrap();
+        for process in &mut self.processes {
+            process.wait().unwrap();
+        }
     }
 
     pub(crate) fn exec(&self, role: &str, words: &[&str]) -> Output {
@@ -285,18 +288,21 @@ fn own_vip(lab: &Lab, service: &Service) {
 }
 
 /// HTTP everywhere, UDP echo on the agents' own addresses and on VIPs, iperf3, and who unwraps.
-fn serve(lab: &Lab, program: &Path) {
-    for role in ["agent1", "agent2", "c1", "c2"] {
-        let task = ["task", "--bind", "::", "--port", "80", "--port", "8080"];
-        lab.start(role, &format!("task-{role}"), program, &task).unwrap();
-        lab.start(role, &format!("iperf3-{role}"), Path::new("iperf3"), &["-s"]).unwrap();
+fn serve(lab: &Lab, program: &Path) -> Vec<Child> {
+    let mut servers = Vec::new();
+    let mut start = |role: &str, name: &str, program: &Path, arguments: &[&str]| {
+        servers.push(lab.start(role, &format!("{name}-{role}"), program, arguments).unwrap());
+    };
+    for role in HOSTS {
+        start(role, "task", program, &["task", "--bind", "::", "--port", "80", "--port", "8080"]);
+        start(role, "iperf3", Path::new("iperf3"), &["-s"]);
     }
     for (agent, own) in AGENTS.iter().zip(BOTH) {
-        lab.start(agent, &format!("decap-{agent}"), program, &["decap"]).unwrap();
+        start(agent, "decap", program, &["decap"]);
         let of_vips = SERVICES.iter().filter(|service| service.udp && service.is_dsr()).map(|service| service.vip);
         for address in of_vips.chain([*own]) {
             let task = ["task", "--bind", address, "--port", &UDP_PORT.to_string()];
-            lab.start(agent, &format!("udp-{agent}-{address}"), program, &task).unwrap();
+            start(agent, &format!("udp-{address}"), program, &task);
         }
     }
     let listening = |role: &str| {
@@ -304,7 +310,7 @@ fn serve(lab: &Lab, program: &Path) {
         let said = String::from_utf8_lossy(&said.stdout).into_owned();
         [":80 ", ":8080 ", ":5201 "].iter().all(|port| said.contains(port))
     };
-    for role in ["agent1", "agent2", "c1", "c2"] {
+    for role in HOSTS {
         let came = (0..100).any(|_| {
             listening(role) || {
                 std::thread::sleep(Duration::from_millis(50));
@@ -313,6 +319,7 @@ fn serve(lab: &Lab, program: &Path) {
         });
         assert!(came, "the servers on {role} do not listen; is Debian's package iperf3 installed (`make setup`)?");
     }
+    servers
 }
 
 fn run(lab: &Lab, role: &str, line: &str) {

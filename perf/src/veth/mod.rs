@@ -20,7 +20,7 @@ use wire::Wire;
 
 /// A scheduler's tick is up to 10 ms, and a thread's time is known at ticks.
 const LEAST_CPU_NS: u64 = 100_000_000;
-const ATTEMPTS: u32 = 20;
+const ATTEMPTS: u32 = 60;
 
 /// How it is measured.
 #[derive(Clone, Copy, Debug)]
