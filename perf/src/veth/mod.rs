@@ -18,8 +18,9 @@ use subject::Running;
 pub use subject::Subject;
 use wire::Wire;
 
-/// A scheduler's tick is up to 10 ms, and a thread's time is known at ticks.
-const LEAST_CPU_NS: u64 = 100_000_000;
+/// Share of a run in which the thread has to have a processor, as a divisor: its time is known at ticks of some
+/// milliseconds.
+const LEAST_BUSY: u128 = 10;
 const ATTEMPTS: u32 = 60;
 
 /// How it is measured.
@@ -109,7 +110,7 @@ fn run(wire: &Wire, subject: Subject, settings: &Settings) -> Result<f64> {
     for _ in 0..ATTEMPTS {
         let running = subject.start()?;
         let [sent, sunk, cpu_ns] = wire.blast(|| observe(wire, &running, settings))??;
-        if sent >= sunk + sunk / 10 && cpu_ns >= LEAST_CPU_NS {
+        if sent >= sunk + sunk / 10 && u128::from(cpu_ns) * LEAST_BUSY >= settings.run.as_nanos() {
             return Ok(sunk as f64 * 1e3 / cpu_ns as f64);
         }
     }
