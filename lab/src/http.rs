@@ -26,9 +26,14 @@ pub fn request(method: &str, to: SocketAddr, path: &str, body: &str) -> io::Resu
 
 /// GET over a unix socket.
 pub fn get_unix(socket: &Path, path: &str) -> io::Result<Answer> {
+    request_unix("GET", socket, path, "")
+}
+
+/// Like [`request`], over a unix socket.
+pub fn request_unix(method: &str, socket: &Path, path: &str, body: &str) -> io::Result<Answer> {
     let stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    exchange(stream, "localhost", "GET", path, "")
+    exchange(stream, "localhost", method, path, body)
 }
 
 fn exchange(mut stream: impl Read + Write, to: &str, method: &str, path: &str, body: &str) -> io::Result<Answer> {

@@ -5,6 +5,7 @@
 //! `/tmp/sluice-lab-<id>/` first, so that `sluice-lab down` removes it even after SIGKILL. Nothing outside is touched.
 
 pub mod cluster;
+pub mod decap;
 pub mod demo;
 pub mod http;
 pub mod load;

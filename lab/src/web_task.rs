@@ -1,6 +1,7 @@
 //! The task that runs in place of an image: a small web server, and UDP echo on the same ports.
 //!
-//! `GET /` says who answered and whom it saw; `/health` is 200; `/slow?ms=N` answers after N ms. On SIGTERM it goes on
+//! `GET /` says who answered and whom it saw; `/health` is 200; `/slow?ms=N` answers after N ms; `/octets?n=N` is N octets
+//! that [`octets`] tells ahead. On SIGTERM it goes on
 //! accepting for `linger` (so that a balancer which heard of TASK_KILLING has time to turn away), then finishes what it
 //! began and ends.
 
@@ -21,6 +22,8 @@ use tokio::time::{sleep, timeout};
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// No request may hold a task up for longer.
 const LONGEST_SLOW_MS: u64 = 60_000;
+/// No answer is longer.
+const MOST_OCTETS: usize = 64 << 20;
 
 /// What `sluice-lab task` was asked to be.
 #[derive(Debug, Clone)]
@@ -85,6 +88,19 @@ fn router() -> Router {
         .route("/", get(async |ConnectInfo(ends)| who(ends)))
         .route("/health", get(|| async { "ok\n" }))
         .route("/slow", get(slow))
+        .route("/octets", get(async |Query(Octets { n }): Query<Octets>| octets(n)))
+}
+
+#[derive(Debug, Deserialize)]
+struct Octets {
+    n: usize,
+}
+
+/// What `/octets?n=N` answers: no two stretches of it are alike, so that what is lost, doubled or misplaced shows.
+#[must_use]
+pub fn octets(n: usize) -> Vec<u8> {
+    let words = (0..u32::MAX).flat_map(|i| i.wrapping_mul(0x9e37_79b9).to_be_bytes());
+    words.take(n.min(MOST_OCTETS)).collect()
 }
 
 fn who(ends: Ends) -> String {

@@ -1,6 +1,7 @@
 //! `sluice-bench`: what the packet path costs.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
@@ -8,6 +9,7 @@ use sluice_perf::maglev::{fill, fills};
 use sluice_perf::paths::{MOST_SESSIONS, Path};
 use sluice_perf::pipeline::{calibrate, measure};
 use sluice_perf::report::Row;
+use sluice_perf::veth::{self, Ratio, Settings, Subject};
 
 /// Measures Sluice's packet path.
 #[derive(Parser)]
@@ -21,6 +23,8 @@ struct Arguments {
 enum What {
     /// Nanoseconds per packet in memory, by path and sessions; everything on, 100 backends.
     Pipeline(Pipeline),
+    /// Packets per CPU second on a veth pair, beside a plain AF_XDP echo. Needs root.
+    Veth(Veth),
 }
 
 #[derive(Args)]
@@ -39,14 +43,57 @@ struct Pipeline {
     runs: u32,
 }
 
+#[derive(Args)]
+struct Veth {
+    /// Print a JSON array instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// What to measure: echo (beside itself: how much chance there is in it), nat, dsr-ipip.
+    #[arg(long, value_delimiter = ',', default_values = ["nat", "dsr-ipip"])]
+    subjects: Vec<Subject>,
+    /// Pairs of runs of each.
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=101))]
+    pairs: u32,
+    /// Length of a run, milliseconds.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(100..=60_000))]
+    run_ms: u64,
+    /// Flows, a power of two.
+    #[arg(long, default_value_t = 1024)]
+    flows: u32,
+}
+
 fn main() -> ExitCode {
-    let What::Pipeline(pipeline) = Arguments::parse().what;
-    match pipeline.run() {
+    let ran = match Arguments::parse().what {
+        What::Pipeline(pipeline) => pipeline.run(),
+        What::Veth(veth) => veth.run(),
+    };
+    match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("sluice-bench: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+impl Veth {
+    fn run(&self) -> Result<()> {
+        let settings = Settings { pairs: self.pairs, run: Duration::from_millis(self.run_ms), flows: self.flows };
+        let mut ratios = Vec::new();
+        if !self.json {
+            println!("{}", Ratio::head());
+        }
+        for subject in &self.subjects {
+            let ratio = veth::measure(*subject, &settings)?;
+            if !self.json {
+                println!("{}", ratio.line());
+            }
+            ratios.push(ratio);
+        }
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&ratios)?);
+        }
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ mod inputs;
 mod lab;
 mod port;
 mod refusals;
+mod swaps;
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};

@@ -45,6 +45,8 @@ enum What {
     Marathon(parts::Marathon),
     /// The web server that runs in place of a Docker image (TCP, and UDP echo on the same ports).
     Task(parts::Task),
+    /// Unwrap IP in IP and GUE for this network namespace, as a backend of dsr-ipip or dsr-gue has to.
+    Decap,
     /// One packet through everything, each line checked: about a minute.
     Demo(labs::Demo),
     /// Make HTTP requests at a steady rate, each on a connection of its own, and count what is lost.
@@ -79,6 +81,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         What::Status => Ok(labs::status()),
         What::Marathon(marathon) => marathon.run(),
         What::Task(task) => task.run(),
+        What::Decap => parts::decap(),
         What::Demo(demo) => demo.run(),
         What::Load(load) => load.run(),
     }

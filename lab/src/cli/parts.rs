@@ -87,6 +87,11 @@ impl Task {
     }
 }
 
+pub(super) fn decap() -> Result<ExitCode> {
+    sluice_lab::decap::run().context("raw sockets need root, and UDP port 6080 must be free")?;
+    Ok(ExitCode::SUCCESS)
+}
+
 #[derive(clap::Args)]
 pub(super) struct Load {
     /// Address and port to ask.

@@ -1,0 +1,107 @@
+//! Tables that change ten thousand times under flows that go on.
+
+use super::*;
+
+/// Snapshots published, each another one.
+const SWAPS: u64 = 10_000;
+const BACKENDS: u16 = 4;
+const FLOWS: u16 = 6;
+/// Datagrams of a flow under way at once: enough to be put out of order.
+const TRAIN: u32 = 8;
+
+/// The service of `balanced` with four backends, of which in turn some take no new flows; a route comes and goes with
+/// every table, a second service with every 64th.
+fn turned(number: u64) -> Desired {
+    let mut desired = balanced();
+    let service = &mut desired.shared.services[0];
+    let only = service.backends[0].clone();
+    let backend = |i: u16| Backend {
+        address: SocketAddr::new(only.address.ip(), 5001 + i),
+        weight: ((number / 8 + u64::from(i)) % 3) as u16,
+        ..only.clone()
+    };
+    service.backends = (0..BACKENDS).map(backend).collect();
+    if number % 2 == 1 {
+        desired.local.routes.push(Route { prefix: "10.99.0.0/16".parse().unwrap(), via: None, port: 0 });
+    }
+    if number / 64 % 2 == 1 {
+        let mut other = service.clone();
+        other.key.port = 9;
+        desired.shared.services.push(other);
+    }
+    desired
+}
+
+/// Says who it is, and what came.
+fn backend(socket: &UdpSocket, number: u8, stop: &AtomicBool) {
+    let mut bytes = [0; 5];
+    while !stop.load(Ordering::Relaxed) {
+        if let Ok((4, from)) = socket.recv_from(&mut bytes[1..]) {
+            bytes[0] = number;
+            socket.send_to(&bytes, from).unwrap();
+        }
+    }
+}
+
+/// Numbered datagrams, some at once; all come back in order, by the same backend. How many.
+fn flow(socket: &UdpSocket, stop: &AtomicBool) -> u32 {
+    let mut number = 0u32;
+    let mut known = None;
+    while !stop.load(Ordering::Relaxed) {
+        (number..number + TRAIN).for_each(|n| assert_eq!(socket.send(&n.to_be_bytes()).unwrap(), 4));
+        for n in number..number + TRAIN {
+            let mut bytes = [0; 16];
+            let length = socket.recv(&mut bytes).unwrap_or_else(|error| panic!("datagram {n} is lost: {error}"));
+            assert_eq!(bytes.get(1..length), Some(&n.to_be_bytes()[..]), "another than datagram {n}");
+            assert_eq!(*known.get_or_insert(bytes[0]), bytes[0], "another backend answers datagram {n}");
+        }
+        number += TRAIN;
+        // The publisher needs the processors too.
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    number
+}
+
+#[test]
+fn ten_thousand_tables_lose_and_move_no_datagram_of_an_established_flow() {
+    let Some(lab) = Lab::new(2, 1, 1500) else { return };
+    let mut config = config(&[0, 1], XdpMode::Copy);
+    config.limits.handover = 256;
+    let mut ids = Ids::new(16, 16, 0);
+    let mut tables = Arc::new(Tables::compile(&Arc::new(turned(0)), &mut ids, Nanos(0), None).unwrap());
+    let mut dataplane = launch(&config, &tables).unwrap();
+    let backends: Vec<_> = (0..BACKENDS).map(|i| lab.socket(&format!("10.9.0.2:{}", 5001 + i))).collect();
+    let flows: Vec<_> = (0..FLOWS).map(|i| lab.socket(&format!("10.9.0.2:{}", 6000 + i))).collect();
+    let (flows_end, backends_end) = (AtomicBool::new(false), AtomicBool::new(false));
+    let sent: Vec<u32> = std::thread::scope(|scope| {
+        for (socket, number) in backends.iter().zip(0..) {
+            let end = &backends_end;
+            scope.spawn(move || backend(socket, number, end));
+        }
+        let running: Vec<_> = flows
+            .iter()
+            .map(|socket| {
+                socket.connect((VIP, 7)).unwrap();
+                scope.spawn(|| flow(socket, &flows_end))
+            })
+            .collect();
+        for number in 1..=SWAPS {
+            let desired = Arc::new(turned(number));
+            tables = Arc::new(Tables::compile(&desired, &mut ids, Nanos(number), Some(&tables)).unwrap());
+            dataplane.publish(&tables).unwrap();
+        }
+        flows_end.store(true, Ordering::Relaxed);
+        let sent = running.into_iter().map(|flow| flow.join());
+        let sent = sent.collect::<Result<_, _>>();
+        backends_end.store(true, Ordering::Relaxed);
+        sent.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    assert!(sent.iter().all(|sent| *sent >= 100 * TRAIN), "each flow went on meanwhile: {sent:?}");
+    assert!(dataplane.alive());
+    std::thread::sleep(Duration::from_millis(30));
+    for counters in dataplane.counters() {
+        let (came, went) = counters.books();
+        assert_eq!((came, counters.dropped()), (went, 0));
+        assert!(counters.rx.get() > 100, "both workers received");
+    }
+}
