@@ -64,7 +64,7 @@ fn shared() -> Result<Shared> {
     let overlay = (0..BACKENDS).map(|n| backend(Ipv4Addr::new(9, 0, 101 + n / 10, 10 + n % 10), Some("dcos")));
     Ok(Shared {
         hash_key: *b"sluice-perf-key!",
-        services: vec![service(VIP, underlay.collect()), service(OVERLAY_VIP, overlay.collect())],
+        services: vec![service(VIP, underlay.collect()), service(OVERLAY_VIP, overlay.collect())].into(),
         zones: Arc::new(vec![zone()]),
         networks: vec![network()?],
         agents: (0..10).map(agent).collect::<Result<_>>()?,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::Serialize;
 use sluice_config::model::{Service, VipKey};
@@ -41,7 +42,7 @@ pub struct Label {
 /// The labels of what `report` tells of, in the order of frameworks, tasks and ports; `services` are those that came of
 /// it, sorted. At most [`LABELS_MAX`]; whether there are more comes second.
 #[must_use]
-pub fn labels(report: &Report, services: &[Service]) -> (Vec<Label>, bool) {
+pub fn labels(report: &Report, services: &[Arc<Service>]) -> (Vec<Label>, bool) {
     let asked = Asked { report, services, refused: refused(&report.rejected) };
     let mut all = Vec::new();
     for (framework, listing) in &report.listings {
@@ -72,7 +73,7 @@ fn refused(rejected: &[Rejected]) -> Refused<'_> {
 
 struct Asked<'a> {
     report: &'a Report,
-    services: &'a [Service],
+    services: &'a [Arc<Service>],
     refused: Refused<'a>,
 }
 

@@ -134,7 +134,7 @@ pub struct Names {
 
 /// The names of what is known, `services` among it.
 #[must_use]
-pub fn names(config: &Config, view: &ClusterView, services: &[Service]) -> Names {
+pub fn names(config: &Config, view: &ClusterView, services: &[Arc<Service>]) -> Names {
     let mut report = Report::default();
     let zones = Arc::new(zones::zones(&Cluster::new(config, view), services, &mut report));
     report.settle();

@@ -7,8 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
-use sluice_config::model::{AllowGroups, Local, Mode, Protocol, Service, Sharing, VipKey};
+use sluice_config::model::{AllowGroups, Local, Mode, Protocol, Service, Services, Sharing, VipKey};
 
 use super::backends::{Candidate, candidates};
 use super::claims::{Claims, Owner};
@@ -56,7 +57,7 @@ impl Claim<'_> {
 }
 
 /// All services, sorted by key.
-pub(super) fn services(cluster: &Cluster<'_>, claims: &Claims, local: &Local, report: &mut Report) -> Vec<Service> {
+pub(super) fn services(cluster: &Cluster<'_>, claims: &Claims, local: &Local, report: &mut Report) -> Services {
     let reserved = Reserved::new(cluster, local);
     let mut wanted = claimed(cluster, &reserved, report);
     refuse_backends(cluster, &reserved, &mut wanted, report);
@@ -75,7 +76,7 @@ pub(super) fn services(cluster: &Cluster<'_>, claims: &Claims, local: &Local, re
     if cluster.config.vip.sharing == Sharing::Owner {
         report.owners = drafts.iter().filter_map(|(key, draft)| Some((key.to_string(), app(draft)?))).collect();
     }
-    drafts.into_iter().map(|(key, draft)| settle(key, draft, report)).collect()
+    drafts.into_iter().map(|(key, draft)| Arc::new(settle(key, draft, report))).collect()
 }
 
 fn app(draft: &Draft) -> Option<Owner> {

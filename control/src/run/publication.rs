@@ -156,7 +156,7 @@ impl Publication {
     /// Numbers of services and backends that are gone begin to rest.
     fn let_go(&mut self, desired: &Desired, now: Nanos) {
         let services: BTreeSet<VipKey> = desired.shared.services.iter().map(|s| s.key).collect();
-        let of = |s: &sluice_config::model::Service| {
+        let of = |s: &Arc<sluice_config::model::Service>| {
             let protocol = s.key.protocol;
             s.backends.iter().map(move |b| BackendKey { address: b.address, protocol }).collect::<Vec<_>>()
         };

@@ -45,6 +45,8 @@ pub struct Tables {
     pub v6: AddressTables<u128>,
     /// By service number; index 0 is never used.
     pub services: Box<[Option<Arc<ServiceEntry>>]>,
+    /// Service numbers in the order of the services in `desired`; 0 for one that was left out.
+    order: Box<[u16]>,
     /// By backend number; index 0 is never used.
     pub backends: Box<[Option<BackendEntry>]>,
     /// SNAT addresses, and who owns which of their ports.
@@ -297,8 +299,10 @@ impl Tables {
         }
         let ways = Ways::new(shared, local);
         let agents: Box<[Agent]> = shared.agents.iter().map(|a| agent(a, &ways)).collect();
-        let Numbered { services, backends, protocols, left_out } = services(shared, &ways, key, ids, now, previous);
+        // Before numbers are given: what does not compile takes none.
         let ours = addresses(shared, local)?;
+        let before = Before::new(desired, key, previous);
+        let Numbered { services, order, backends, protocols, left_out } = services(shared, &ways, before, ids, now);
         let numbered = Names { seed, ours: &ours, services: &services, backends: &backends, protocols: &protocols };
         let Ways { v4, v6, hops } = ways;
         Ok(Self {
@@ -307,6 +311,7 @@ impl Tables {
             v4: numbered.tables(v4, &hops),
             v6: numbered.tables(v6, &hops),
             services: services.into(),
+            order: order.into(),
             left_out: left_out.into(),
             backends: backends.into(),
             snat: Snat::new(local),
@@ -587,47 +592,123 @@ impl Names<'_> {
 #[derive(Default)]
 struct Numbered {
     services: Vec<Option<Arc<ServiceEntry>>>,
+    /// [`Tables::order`].
+    order: Vec<u16>,
     backends: Vec<Option<BackendEntry>>,
     /// IP protocol numbers, by backend number.
     protocols: Vec<u8>,
     left_out: Vec<String>,
 }
 
-fn services(
-    shared: &Shared,
-    ways: &Ways,
+impl Numbered {
+    fn service(&mut self, number: u16, entry: Arc<ServiceEntry>) {
+        put(&mut self.services, usize::from(number), Some(entry));
+        self.order.push(number);
+    }
+
+    /// A backend of the service with the number `of`.
+    fn backend(&mut self, of: u16, number: u32, mut entry: BackendEntry, protocol: Protocol) {
+        let before = self.backends.get(number as usize).copied().flatten();
+        (entry.service, entry.shared) = before.map_or((of, false), |b| (b.service, true));
+        put(&mut self.backends, number as usize, Some(entry));
+        put(&mut self.protocols, number as usize, protocol.number());
+    }
+}
+
+/// The tables before, as far as something of them can stand in the next ones.
+struct Before<'a> {
     key: HashKey,
-    ids: &mut Ids,
-    now: Nanos,
-    previous: Option<&Tables>,
-) -> Numbered {
+    /// Those with the same key, whose Maglev tables are ours where members are.
+    hashed: Option<&'a Tables>,
+    /// Those that also have all numbers and reach backends by the same ways: a service that has not changed is in them
+    /// as it will be.
+    whole: Option<&'a Tables>,
+    /// How far `whole` was read: both are sorted by key.
+    at: usize,
+}
+
+impl<'a> Before<'a> {
+    fn new(desired: &Desired, key: HashKey, previous: Option<&'a Tables>) -> Self {
+        let hashed = previous.filter(|p| p.key == key);
+        let same_ways = |p: &&Tables| {
+            let (shared, local) = (&p.desired.shared, &p.desired.local);
+            (&local.neighbours, &local.routes, &local.vtep, &shared.agents, &shared.networks)
+                == (
+                    &desired.local.neighbours,
+                    &desired.local.routes,
+                    &desired.local.vtep,
+                    &desired.shared.agents,
+                    &desired.shared.networks,
+                )
+        };
+        Self { key, hashed, whole: hashed.filter(|p| p.left_out.is_empty()).filter(same_ways), at: 0 }
+    }
+
+    /// The tables that have this very service, and its number in them. To be asked in the order of keys.
+    fn same(&mut self, service: &Arc<Service>) -> Option<(&'a Tables, u16)> {
+        let tables = self.whole?;
+        let services = &tables.desired.shared.services;
+        while services.get(self.at).is_some_and(|s| s.key < service.key) {
+            self.at += 1;
+        }
+        let same = services.get(self.at).is_some_and(|s| Arc::ptr_eq(s, service));
+        same.then(|| tables.order.get(self.at).map(|number| (tables, *number))).flatten()
+    }
+}
+
+fn services(shared: &Shared, ways: &Ways, mut before: Before<'_>, ids: &mut Ids, now: Nanos) -> Numbered {
     let mut all = Numbered::default();
     for service in &shared.services {
+        if let Some((tables, number)) = before.same(service) {
+            again(service, number, tables, &mut all);
+            continue;
+        }
         let number = match ids.service(service.key, now) {
             Ok(number) => number,
             Err(error) => {
                 all.left_out.push(format!("{}: {error}", service.key));
+                all.order.push(0);
                 continue;
             }
         };
         let members = members(number, service, ways, ids, now, &mut all);
-        let before = previous.filter(|p| p.key == key).and_then(|p| p.services.get(usize::from(number))?.as_ref());
-        let entry = match before {
+        let known = before.hashed.and_then(|p| p.services.get(usize::from(number))?.as_ref());
+        let entry = match known {
             Some(same) if same.is(service, &members) => Arc::clone(same),
-            _ => Arc::new(ServiceEntry {
-                ip: service.key.ip,
-                port: service.key.port,
-                protocol: service.key.protocol,
-                mode: service.mode,
-                empty: service.empty,
-                size: service.maglev_size,
-                maglev: maglev_table(&all.backends, &members, key, service.maglev_size),
-                members,
-            }),
+            _ => Arc::new(entry(service, members, &all.backends, before.key)),
         };
-        put(&mut all.services, usize::from(number), Some(entry));
+        all.service(number, entry);
     }
     all
+}
+
+/// Takes over a service that has not changed, with its backends.
+fn again(service: &Service, number: u16, tables: &Tables, all: &mut Numbered) {
+    let Some(entry) = tables.services.get(usize::from(number)).and_then(Option::as_ref) else { return };
+    for (member, _) in &entry.members {
+        if let Some(backend) = tables.backend(*member) {
+            all.backend(number, *member, *backend, service.key.protocol);
+        }
+    }
+    all.service(number, Arc::clone(entry));
+}
+
+fn entry(
+    service: &Service,
+    members: Box<[(u32, u16)]>,
+    backends: &[Option<BackendEntry>],
+    key: HashKey,
+) -> ServiceEntry {
+    ServiceEntry {
+        ip: service.key.ip,
+        port: service.key.port,
+        protocol: service.key.protocol,
+        mode: service.mode,
+        empty: service.empty,
+        size: service.maglev_size,
+        maglev: maglev_table(backends, &members, key, service.maglev_size),
+        members,
+    }
 }
 
 /// The service's backends as (number, weight), in the order of `service.backends`.
@@ -645,11 +726,8 @@ fn members(
         let address = backend.address;
         match ids.backend(BackendKey { address, protocol }, now) {
             Ok(number) => {
-                let mut entry = ways.backend(address.ip(), address.port(), backend.network.is_some());
-                let before = all.backends.get(number as usize).copied().flatten();
-                (entry.service, entry.shared) = before.map_or((of, false), |b| (b.service, true));
-                put(&mut all.backends, number as usize, Some(entry));
-                put(&mut all.protocols, number as usize, protocol.number());
+                let entry = ways.backend(address.ip(), address.port(), backend.network.is_some());
+                all.backend(of, number, entry, protocol);
                 members.push((number, backend.weight));
             }
             Err(error) => all.left_out.push(format!("{address} of {}: {error}", service.key)),
