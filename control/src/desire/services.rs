@@ -14,6 +14,7 @@ use sluice_config::model::{AllowGroups, Local, Mode, Protocol, Service, Services
 use super::backends::{Candidate, candidates};
 use super::claims::{Claims, Owner};
 use super::draft::{Draft, Holder, Ways, bound, settle};
+use super::index::AppId;
 use super::reserved::{Claimant, Reserved};
 use super::vip_label::{self, Target};
 use super::{Cluster, Report, SERVICE, join, named_vip, own_labels};
@@ -33,6 +34,7 @@ pub(super) struct Claim<'a> {
     pub(super) wanted: Wanted,
     pub(super) protocol: Protocol,
     pub(super) port: u16,
+    pub(super) source: usize,
     pub(super) framework: &'a str,
     pub(super) task: &'a Task,
     pub(super) key: &'a str,
@@ -56,8 +58,16 @@ impl Claim<'_> {
     }
 }
 
-/// All services, sorted by key.
-pub(super) fn services(cluster: &Cluster<'_>, claims: &Claims, local: &Local, report: &mut Report) -> Services {
+/// Who claims each VIP.
+pub(super) type Links = BTreeMap<VipKey, BTreeSet<AppId>>;
+
+/// All services, sorted by key, and whose they are.
+pub(super) fn services(
+    cluster: &Cluster<'_>,
+    claims: &Claims,
+    local: &Local,
+    report: &mut Report,
+) -> (Services, Links) {
     let reserved = Reserved::new(cluster, local);
     let mut wanted = claimed(cluster, &reserved, report);
     refuse_backends(cluster, &reserved, &mut wanted, report);
@@ -76,7 +86,9 @@ pub(super) fn services(cluster: &Cluster<'_>, claims: &Claims, local: &Local, re
     if cluster.config.vip.sharing == Sharing::Owner {
         report.owners = drafts.iter().filter_map(|(key, draft)| Some((key.to_string(), app(draft)?))).collect();
     }
-    drafts.into_iter().map(|(key, draft)| Arc::new(settle(key, draft, report))).collect()
+    let claimed = drafts.iter_mut().map(|(key, draft)| (*key, std::mem::take(&mut draft.apps)));
+    let links = claimed.filter(|(_, apps)| !apps.is_empty()).collect();
+    (drafts.into_iter().map(|(key, draft)| settle(key, draft, report)).collect(), links)
 }
 
 fn app(draft: &Draft) -> Option<Owner> {
@@ -95,7 +107,7 @@ fn claimed<'a>(cluster: &'a Cluster<'_>, reserved: &Reserved, report: &mut Repor
         for task in listing.tasks.iter().chain(&listing.idle) {
             for port in &task.ports {
                 for (key, value) in port.labels.iter().filter(|(key, _)| is_vip(key)) {
-                    match claim(cluster, reserved, (framework, task, port, key, value), report) {
+                    match claim(cluster, reserved, (*source, framework, task, port, key, value), report) {
                         Ok(claim) => claims.push(claim),
                         Err(reason) => report.reject(Rejected::new(&task.id, key, value, reason)),
                     }
@@ -114,7 +126,7 @@ pub(super) fn is_vip(key: &str) -> bool {
 fn claim<'a>(
     cluster: &Cluster<'_>,
     reserved: &Reserved,
-    (framework, task, port, key, value): (&'a str, &'a Task, &'a TaskPort, &'a str, &'a str),
+    (source, framework, task, port, key, value): (usize, &'a str, &'a Task, &'a TaskPort, &'a str, &'a str),
     report: &mut Report,
 ) -> Result<Claim<'a>, String> {
     let label = vip_label::parse(value).map_err(|e| e.to_string())?;
@@ -133,7 +145,7 @@ fn claim<'a>(
         Vec::new()
     });
     let (protocol, port) = (port.protocol, label.port);
-    Ok(Claim { wanted, protocol, port, framework, task, key, value, mode, groups, candidates })
+    Ok(Claim { wanted, protocol, port, source, framework, task, key, value, mode, groups, candidates })
 }
 
 /// A label cannot make a VIP of an address that packets are sent to: the VIP goes, not the backend. The address of an
@@ -207,8 +219,8 @@ fn addresses(cluster: &Cluster<'_>, wanted: &[Claim<'_>], claims: &Claims, reser
         };
     }
     let vip = &cluster.config.vip;
-    report.named = named_vip::allocate(&four, &claims.named, &vip.named, &taken);
-    report.named6 = named_vip::allocate(&six, &claims.named6, &vip.named6, &taken6);
+    report.named = Arc::new(named_vip::allocate(&four, &claims.named, &vip.named, &taken));
+    report.named6 = Arc::new(named_vip::allocate(&six, &claims.named6, &vip.named6, &taken6));
 }
 
 /// The configuration's own services.
@@ -224,6 +236,7 @@ fn configured(cluster: &Cluster<'_>, reserved: &Reserved, report: &mut Report) -
             service: Service { backends: Vec::new(), ..service.clone() },
             candidates: BTreeMap::new(),
             groups: None,
+            apps: BTreeSet::new(),
         };
         for backend in &service.backends {
             draft.add(Candidate { running: true, healthy: true, backend: backend.clone() });

@@ -1,0 +1,120 @@
+//! What is served after a change, told from what was served before and made as a whole, is one.
+
+use super::*;
+
+/// One app of a small cluster in which apps, addresses and names meet all the time.
+#[derive(Clone, Debug)]
+struct Odd {
+    id: usize,
+    /// Which labels it has.
+    labels: Vec<usize>,
+    /// Host, state and port of each task.
+    tasks: Vec<(usize, usize, u16)>,
+    networking: usize,
+    grouped: bool,
+}
+
+const LABELS: [&str; 12] = [
+    "minitwit:80",
+    "minitwit:81",
+    "web:80",
+    "/web:80",
+    "172.16.0.1:80",
+    "172.16.0.2:80",
+    "10.0.0.12:80",
+    "9.0.1.3:80",
+    "11.45.193.125:80",
+    "fd00::80:80",
+    "no port",
+    "172.16.0.3:80",
+];
+const HOSTS: [&str; 6] = ["10.0.0.11", "10.0.0.12", "172.16.0.1", "agent.example", "2001:db8:a::1", "11.45.193.125"];
+
+impl Odd {
+    fn json(&self) -> Value {
+        let task = |(n, (host, state, port)): (usize, &(usize, usize, u16))| {
+            json!({ "id": format!("t{}.{n}", self.id), "host": HOSTS[*host], "ports": [port],
+                "state": ["TASK_RUNNING", "TASK_KILLING", "TASK_STAGING"][*state],
+                "ipAddresses": [{ "ipAddress": format!("9.0.1.{}", self.id + 2) }] })
+        };
+        let labels: serde_json::Map<_, _> =
+            self.labels.iter().enumerate().map(|(n, l)| (format!("VIP_{n}"), LABELS[*l].into())).collect();
+        let network = [
+            json!({ "mode": "container/bridge" }),
+            json!({ "mode": "container", "name": "dcos" }),
+            json!({ "mode": "host" }),
+        ][self.networking]
+            .clone();
+        let mapping = json!({ "containerPort": 80, "labels": labels });
+        let groups = if self.grouped { json!({ "SLUICE_GROUPS": "club" }) } else { json!({}) };
+        json!({ "id": format!("/app-{}", self.id), "networks": [network], "labels": groups,
+            "container": { "portMappings": [mapping.clone()] }, "portDefinitions": [mapping],
+            "tasks": self.tasks.iter().enumerate().map(task).collect::<Vec<_>>() })
+    }
+}
+
+fn odd() -> impl Strategy<Value = Odd> {
+    let labels = proptest::collection::vec(0..LABELS.len(), 0..4);
+    let tasks = proptest::collection::vec((0..HOSTS.len(), 0..3_usize, 31000..31003_u16), 0..3);
+    (0..6_usize, labels, tasks, 0..3_usize, proptest::bool::weighted(0.2))
+        .prop_map(|(id, labels, tasks, networking, grouped)| Odd { id, labels, tasks, networking, grouped })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+    #[test]
+    fn one_app_after_the_other_gives_what_all_at_once_give(
+        steps in proptest::collection::vec((0..2_usize, odd()), 1..16),
+        fixed_too in any::<bool>(),
+    ) {
+        let mut case = with_two();
+        if fixed_too {
+            case.config.services = vec![fixed("172.16.0.1:80", "10.0.0.99:8080"), fixed("172.16.0.9:80", "10.0.0.12:1")];
+        }
+        let local = local_from_config(&case.config);
+        let mut serving = Serving::default();
+        let mut apps: [BTreeMap<usize, Odd>; 2] = Default::default();
+        for (source, app) in steps {
+            apps[source].insert(app.id, app);
+            case.list(source, apps[source].values().map(Odd::json).collect());
+            let (desired, report) = serving.serve(&case.config, &case.view, &case.claims, &local, [7; 16]);
+            let (whole, of_whole) = serve(&case.config, &case.view, &case.claims, &local, [7; 16]);
+            prop_assert_eq!(&desired.shared.services, &whole.shared.services);
+            prop_assert_eq!(&desired.shared.containers, &whole.shared.containers);
+            prop_assert_eq!(&report, &of_whole);
+            case.claims.settle(report.in_use(), 1);
+        }
+    }
+}
+
+/// Two Marathons, and source addresses of both families.
+fn with_two() -> Case {
+    let mut case = Case::of(json!([]));
+    case.config.marathons.push(marathon("other"));
+    case.config.snat.underlay6 = vec!["2001:db8::11".parse().unwrap()];
+    case.list(1, json!([]));
+    case
+}
+
+#[test]
+fn services_of_other_apps_are_the_same_allocation_after_a_change() {
+    let apps =
+        |tasks| json!([bridge("/a", json!({ "VIP_0": "a:80" }), 1), bridge("/b", json!({ "VIP_0": "b:80" }), tasks)]);
+    let mut case = Case::of(apps(1));
+    let local = local_from_config(&case.config);
+    let mut serving = Serving::default();
+    let mut serve = |case: &mut Case, apps| {
+        case.list(0, apps);
+        let (desired, report) = serving.serve(&case.config, &case.view, &case.claims, &local, [7; 16]);
+        case.claims.settle(report.in_use(), 1);
+        desired.shared.services
+    };
+    let before = serve(&mut case, apps(1));
+    let after = serve(&mut case, apps(2));
+    let same: Vec<bool> = before.iter().zip(&after).map(|(a, b)| Arc::ptr_eq(a, b)).collect();
+    assert_eq!(same.iter().filter(|same| **same).count(), 1, "{before:?} {after:?}");
+    let renamed = json!([bridge("/a", json!({ "VIP_0": "a:80" }), 1), bridge("/c", json!({ "VIP_0": "c:80" }), 1)]);
+    let third = serve(&mut case, renamed);
+    let kept = third.iter().filter(|s| after.iter().any(|a| Arc::ptr_eq(a, s))).count();
+    assert_eq!((third.len(), kept), (2, 1), "one app for another: the rest stays");
+}
