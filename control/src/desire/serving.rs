@@ -117,7 +117,8 @@ impl Last {
         Some(changed)
     }
 
-    /// These apps, and all that share a VIP with one of them before or after.
+    /// These apps, and all that share a VIP with one of them before or after; what is refused is told of by task, which
+    /// two Marathons may call alike.
     fn part(&self, cluster: &Cluster<'_>, mut apps: BTreeSet<AppId>) -> Option<Part> {
         loop {
             let view = only(cluster, &apps);
@@ -125,7 +126,9 @@ impl Last {
             let keys = apps.iter().filter_map(|app| self.index.apps.get(app)).flat_map(|app| &app.keys);
             let asked = after.values().flat_map(|app| app.asks_for(&self.report));
             let keys: BTreeSet<VipKey> = keys.copied().chain(asked).collect();
-            let mut all = apps.clone();
+            let sources = || cluster.view.marathons.keys();
+            let mut all: BTreeSet<AppId> =
+                apps.iter().flat_map(|(_, app)| sources().map(move |s| (*s, app.clone()))).collect();
             all.extend(keys.iter().filter_map(|key| self.links.get(key)).flatten().cloned());
             if all.len() > APPS_MAX {
                 return None;

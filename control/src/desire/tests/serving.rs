@@ -28,26 +28,26 @@ const LABELS: [&str; 12] = [
     "no port",
     "172.16.0.3:80",
 ];
+const STATES: [&str; 3] = ["TASK_RUNNING", "TASK_KILLING", "TASK_STAGING"];
 const HOSTS: [&str; 6] = ["10.0.0.11", "10.0.0.12", "172.16.0.1", "agent.example", "2001:db8:a::1", "11.45.193.125"];
 
 impl Odd {
     fn json(&self) -> Value {
         let task = |(n, (host, state, port)): (usize, &(usize, usize, u16))| {
             json!({ "id": format!("t{}.{n}", self.id), "host": HOSTS[*host], "ports": [port],
-                "state": ["TASK_RUNNING", "TASK_KILLING", "TASK_STAGING"][*state],
+                "state": STATES[*state],
                 "ipAddresses": [{ "ipAddress": format!("9.0.1.{}", self.id + 2) }] })
         };
         let labels: serde_json::Map<_, _> =
             self.labels.iter().enumerate().map(|(n, l)| (format!("VIP_{n}"), LABELS[*l].into())).collect();
-        let network = [
+        let networks = [
             json!({ "mode": "container/bridge" }),
             json!({ "mode": "container", "name": "dcos" }),
             json!({ "mode": "host" }),
-        ][self.networking]
-            .clone();
+        ];
         let mapping = json!({ "containerPort": 80, "labels": labels });
         let groups = if self.grouped { json!({ "SLUICE_GROUPS": "club" }) } else { json!({}) };
-        json!({ "id": format!("/app-{}", self.id), "networks": [network], "labels": groups,
+        json!({ "id": format!("/app-{}", self.id), "networks": networks[self.networking..=self.networking], "labels": groups,
             "container": { "portMappings": [mapping.clone()] }, "portDefinitions": [mapping],
             "tasks": self.tasks.iter().enumerate().map(task).collect::<Vec<_>>() })
     }
