@@ -5,7 +5,7 @@
 //   - IPv4 and IPv6 to an address with TAKE_ALL (VIPs, SNAT addresses), fragments included;
 //   - UDP to an address with TAKE_DNS and port 53 (DNS), or to its own port (VTEP);
 //   - ARP requests and neighbour solicitations whose target has TAKE_ARP;
-//   - on Sluice's end of the host port (HOST_PORT), all IPv4 and all ARP requests: the peer is private.
+//   - on Sluice's end of the host port (HOST_PORT), all IPv4, IPv6 to one station, and all ARP requests: the peer is private.
 // Non-first fragments of UDP to a DNS or VTEP address carry no port: they pass and are counted. At most two 802.1Q tags
 // are looked behind; a frame with more passes.
 // What is ours and has no socket on its queue is dropped and counted: the kernel must not answer for a VIP.
@@ -177,6 +177,9 @@ static __always_inline int ipv6(struct xdp_md *ctx, struct ipv6hdr *ip, void *en
 	struct udphdr *header = (void *)(ip + 1);
 	if ((void *)(ip + 1) > end)
 		return pass();
+	// What the kernel says to groups on a link (ff00::/8) is for nobody here.
+	if (HOST_PORT)
+		return ip->daddr.in6_u.u6_addr8[0] == 0xff ? pass() : take(ctx, TAKEN);
 	__u32 flags = flags_of6(&ip->daddr);
 	if (flags & TAKE_ALL)
 		return take(ctx, TAKEN);

@@ -24,6 +24,8 @@ const APPS_MAX: usize = 256;
 #[derive(Debug, Default)]
 pub struct Serving {
     last: Option<Last>,
+    /// Listings that are over: taking one of many tasks apart costs more than a change does ([`Serving::tidy`]).
+    over: Vec<Arc<Listing>>,
 }
 
 #[derive(Debug)]
@@ -56,8 +58,16 @@ impl Serving {
         });
         let (desired, mut report) = (last.desired.clone(), last.report.clone());
         report.heard(&cluster);
+        if let Some(listings) = patched {
+            self.over.extend(listings);
+        }
         self.last = Some(last);
         (desired, report)
+    }
+
+    /// Lets go of what is over, once the change is published.
+    pub fn tidy(&mut self) {
+        self.over.clear();
     }
 }
 
@@ -70,17 +80,18 @@ struct Part {
 }
 
 impl Last {
-    /// Takes the changes of listings in; `None`, with nothing touched, where that cannot be told apart from the rest.
-    fn patch(&mut self, cluster: &Cluster<'_>, claims: &Claims, local: &Local) -> Option<()> {
+    /// Takes the changes of listings in, and gives the listings before; `None`, with nothing touched, where that cannot be
+    /// told apart from the rest.
+    fn patch(&mut self, cluster: &Cluster<'_>, claims: &Claims, local: &Local) -> Option<Vec<Arc<Listing>>> {
         let changed = self.changed(cluster, local)?;
         if !changed.is_empty() {
             let part = self.part(cluster, changed)?;
             let (desired, report, links) = self.desire(cluster, claims, local, &part)?;
             self.put(cluster, &part, &desired, report, links)?;
         }
-        self.view.marathons.clone_from(&cluster.view.marathons);
         self.desired.local.clone_from(local);
-        Some(())
+        let before = std::mem::replace(&mut self.view.marathons, cluster.view.marathons.clone());
+        Some(before.into_values().collect())
     }
 
     /// The apps of tasks that are not as they were, where nothing else has changed.

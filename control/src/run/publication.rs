@@ -114,6 +114,11 @@ impl Publication {
         Made { tables: self.compile(desired, moment), report }
     }
 
+    /// Lets go of what was replaced: to be called when what was made is published.
+    pub fn tidy(&mut self) {
+        self.serving.tidy();
+    }
+
     /// Settles claims: where other ones are in use, and else when idle ones may have to go.
     fn settle(&mut self, report: &Arc<Report>, now: u64) {
         let same = |(before, at): &(Arc<Report>, u64)| {
