@@ -696,6 +696,12 @@ impl<'a> IntoIterator for &'a Services {
     }
 }
 
+impl<S: Into<Arc<Service>>> Extend<S> for Services {
+    fn extend<I: IntoIterator<Item = S>>(&mut self, services: I) {
+        self.0.extend(services.into_iter().map(Into::into));
+    }
+}
+
 impl<S: Into<Arc<Service>>> FromIterator<S> for Services {
     fn from_iter<I: IntoIterator<Item = S>>(services: I) -> Self {
         Self(services.into_iter().map(Into::into).collect())

@@ -255,7 +255,7 @@ fn is_named(key: &VipKey, report: &Report) -> bool {
 
 impl Report {
     /// Takes a part's word in place of what was said of these apps and VIPs before.
-    fn replace(&mut self, index: &Index, part: &Part, keys: &BTreeSet<VipKey>, of_part: Report) {
+    fn replace(&mut self, index: &Index, part: &Part, keys: &BTreeSet<VipKey>, of_part: Self) {
         let tasks: BTreeSet<&String> = part.before.iter().flat_map(|app| &app.tasks).collect();
         let shown: BTreeSet<String> = keys.iter().map(ToString::to_string).collect();
         let of_key = |r: &Rejected| shown.iter().any(|key| r.value == *key || r.value.ends_with(&format!(" of {key}")));
@@ -298,7 +298,8 @@ fn differing(before: &[Task], after: &[Task], mut found: impl FnMut(&str)) {
                     found(&x.app);
                     found(&y.app);
                 }
-                (a.next(), b.next());
+                a.next();
+                b.next();
             }
             (Some(x), Some(y)) if x.id > y.id => {
                 found(&y.app);

@@ -208,19 +208,20 @@ fn is_link_local(ip: IpAddr) -> bool {
 
 /// The network of no address with this length, of the message's family.
 fn default_prefix(header: &RouteHeader) -> Option<IpNet> {
-    let any = match header.address_family {
-        AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        _ => return None,
-    };
+    let four = header.address_family == AddressFamily::Inet;
+    let six = header.address_family == AddressFamily::Inet6;
+    let any = four.then_some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let any = any.or_else(|| six.then_some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)))?;
     IpNet::new(any, header.destination_prefix_length).ok()
 }
 
 fn address(of: &RouteAddress) -> Option<IpAddr> {
-    match of {
-        RouteAddress::Inet(ip) => Some(IpAddr::V4(*ip)),
-        RouteAddress::Inet6(ip) => Some(IpAddr::V6(*ip)),
-        _ => None,
+    if let RouteAddress::Inet(ip) = of {
+        Some(IpAddr::V4(*ip))
+    } else if let RouteAddress::Inet6(ip) = of {
+        Some(IpAddr::V6(*ip))
+    } else {
+        None
     }
 }
 
@@ -263,7 +264,7 @@ pub fn read_blackhole(message: &RouteMessage) -> Option<IpNet> {
     let ours = header.kind == RouteType::BlackHole && header.protocol == ours();
     let of = |a: &RouteAttribute| if let RouteAttribute::Destination(ip) = a { address(ip) } else { None };
     let any = default_prefix(header)?;
-    let ip = message.attributes.iter().find_map(of).unwrap_or(any.addr());
+    let ip = message.attributes.iter().find_map(of).unwrap_or_else(|| any.addr());
     (main && ours).then(|| IpNet::new(ip, header.destination_prefix_length).ok())?
 }
 
