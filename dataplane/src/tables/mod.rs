@@ -772,7 +772,8 @@ impl<'a> Before<'a> {
         while services.get(self.at).is_some_and(|s| s.key < service.key) {
             self.at += 1;
         }
-        let number = services.get(self.at).filter(|s| Arc::ptr_eq(s, service)).and(tables.order.get(self.at))?;
+        let number =
+            services.get(self.at).filter(|s| Arc::ptr_eq(s, service)).and_then(|_| tables.order.get(self.at))?;
         Some((tables, *number, tables.services.get(usize::from(*number))?.as_ref()?))
     }
 }
