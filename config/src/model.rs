@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::ops::RangeInclusive;
+use std::ops::{Deref, Index, IndexMut, RangeInclusive};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -665,7 +665,7 @@ pub struct Shared {
     /// Key of every hash whose result nodes must agree on.
     pub hash_key: [u8; 16],
     /// Services, sorted by key, no key twice.
-    pub services: Vec<Service>,
+    pub services: Services,
     /// Whether a packet in the middle of a flow that has no session goes by the tables before, where they differ
     /// (`vip.second_chance`): the flow may come from another node.
     pub second_chance: bool,
@@ -677,6 +677,72 @@ pub struct Shared {
     pub agents: Vec<OverlayAgent>,
     /// Containers that have groups, sorted; absent means no group.
     pub containers: Vec<Container>,
+}
+
+/// A list of services. One that has not changed is the same allocation in the next list, by which it is known.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Services(Vec<Arc<Service>>);
+
+impl Services {
+    /// Adds one at the end.
+    pub fn push(&mut self, service: impl Into<Arc<Service>>) {
+        self.0.push(service.into());
+    }
+
+    /// To change them: each is another allocation wherever the list before is still held.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Service> {
+        self.0.iter_mut().map(Arc::make_mut)
+    }
+}
+
+impl Deref for Services {
+    type Target = [Arc<Service>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Index<usize> for Services {
+    type Output = Service;
+
+    fn index(&self, at: usize) -> &Service {
+        &self.0[at]
+    }
+}
+
+/// A service that is changed is another allocation wherever the list before is still held.
+impl IndexMut<usize> for Services {
+    fn index_mut(&mut self, at: usize) -> &mut Service {
+        Arc::make_mut(&mut self.0[at])
+    }
+}
+
+impl<'a> IntoIterator for &'a Services {
+    type Item = &'a Arc<Service>;
+    type IntoIter = std::slice::Iter<'a, Arc<Service>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+impl<S: Into<Arc<Service>>> Extend<S> for Services {
+    fn extend<I: IntoIterator<Item = S>>(&mut self, services: I) {
+        self.0.extend(services.into_iter().map(Into::into));
+    }
+}
+
+impl<S: Into<Arc<Service>>> FromIterator<S> for Services {
+    fn from_iter<I: IntoIterator<Item = S>>(services: I) -> Self {
+        Self(services.into_iter().map(Into::into).collect())
+    }
+}
+
+impl<S: Into<Arc<Service>>> From<Vec<S>> for Services {
+    fn from(services: Vec<S>) -> Self {
+        services.into_iter().collect()
+    }
 }
 
 /// A load-balanced service.

@@ -83,12 +83,17 @@ fn made_up_mac(index: usize) -> Mac {
 fn routes(config: &Config) -> Vec<Route> {
     let mut routes = config.routes.clone();
     for (index, port) in config.ports.iter().enumerate() {
-        let connected = |net: &Ipv4Net| Route { prefix: IpNet::V4(net.trunc()), via: None, port: index };
-        routes.extend(port.addresses.iter().map(connected));
+        routes.extend(on_link(port).map(|prefix| Route { prefix, via: None, port: index }));
     }
     routes.sort();
     routes.dedup();
     routes
+}
+
+/// The subnets that the file gives a port.
+pub(crate) fn on_link(port: &Port) -> impl Iterator<Item = IpNet> + '_ {
+    let four = port.addresses.iter().map(|net| IpNet::V4(net.trunc()));
+    four.chain(port.addresses6.iter().map(|net| IpNet::V6(net.trunc())))
 }
 
 fn underlay_mtus(ports: &[LocalPort]) -> impl Iterator<Item = u16> + '_ {

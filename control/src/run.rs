@@ -325,6 +325,7 @@ impl Machine {
             self.attend();
             self.said.published(&tables, made.report, observed, started);
         }
+        block_in_place(|| self.publication.tidy());
         if let Some(first) = heard.first {
             observed.marathon_to_dataplane.observe(first.elapsed());
             let now = heard.sources.into_iter().map(|source| (source, std::time::Instant::now()));

@@ -104,7 +104,7 @@ fn a_right_configuration_is_0_and_says_what_one_snat_address_serves() {
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
     let said = text(&done.stdout);
     assert!(said.contains("right: 1 port(s), 1 worker(s), 1 static service(s)"), "{said}");
-    assert!(said.contains("SNAT 10.0.0.100 (underlay): one address serves 64512 flows per backend"), "{said}");
+    assert!(said.contains("SNAT 10.0.0.100 (IPv4, underlay): one address serves 64512 flows per backend"), "{said}");
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn host() -> Host {
 
 fn served() -> Served {
     Served {
-        networks: [("9.0.0.0/8".parse().unwrap(), Some(Ipv4Addr::new(9, 0, 9, 1)))].into(),
+        networks: [("9.0.0.0/8".parse().unwrap(), Some("9.0.9.1".parse().unwrap()))].into(),
         claimed: ["11.0.0.0/8".parse().unwrap(), "172.16.0.1/32".parse().unwrap()].into(),
     }
 }
@@ -88,7 +88,7 @@ fn routes_lead_to_the_host_port_and_blackholes_stand_behind_them() {
         let handle = connect().unwrap();
         let port = host_port::make(&handle, &host(), 1, 1450).await.unwrap();
         let mut routes = Routes::begin(handle.clone()).await.unwrap();
-        routes.settle(&served().wanted(true), Some(&port)).await.unwrap();
+        routes.settle(&served().wanted(|_| true), Some(&port)).await.unwrap();
         let to_vip = sh("ip route get 172.16.0.1");
         assert!(to_vip.contains("via 169.254.77.1 dev sl0"), "{to_vip}");
         let to_container = sh("ip route get 9.0.1.5");
@@ -102,12 +102,12 @@ fn routes_lead_to_the_host_port_and_blackholes_stand_behind_them() {
         assert_eq!(sh("ip route show proto 83 type blackhole").lines().count(), 2, "taken over");
         let port = host_port::make(&handle, &host(), 1, 1450).await.unwrap();
         let fewer = Served { claimed: ["11.0.0.0/8".parse().unwrap()].into(), ..Served::default() };
-        routes.settle(&served().wanted(true), Some(&port)).await.unwrap();
-        routes.settle(&fewer.wanted(true), Some(&port)).await.unwrap();
+        routes.settle(&served().wanted(|_| true), Some(&port)).await.unwrap();
+        routes.settle(&fewer.wanted(|_| true), Some(&port)).await.unwrap();
         let not_known_yet = sh("ip route show proto 83 172.16.0.1");
         assert_eq!(not_known_yet.trim().split(" metric").next(), Some("blackhole 172.16.0.1"), "it may be wanted yet");
         routes.complete();
-        routes.settle(&fewer.wanted(true), Some(&port)).await.unwrap();
+        routes.settle(&fewer.wanted(|_| true), Some(&port)).await.unwrap();
         assert_eq!(sh("ip route show proto 83").lines().count(), 2, "{}", sh("ip route show proto 83"));
     });
 }
@@ -121,7 +121,7 @@ fn what_a_killed_sluice_left_is_replaced_and_a_clean_end_leaves_nothing() {
         for workers in [1, 2, 3] {
             let port = host_port::make(&handle, &host(), workers, 1450).await.unwrap();
             let mut routes = Routes::begin(handle.clone()).await.unwrap();
-            routes.settle(&served().wanted(true), Some(&port)).await.unwrap();
+            routes.settle(&served().wanted(|_| true), Some(&port)).await.unwrap();
             let mut neighbours = Neighbours::begin(handle.clone()).await.unwrap();
             let kernel = Inventory::list(&handle).await.unwrap();
             neighbours.settle(&BTreeSet::from([(port.kernel_index, Ipv4Addr::new(9, 0, 9, 77).into())]), &kernel).await;

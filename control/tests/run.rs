@@ -76,9 +76,18 @@ impl Running {
 
     /// Started by a program that becomes it.
     fn start_under(test: &str, starter: &[&str]) -> Self {
+        Self::start_with(test, starter, None)
+    }
+
+    /// With other SNAT addresses, and more at the end of the configuration.
+    fn start_with(test: &str, starter: &[&str], more: Option<(&str, &str)>) -> Self {
         let folder = std::env::temp_dir().join(format!("sluice-run-{}-{test}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let file = written(&folder);
+        if let Some((snat, more)) = more {
+            let text = std::fs::read_to_string(&file).unwrap().replace("\"192.0.2.100\"", snat);
+            std::fs::write(&file, text + more).unwrap();
+        }
         let child = Command::new(starter[0])
             .args(&starter[1..])
             .arg(PROGRAM)
@@ -111,6 +120,13 @@ impl Running {
         let out = Command::new(PROGRAM).args(["show", what, "--json", "--socket"]).arg(socket).output().unwrap();
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
         serde_json::from_slice(&out.stdout).unwrap()
+    }
+
+    /// What was dropped so far, by reason.
+    fn dropped(&self) -> String {
+        let drops = self.show("drops");
+        let some = drops["reasons"].as_array().unwrap().iter().filter(|r| r["count"] != 0);
+        some.map(|r| format!("{}: {}, ", r["name"], r["count"])).collect()
     }
 
     fn signal(&mut self, signal: &str) -> Option<i32> {
@@ -148,7 +164,7 @@ impl Drop for Server {
 
 /// A server on the station that answers everything with `served`.
 fn serve(station: &Station) -> Server {
-    let answer = "import http.server as h\nclass A(h.BaseHTTPRequestHandler):\n def do_GET(s):\n  s.send_response(200); s.send_header(\"Content-Length\",\"6\"); s.end_headers(); s.wfile.write(b\"served\")\n def log_message(*a): pass\nh.HTTPServer((\"\",31001),A).serve_forever()";
+    let answer = "import http.server as h\nclass A(h.BaseHTTPRequestHandler):\n def do_GET(s):\n  s.send_response(200); s.send_header(\"Content-Length\",\"6\"); s.end_headers(); s.wfile.write(b\"served\")\n def log_message(*a): pass\n\nclass S(h.HTTPServer): address_family=10\nS((\"::\",31001),A).serve_forever()";
     let child = Command::new("nsenter")
         .args(["-t", &station.pid().to_string(), "-n", "python3", "-c", answer])
         .spawn()
@@ -394,5 +410,47 @@ fn an_interface_that_is_missing_and_a_queue_that_another_program_holds_are_named
         std::fs::remove_dir_all(&folder).unwrap();
         sh("ip neigh flush all");
         assert_eq!(everything(), before);
+    });
+}
+
+/// [`node`] with IPv6 on its one link: the same station is 2001:db8::7 and ::8.
+fn node6() -> Station {
+    let station = node();
+    sh("echo 0 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6; ip -6 addr add 2001:db8::1/64 dev eth0 nodad");
+    station.sh("ip -6 addr add 2001:db8::7/64 dev c0 nodad; ip -6 addr add 2001:db8::8/64 dev c0 nodad");
+    station.sh("ip -6 route add fd00:80::/64 via 2001:db8::1");
+    station
+}
+
+#[test]
+fn an_ipv6_vip_is_served_to_a_client_and_to_the_node_itself() {
+    in_own_namespace("an_ipv6_vip_is_served_to_a_client_and_to_the_node_itself", || async {
+        let station = node6();
+        let _server = serve(&station);
+        let service = "[[service]]\nvip = \"[fd00:80::1]:80\"\nbackends = [{ address = \"[2001:db8::7]:31001\" }]\n";
+        let snat = "\"192.0.2.100\", \"2001:db8::100\"";
+        let mut running = Running::start_with("ipv6", &["env"], Some((snat, service)));
+        for _ in 0..3 {
+            let said = station.sh("curl -gsS -m 5 --interface 2001:db8::8 http://[fd00:80::1]/ 2>&1 || true");
+            assert_eq!(said, "served", "{}", running.dropped());
+        }
+        assert_eq!(curl(&station), "served", "IPv4 beside it");
+        let routes = sh("ip -6 route show proto 83");
+        for destination in ["fd00:80::1", "2001:db8::100"] {
+            assert!(routes.contains(&format!("{destination} via fe80::4d:1 dev sluice0")), "{routes}");
+            assert!(routes.contains(&format!("blackhole {destination} dev lo")), "{routes}");
+        }
+        let own = sh("curl -gsS -m 5 http://[fd00:80::1]/ 2>&1 || true");
+        assert_eq!(own, "served", "the node's own processes: {}", running.dropped());
+        assert!(sh("ip neigh show dev eth0").contains("2001:db8::7"), "the backend is kept resolved");
+        assert!(station.sh("ping -6 -c1 -W2 2001:db8::1").contains("1 received"), "the node itself is still there");
+        assert_eq!(running.show("drops")["books"]["balanced"], true);
+        assert_eq!(running.signal("KILL"), None);
+        assert!(sh("ip -6 route show proto 83").contains("blackhole fd00:80::1"), "the kernel must not answer for it");
+        let mut running = Running::start_with("ipv6", &["env"], Some((snat, service)));
+        let said = station.sh("curl -gsS -m 5 --interface 2001:db8::8 http://[fd00:80::1]/ 2>&1 || true");
+        assert_eq!(said, "served", "after SIGKILL");
+        assert_eq!(running.signal("TERM"), Some(0));
+        assert_eq!(sh("ip -6 route show proto 83"), "");
     });
 }

@@ -12,7 +12,7 @@ use sluice_dataplane::verdict::DropReason;
 /// The usual cluster with `admission` on the TCP and UDP services of the VIP.
 fn bound(workers: usize, admission: &Admission) -> Desired {
     let mut desired = desired(workers);
-    for service in &mut desired.shared.services[1..3] {
+    for service in desired.shared.services.iter_mut().skip(1).take(2) {
         service.admission = admission.clone();
     }
     desired

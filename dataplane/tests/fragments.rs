@@ -261,7 +261,7 @@ fn sources_are_asked_about_every_fragment() {
     let parts = split(&question(5000), 7, &[104, 200]);
     assert_eq!(machine.feed(0, 0, &parts[..2]).len(), 2);
     let mut denied = desired(1);
-    for service in &mut denied.shared.services {
+    for service in denied.shared.services.iter_mut() {
         service.admission.deny = vec![format!("{CLIENT}/32").parse().unwrap()];
     }
     machine.publish(denied);

@@ -548,7 +548,8 @@ fn a_session_does_not_follow_its_backends_address_to_another_service() {
         let mut desired = desired(1);
         let backends = |list: &[&str]| list.iter().map(|address| backend(address, None)).collect::<Vec<_>>();
         desired.shared.services =
-            vec![service(Protocol::Tcp, VIP, 80, backends(first)), service(Protocol::Tcp, VIP, 81, backends(second))];
+            vec![service(Protocol::Tcp, VIP, 80, backends(first)), service(Protocol::Tcp, VIP, 81, backends(second))]
+                .into();
         desired
     };
     let mut machine = Machine::new(with(&["10.0.0.12:31001"], &[]));
@@ -565,7 +566,7 @@ fn a_session_does_not_follow_its_backends_address_to_another_service() {
 fn a_backend_that_two_services_share_keeps_the_sessions_of_both() {
     let mut desired = desired(1);
     desired.shared.services =
-        [80, 81].map(|port| service(Protocol::Tcp, VIP, port, vec![backend("10.0.0.12:31001", None)])).to_vec();
+        [80, 81].map(|port| service(Protocol::Tcp, VIP, port, vec![backend("10.0.0.12:31001", None)])).to_vec().into();
     let mut machine = Machine::new(desired);
     for port in [80, 81] {
         let flags = ["S", "A", "A"];

@@ -268,7 +268,7 @@ fn a_service_without_backends_resets_tcp_aborts_sctp_and_names_the_udp_port_unre
 #[test]
 fn a_service_that_drops_when_it_is_empty_says_nothing() {
     let mut silent = desired6(1);
-    for service in &mut silent.shared.services {
+    for service in silent.shared.services.iter_mut() {
         service.empty = Empty::Drop;
     }
     let mut machine = Machine::new(silent);

@@ -7,7 +7,7 @@
 //     to the client;
 //   - UDP to an address with TAKE_DNS and port 53 (DNS), or to its own port (VTEP);
 //   - ARP requests and neighbour solicitations whose target has TAKE_ARP;
-//   - on Sluice's end of the host port (HOST_PORT), all IPv4 and all ARP requests: the peer is private.
+//   - on Sluice's end of the host port (HOST_PORT), all IPv4, IPv6 to one station, and all ARP requests: the peer is private.
 // Non-first fragments of UDP to a DNS or VTEP address carry no port: they pass and are counted. So do, uncounted, those
 // of a PRESERVED sender and all fragments of it over IPv6: the packet path keeps replies small by their MSS. At most two 802.1Q tags
 // are looked behind; a frame with more passes.
@@ -232,6 +232,9 @@ static __always_inline int ipv6(struct xdp_md *ctx, struct ipv6hdr *ip, void *en
 	struct udphdr *header = (void *)(ip + 1);
 	if ((void *)(ip + 1) > end)
 		return pass();
+	// What the kernel says to groups on a link (ff00::/8) is for nobody here.
+	if (HOST_PORT)
+		return ip->daddr.in6_u.u6_addr8[0] == 0xff ? pass() : take(ctx, TAKEN);
 	__u32 flags = flags_of6(&ip->daddr);
 	if (flags & TAKE_ALL || preserved6(ip, end))
 		return take(ctx, TAKEN);

@@ -76,7 +76,7 @@ pub fn tables(workers: usize) -> Result<Arc<Tables>> {
 /// As [`tables`].
 pub fn tables_in(mode: Mode) -> Result<Arc<Tables>> {
     let mut desired = Desired { shared: shared()?, local: local(1)? };
-    for service in &mut desired.shared.services {
+    for service in desired.shared.services.iter_mut() {
         service.mode = mode;
         for backend in &mut service.backends {
             backend.address.set_port(service.key.port);
@@ -103,7 +103,7 @@ fn shared() -> Result<Shared> {
     services.sort_by_key(|service| service.key);
     Ok(Shared {
         hash_key: *b"sluice-perf-key!",
-        services,
+        services: services.into(),
         zones: Arc::new(vec![zone()]),
         networks: vec![network()?],
         agents: (0..10).map(agent).collect::<Result<_>>()?,

@@ -332,7 +332,7 @@ fn workers(observed: &Observed) -> Vec<Worker> {
 fn of_labels(published: Option<&Published>) -> Labels {
     let report = published.map(|p| Arc::clone(&p.report)).unwrap_or_default();
     let shown = |keys: &[VipKey]| keys.iter().map(ToString::to_string).collect();
-    let services = published.map_or(&[][..], |p| &p.tables.desired.shared.services);
+    let services = published.map_or(&[][..], |p| &*p.tables.desired.shared.services);
     let (labels, more_labels) = labels::labels(&report, services);
     Labels {
         labels,

@@ -64,9 +64,12 @@ impl Check {
             if self.offline { ", not compared with this machine" } else { "" },
         );
         for ceiling in ceilings(config) {
-            let Ceiling { address, side, flows, per_worker } = ceiling;
+            let Ceiling { address, family, side, flows, per_worker } = ceiling;
             let share = if workers > 1 { format!(", {per_worker} on each worker") } else { String::new() };
-            let _ = writeln!(text, "SNAT {address} ({side}): one address serves {flows} flows per backend{share}");
+            let _ = writeln!(
+                text,
+                "SNAT {address} ({family}, {side}): one address serves {flows} flows per backend{share}"
+            );
         }
         text
     }
@@ -74,6 +77,7 @@ impl Check {
 
 struct Ceiling {
     address: String,
+    family: &'static str,
     side: &'static str,
     flows: usize,
     /// Of them on the worker that has the fewest.
@@ -84,15 +88,18 @@ struct Ceiling {
 fn ceilings(config: &Config) -> Vec<Ceiling> {
     let flows = config.snat.ports.len();
     let per_worker = config.snat.ports_per_worker(config.ports.first().map_or(1, |p| p.queues.len()));
-    let underlay = config.snat.underlay.iter().map(|a| (a, "underlay"));
-    let overlay = config.snat.overlay.iter().map(|a| (a, "overlay"));
-    underlay.chain(overlay).map(|(a, side)| Ceiling { address: a.to_string(), side, flows, per_worker }).collect()
+    let snat = &config.snat;
+    let underlay = snat.underlay.iter().map(|a| (a.to_string(), "IPv4", "underlay"));
+    let underlay6 = snat.underlay6.iter().map(|a| (a.to_string(), "IPv6", "underlay"));
+    let overlay = snat.overlay.iter().map(|a| (a.to_string(), "IPv4", "overlay"));
+    let all = underlay.chain(underlay6).chain(overlay);
+    all.map(|(address, family, side)| Ceiling { address, family, side, flows, per_worker }).collect()
 }
 
 fn valid(loaded: &Loaded) -> Value {
     let ceiling = |c: Ceiling| {
         json!({
-            "address": c.address, "side": c.side, "flows_per_backend": c.flows,
+            "address": c.address, "family": c.family, "side": c.side, "flows_per_backend": c.flows,
             "flows_per_backend_and_worker": c.per_worker,
         })
     };

@@ -62,6 +62,15 @@ pub struct InUse<'a> {
 }
 
 impl Claims {
+    /// The addresses of these names, and nothing else.
+    pub(super) fn only<'a>(&self, names: impl Iterator<Item = &'a String> + Clone) -> Self {
+        Self {
+            named: names.clone().filter_map(|n| Some((n.clone(), *self.named.get(n)?))).collect(),
+            named6: names.filter_map(|n| Some((n.clone(), *self.named6.get(n)?))).collect(),
+            owners: BTreeMap::new(),
+        }
+    }
+
     /// Takes in what was put in place at `now`; whether anything is different from before. Unchanged claims cost a
     /// look-up each and no copy.
     pub fn settle(&mut self, in_use: InUse<'_>, now: u64) -> bool {

@@ -9,6 +9,7 @@ use sluice_config::reach::reach;
 
 use super::backends::Candidate;
 use super::claims::Owner;
+use super::index::AppId;
 use super::reserved::Reserved;
 use super::{BACKEND, Cluster, Report, own_labels};
 use crate::health::combine::{Heard, State, combine};
@@ -31,6 +32,8 @@ pub(super) struct Draft {
     pub(super) candidates: BTreeMap<SocketAddr, Candidate>,
     /// Who may use it, once an app said so.
     pub(super) groups: Option<AllowGroups>,
+    /// Who claims it.
+    pub(super) apps: BTreeSet<AppId>,
 }
 
 impl Draft {

@@ -1,7 +1,7 @@
 //! Claims of labels into services: which address each is for, who has a VIP that is not shared, and what of two apps'
 //! words on one service holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use sluice_config::model::{Mode, Service, Sharing, VipKey};
@@ -29,7 +29,10 @@ pub(super) fn join(
     drafts: &mut BTreeMap<VipKey, Draft>,
     report: &mut Report,
 ) {
-    let known = Known { cluster, claims, names: names(cluster, claims, report) };
+    // Who asks for no address meets no other name's.
+    let asks = wanted.iter().any(|claim| matches!(claim.wanted, Wanted::Address(_)));
+    let names = if asks { names(cluster, claims, report) } else { BTreeMap::new() };
+    let known = Known { cluster, claims, names };
     for mut claim in wanted {
         for (ip, candidates) in known.places(&mut claim, report) {
             known.add(&claim, ip, candidates, drafts, report);
@@ -100,6 +103,7 @@ impl Known<'_> {
             return claim.refuse(reason, report);
         }
         let draft = drafts.entry(key).or_insert_with(|| self.draft(claim, key, holder));
+        draft.apps.insert((claim.source, claim.task.app.clone()));
         one_mode(claim, &key, draft, report);
         let service = &mut draft.service;
         if let (None, Wanted::Name(name)) = (&service.name, &claim.wanted) {
@@ -133,6 +137,7 @@ impl Known<'_> {
             service: Service { mode: claim.mode, empty: vip.empty, ..Service::plain(key, Vec::new()) },
             candidates: BTreeMap::new(),
             groups: None,
+            apps: BTreeSet::new(),
         }
     }
 }

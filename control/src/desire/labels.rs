@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::Serialize;
 use sluice_config::model::{Service, VipKey};
@@ -41,7 +42,7 @@ pub struct Label {
 /// The labels of what `report` tells of, in the order of frameworks, tasks and ports; `services` are those that came of
 /// it, sorted. At most [`LABELS_MAX`]; whether there are more comes second.
 #[must_use]
-pub fn labels(report: &Report, services: &[Service]) -> (Vec<Label>, bool) {
+pub fn labels(report: &Report, services: &[Arc<Service>]) -> (Vec<Label>, bool) {
     let drained = report.removed.iter().filter_map(|((key, _), backend)| Some((*key, backend.task.as_deref()?)));
     let asked = Asked { report, services, refused: refused(&report.rejected), drained: drained.collect() };
     let mut all = Vec::new();
@@ -73,7 +74,7 @@ fn refused(rejected: &[Rejected]) -> Refused<'_> {
 
 struct Asked<'a> {
     report: &'a Report,
-    services: &'a [Service],
+    services: &'a [Arc<Service>],
     refused: Refused<'a>,
     /// Tasks whose drain is over, by VIP.
     drained: BTreeSet<(VipKey, &'a str)>,

@@ -24,14 +24,18 @@ pub mod vip_label;
 mod backends;
 mod draft;
 mod health;
+mod index;
 mod join;
 mod own_labels;
 mod reserved;
 mod services;
+mod serving;
 mod zones;
 
 pub use claims::Claims;
 use claims::{InUse, Owner};
+use services::Links;
+pub use serving::Serving;
 
 /// Framework name when neither Marathon nor the configuration says one.
 const FRAMEWORK: &str = "marathon";
@@ -42,9 +46,9 @@ pub struct Report {
     /// Everything that was asked for and is not done, sorted.
     pub rejected: Vec<Rejected>,
     /// Named VIPs in use and their IPv4 addresses.
-    pub named: BTreeMap<String, Ipv4Addr>,
+    pub named: Arc<BTreeMap<String, Ipv4Addr>>,
     /// Likewise the IPv6 addresses.
-    pub named6: BTreeMap<String, Ipv6Addr>,
+    pub named6: Arc<BTreeMap<String, Ipv6Addr>>,
     /// With `vip.sharing = "owner"`: the app that has each VIP in use.
     pub owners: BTreeMap<String, Owner>,
     /// What it tells of: each Marathon's framework name and listing, for [`labels::labels`].
@@ -88,6 +92,17 @@ impl Report {
         if self.rejected.len() < 2 * REJECTED_MAX {
             self.rejected.push(rejected);
         }
+    }
+
+    /// What the sources themselves say of what could not be read.
+    fn heard(&mut self, cluster: &Cluster<'_>) {
+        for listing in cluster.view.marathons.values() {
+            listing.rejected.iter().cloned().for_each(|r| self.reject(r));
+        }
+        cluster.view.overlay.rejected.iter().cloned().for_each(|r| self.reject(r));
+        let heard = cluster.view.marathons.iter();
+        self.listings = heard.map(|(n, l)| (cluster.framework(*n).to_owned(), Arc::clone(l))).collect();
+        self.settle();
     }
 
     fn settle(&mut self) {
@@ -154,7 +169,7 @@ pub struct Names {
 
 /// The names of what is known, `services` among it.
 #[must_use]
-pub fn names(config: &Config, view: &ClusterView, services: &[Service]) -> Names {
+pub fn names(config: &Config, view: &ClusterView, services: &[Arc<Service>]) -> Names {
     let mut report = Report::default();
     let zones = Arc::new(zones::zones(&Cluster::new(config, view), services, &mut report));
     report.settle();
@@ -170,26 +185,27 @@ pub fn serve(
     local: &Local,
     hash_key: [u8; 16],
 ) -> (Desired, Report) {
-    let mut report = Report::default();
-    for listing in view.marathons.values() {
-        listing.rejected.iter().cloned().for_each(|r| report.reject(r));
-    }
-    view.overlay.rejected.iter().cloned().for_each(|r| report.reject(r));
     let cluster = Cluster::new(config, view);
-    let heard = view.marathons.iter();
-    report.listings = heard.map(|(n, l)| (cluster.framework(*n).to_owned(), Arc::clone(l))).collect();
-    let services = services::services(&cluster, claims, local, &mut report);
+    let (desired, mut report, _) = served(&cluster, claims, local, hash_key);
+    report.heard(&cluster);
+    (desired, report)
+}
+
+/// As [`serve`], without what the sources say themselves; and who claims which VIP.
+fn served(cluster: &Cluster<'_>, claims: &Claims, local: &Local, hash_key: [u8; 16]) -> (Desired, Report, Links) {
+    let mut report = Report::default();
+    let (services, links) = services::services(cluster, claims, local, &mut report);
     let shared = Shared {
         hash_key,
         services,
-        second_chance: config.vip.second_chance,
+        second_chance: cluster.config.vip.second_chance,
         zones: Arc::default(),
-        containers: containers(&cluster),
-        agents: agents(config, view, local),
-        networks: cluster.networks,
+        containers: containers(cluster),
+        agents: agents(cluster.config, cluster.view, local),
+        networks: cluster.networks.clone(),
     };
     report.settle();
-    (Desired { shared, local: local.clone() }, report)
+    (Desired { shared, local: local.clone() }, report, links)
 }
 
 /// Configuration and view together, as the parts of `desire` need them.

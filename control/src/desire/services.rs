@@ -7,12 +7,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
-use sluice_config::model::{AllowGroups, Local, Mode, Probe, Protocol, Service, Sharing, VipKey};
+use sluice_config::model::{AllowGroups, Local, Mode, Probe, Protocol, Service, Services, Sharing, VipKey};
 
 use super::backends::{Candidate, candidates};
 use super::claims::{Claims, Owner};
 use super::draft::{Draft, Holder, Ways, bound, settle};
+use super::index::AppId;
 use super::reserved::{Claimant, Reserved};
 use super::vip_label::{self, Target};
 use super::{Cluster, Report, SERVICE, health, join, named_vip, own_labels};
@@ -32,6 +34,7 @@ pub(super) struct Claim<'a> {
     pub(super) wanted: Wanted,
     pub(super) protocol: Protocol,
     pub(super) port: u16,
+    pub(super) source: usize,
     pub(super) framework: &'a str,
     pub(super) task: &'a Task,
     pub(super) key: &'a str,
@@ -57,8 +60,16 @@ impl Claim<'_> {
     }
 }
 
-/// All services, sorted by key.
-pub(super) fn services(cluster: &Cluster<'_>, claims: &Claims, local: &Local, report: &mut Report) -> Vec<Service> {
+/// Who claims each VIP.
+pub(super) type Links = BTreeMap<VipKey, BTreeSet<AppId>>;
+
+/// All services, sorted by key, and whose they are.
+pub(super) fn services(
+    cluster: &Cluster<'_>,
+    claims: &Claims,
+    local: &Local,
+    report: &mut Report,
+) -> (Services, Links) {
     let reserved = Reserved::new(cluster, local);
     let mut wanted = claimed(cluster, &reserved, report);
     refuse_backends(cluster, &reserved, &mut wanted, report);
@@ -77,7 +88,9 @@ pub(super) fn services(cluster: &Cluster<'_>, claims: &Claims, local: &Local, re
     if cluster.config.vip.sharing == Sharing::Owner {
         report.owners = drafts.iter().filter_map(|(key, draft)| Some((key.to_string(), app(draft)?))).collect();
     }
-    drafts.into_iter().map(|(key, draft)| settle(cluster, key, draft, report)).collect()
+    let claimed = drafts.iter_mut().map(|(key, draft)| (*key, std::mem::take(&mut draft.apps)));
+    let links = claimed.filter(|(_, apps)| !apps.is_empty()).collect();
+    (drafts.into_iter().map(|(key, draft)| settle(cluster, key, draft, report)).collect(), links)
 }
 
 fn app(draft: &Draft) -> Option<Owner> {
@@ -96,7 +109,7 @@ fn claimed<'a>(cluster: &'a Cluster<'_>, reserved: &Reserved, report: &mut Repor
         for task in listing.tasks.iter().chain(&listing.idle) {
             for port in &task.ports {
                 for (key, value) in port.labels.iter().filter(|(key, _)| is_vip(key)) {
-                    match claim(cluster, reserved, (framework, task, port, key, value), report) {
+                    match claim(cluster, reserved, (*source, framework, task, port, key, value), report) {
                         Ok(claim) => claims.push(claim),
                         Err(reason) => report.reject(Rejected::new(&task.id, key, value, reason)),
                     }
@@ -115,7 +128,7 @@ pub(super) fn is_vip(key: &str) -> bool {
 fn claim<'a>(
     cluster: &Cluster<'_>,
     reserved: &Reserved,
-    (framework, task, port, key, value): (&'a str, &'a Task, &'a TaskPort, &'a str, &'a str),
+    (source, framework, task, port, key, value): (usize, &'a str, &'a Task, &'a TaskPort, &'a str, &'a str),
     report: &mut Report,
 ) -> Result<Claim<'a>, String> {
     let label = vip_label::parse(value).map_err(|e| e.to_string())?;
@@ -135,7 +148,7 @@ fn claim<'a>(
         Vec::new()
     });
     let (protocol, port) = (port.protocol, label.port);
-    Ok(Claim { wanted, protocol, port, framework, task, key, value, mode, groups, probe, candidates })
+    Ok(Claim { wanted, protocol, port, source, framework, task, key, value, mode, groups, probe, candidates })
 }
 
 /// A label cannot make a VIP of an address that packets are sent to: the VIP goes, not the backend. The address of an
@@ -209,8 +222,8 @@ fn addresses(cluster: &Cluster<'_>, wanted: &[Claim<'_>], claims: &Claims, reser
         };
     }
     let vip = &cluster.config.vip;
-    report.named = named_vip::allocate(&four, &claims.named, &vip.named, &taken);
-    report.named6 = named_vip::allocate(&six, &claims.named6, &vip.named6, &taken6);
+    report.named = Arc::new(named_vip::allocate(&four, &claims.named, &vip.named, &taken));
+    report.named6 = Arc::new(named_vip::allocate(&six, &claims.named6, &vip.named6, &taken6));
 }
 
 /// The configuration's own services.
@@ -226,6 +239,7 @@ fn configured(cluster: &Cluster<'_>, reserved: &Reserved, report: &mut Report) -
             service: Service { backends: Vec::new(), ..service.clone() },
             candidates: BTreeMap::new(),
             groups: None,
+            apps: BTreeSet::new(),
         };
         for backend in &service.backends {
             draft.add(Candidate { running: true, health: Health::Unchecked, backend: backend.clone() });

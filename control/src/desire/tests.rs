@@ -17,6 +17,7 @@ mod listed;
 mod malformed;
 mod modes;
 mod ownership;
+mod serving;
 mod standing;
 
 struct Case {

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use sluice_config::model::{Config, IpSource, Record, RecordData, Service, Zone};
 
@@ -24,7 +25,7 @@ const DCOS_NS: &str = "ns.spartan";
 type Addresses = BTreeMap<String, BTreeMap<IpAddr, bool>>;
 
 /// All zones, sorted by apex; none where DNS is off.
-pub(super) fn zones(cluster: &Cluster<'_>, services: &[Service], report: &mut Report) -> Vec<Zone> {
+pub(super) fn zones(cluster: &Cluster<'_>, services: &[Arc<Service>], report: &mut Report) -> Vec<Zone> {
     let config = cluster.config;
     if config.dns.addresses.is_empty() {
         return Vec::new();
@@ -181,7 +182,7 @@ fn task_addresses(config: &Config, task: &Task, agent: Option<IpAddr>) -> Vec<Ip
 }
 
 /// The DC/OS tree relative to its apex: VIPs under `l4lb` and its older name `dclb`, tasks under `dcos`.
-fn dcos_tree(cluster: &Cluster<'_>, services: &[Service], report: &mut Report) -> Addresses {
+fn dcos_tree(cluster: &Cluster<'_>, services: &[Arc<Service>], report: &mut Report) -> Addresses {
     let mut tree = Addresses::new();
     // A named VIP that no backend is left of has no name (B.2).
     for service in services.iter().filter(|s| !s.backends.is_empty()) {

@@ -1,6 +1,7 @@
 //! What an operator means by `sluice drain WORD`: a backend's address and port, a task id, or an agent's address or host
 //! name. Pure: what is known is an argument.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
@@ -61,8 +62,13 @@ pub struct Known<'a> {
 impl<'a> Known<'a> {
     /// Of what is served, what a drain has removed, and what the sources say.
     #[must_use]
-    pub fn of(services: &'a [Service], removed: impl IntoIterator<Item = &'a Backend>, view: &'a ClusterView) -> Self {
-        let backends: Vec<&Backend> = services.iter().flat_map(|s| &s.backends).chain(removed).collect();
+    pub fn of<S: Borrow<Service>>(
+        services: &'a [S],
+        removed: impl IntoIterator<Item = &'a Backend>,
+        view: &'a ClusterView,
+    ) -> Self {
+        let served = services.iter().flat_map(|service| &service.borrow().backends);
+        let backends: Vec<&Backend> = served.chain(removed).collect();
         let mut known = Self { backends, ..Self::default() };
         for backend in &known.backends {
             known.tasks.extend(backend.task.as_deref());

@@ -1,6 +1,7 @@
 //! Addresses for probes of DSR backends, out of `health.probe_range`: one for each pair of VIP and backend, kept as long as
 //! the pair lasts, so that a probe that is on its way never ends at another backend.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -20,7 +21,7 @@ pub struct Paths {
 impl Paths {
     /// The paths of these services, sorted by address. A pair for which the range has no room has none, and is
     /// not probed.
-    pub fn settle(&mut self, services: &[Service], range: Ipv4Net) -> Vec<ProbePath> {
+    pub fn settle<S: Borrow<Service>>(&mut self, services: &[S], range: Ipv4Net) -> Vec<ProbePath> {
         let pairs = pairs(services);
         let mut rest = BTreeSet::new();
         self.given.retain(|pair, offset| pairs.contains_key(pair) || !rest.insert(*offset));
@@ -49,13 +50,13 @@ impl Paths {
 }
 
 /// Every pair that is probed and must own its VIP.
-fn pairs(services: &[Service]) -> BTreeMap<(VipKey, SocketAddr), Mode> {
+fn pairs<S: Borrow<Service>>(services: &[S]) -> BTreeMap<(VipKey, SocketAddr), Mode> {
     let v4 = |service: &&Service| service.mode.is_dsr() && matches!(service.key.ip, IpAddr::V4(_));
     let of = |service: &Service| {
         let probed = service.backends.iter().filter(|backend| Target::of(service, backend).is_some());
         probed.map(|backend| ((service.key, backend.address), service.mode)).collect::<Vec<_>>()
     };
-    services.iter().filter(v4).flat_map(of).collect()
+    services.iter().map(Borrow::borrow).filter(v4).flat_map(of).collect()
 }
 
 /// The host of that number; network and broadcast address are none.

@@ -75,7 +75,8 @@ mod tests {
             with(4, check(Probe::Off)),
             with(5, None),
         ];
-        let desired = Desired { shared: Shared { services, ..Shared::default() }, ..Desired::default() };
+        let desired =
+            Desired { shared: Shared { services: services.into(), ..Shared::default() }, ..Desired::default() };
         let wanted = wanted(&desired);
         assert_eq!(wanted.keys().map(|t| t.probe.to_string()).collect::<Vec<_>>(), ["tcp", "http:/"]);
         assert!(wanted.iter().all(|(target, to)| target.address == *to));

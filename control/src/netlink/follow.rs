@@ -27,7 +27,14 @@ const AGAIN: Duration = Duration::from_secs(30);
 /// # Errors
 /// When the kernel does not let us subscribe or list.
 pub async fn follow() -> Result<watch::Receiver<Inventory>, NetlinkError> {
-    let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv4Route, MulticastGroup::Neigh];
+    let groups = [
+        MulticastGroup::Link,
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv6Ifaddr,
+        MulticastGroup::Ipv4Route,
+        MulticastGroup::Ipv6Route,
+        MulticastGroup::Neigh,
+    ];
     let (connection, handle, mut messages) = new_multicast_connection(&groups).map_err(NetlinkError::Open)?;
     tokio::spawn(connection);
     let (sender, receiver) = watch::channel(Inventory::list(&handle).await?);

@@ -4,8 +4,9 @@
 //! Nothing on the node answers ARP across it: the kernel reaches everything through [`GATEWAY`], whose MAC is a
 //! permanent entry.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute};
 use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourState};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth};
@@ -17,6 +18,9 @@ use super::{NetlinkError, Tried, features, ours, programs};
 
 /// The gateway of every route to the host port: link-local (RFC 3927), so it is nobody's real address.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 77, 1);
+
+/// Likewise of every IPv6 route.
+pub const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0x4d, 1);
 
 /// The pair as the kernel has it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,6 +37,16 @@ pub struct HostPort {
     pub peer_mac: Mac,
     /// Largest IP packet.
     pub mtu: u32,
+    /// Whether the kernel reaches IPv6 addresses through it ([`with_ipv6`]).
+    pub ipv6: bool,
+}
+
+impl HostPort {
+    /// Whether the kernel has a way to this prefix through it.
+    #[must_use]
+    pub fn leads(&self, prefix: &IpNet) -> bool {
+        self.ipv6 || matches!(prefix, IpNet::V4(_))
+    }
 }
 
 /// Makes the pair, with one queue per worker, but for the kernel's way to Sluice: a local stack chooses another queue for
@@ -63,6 +77,7 @@ pub async fn make(handle: &Handle, host: &Host, workers: usize, mtu: u32) -> Res
         peer_index,
         peer_mac: peer.mac.unwrap_or_default(),
         mtu,
+        ipv6: false,
     };
     // The settings come before the ends go up, so that no packet ever passes without them.
     settings(handle, host, &port).await?;
@@ -146,7 +161,27 @@ async fn address(handle: &Handle, host: &Host, port: &HostPort) -> Result<(), Ne
         let added = handle.address().add(port.kernel_index, IpAddr::V4(net.addr()), 32).execute().await;
         added.tried(|| format!("give {} the address {}", host.interface, net.addr()))?;
     }
-    gateway(handle, port).await
+    gateway(handle, port, IpAddr::V4(GATEWAY)).await
+}
+
+/// Lets the node's own processes use IPv6 VIPs: the kernel's end speaks IPv6, with no address of its own and nothing to
+/// solicit. Whether it does; where the kernel has no IPv6, or /proc/sys cannot be written, it does not.
+///
+/// # Errors
+/// What the kernel says to the gateway's entry.
+pub async fn with_ipv6(handle: &Handle, host: &Host, port: &mut HostPort) -> Result<(), NetlinkError> {
+    let path = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", host.interface);
+    if !std::path::Path::new(&path).exists() {
+        return Ok(());
+    }
+    let silent = devconf::no_ipv6_address(handle, port.kernel_index).await;
+    if let Err(error) = std::fs::write(&path, "0") {
+        tracing::warn!(%error, "{path} cannot be written: this node's own processes do not reach IPv6 VIPs");
+        return Ok(());
+    }
+    silent?;
+    port.ipv6 = true;
+    gateway(handle, port, IpAddr::V6(GATEWAY6)).await
 }
 
 /// Puts the gateway's permanent entry back where the kernel lost it (it does when the link goes down), and keeps
@@ -160,19 +195,25 @@ pub async fn settle(handle: &Handle, port: &HostPort, kernel: &Inventory) -> Res
         devconf::set_ipv4(handle, port.peer_index, FORWARDING, 0).await?;
     }
     let up = kernel.links.get(&port.kernel_index).is_some_and(|link| link.up);
-    let known = kernel.neighbours.get(&(port.kernel_index, IpAddr::V4(GATEWAY)));
-    if up && known.and_then(|n| n.mac) != Some(port.peer_mac) { gateway(handle, port).await } else { Ok(()) }
+    let of_four = Some(IpAddr::V4(GATEWAY));
+    for ip in of_four.into_iter().chain(port.ipv6.then_some(IpAddr::V6(GATEWAY6))) {
+        let known = kernel.neighbours.get(&(port.kernel_index, ip));
+        if up && known.and_then(|n| n.mac) != Some(port.peer_mac) {
+            gateway(handle, port, ip).await?;
+        }
+    }
+    Ok(())
 }
 
-async fn gateway(handle: &Handle, port: &HostPort) -> Result<(), NetlinkError> {
+async fn gateway(handle: &Handle, port: &HostPort, ip: IpAddr) -> Result<(), NetlinkError> {
     let mut gateway = handle
         .neighbours()
-        .add(port.kernel_index, IpAddr::V4(GATEWAY))
+        .add(port.kernel_index, ip)
         .state(NeighbourState::Permanent)
         .link_layer_address(&port.peer_mac.0)
         .replace();
     gateway.message_mut().attributes.push(NeighbourAttribute::Protocol(ours()));
-    gateway.execute().await.tried(|| format!("make {GATEWAY} a permanent neighbour of interface {}", port.kernel_index))
+    gateway.execute().await.tried(|| format!("make {ip} a permanent neighbour of interface {}", port.kernel_index))
 }
 
 fn refused(host: &Host, reason: String) -> NetlinkError {

@@ -1,13 +1,13 @@
-//! The kernel's links, IPv4 addresses, routes of the main table and neighbours, as plain data.
+//! The kernel's links, addresses, routes of the main table and neighbours of both families, as plain data.
 //!
 //! [`Inventory::list`] asks for everything; the `read_*` functions turn one netlink message into one entry and give
 //! `None` for what packets do not care for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::TryStreamExt;
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{
@@ -30,12 +30,12 @@ use super::{NetlinkError, OURS, Tried, ours};
 pub struct Inventory {
     /// Links by index.
     pub links: BTreeMap<u32, Link>,
-    /// IPv4 addresses with their prefix, by link index.
-    pub addresses: BTreeSet<(u32, Ipv4Net)>,
+    /// Addresses with their prefix, by link index; IPv6's own link-local ones are not among them.
+    pub addresses: BTreeSet<(u32, IpNet)>,
     /// Routes of the main table; of equal prefixes the preferred comes first.
     pub routes: BTreeSet<Route>,
     /// Destinations of blackholes of ours in the main table.
-    pub blackholes: BTreeSet<Ipv4Net>,
+    pub blackholes: BTreeSet<IpNet>,
     /// Neighbours by link index and address.
     pub neighbours: BTreeMap<(u32, IpAddr), Neighbour>,
 }
@@ -65,13 +65,13 @@ pub struct Link {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Route {
     /// Destination.
-    pub prefix: Ipv4Net,
+    pub prefix: IpNet,
     /// Lower is preferred.
     pub metric: u32,
     /// Index of the link it leaves by.
     pub link: u32,
     /// Gateway; `None` is on link.
-    pub via: Option<Ipv4Addr>,
+    pub via: Option<IpAddr>,
 }
 
 /// One neighbour.
@@ -98,15 +98,11 @@ impl Inventory {
         while let Some(message) = addresses.try_next().await.tried(|| "list addresses".into())? {
             all.addresses.extend(read_address(&message));
         }
-        let mut routes = handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
-        while let Some(message) = routes.try_next().await.tried(|| "list routes".into())? {
+        for message in routes(handle).await? {
             all.routes.extend(read_route(&message));
             all.blackholes.extend(read_blackhole(&message));
         }
-        let mut neighbours = handle.neighbours().get().set_address_family(AddressFamily::Inet).execute();
-        while let Some(message) = neighbours.try_next().await.tried(|| "list neighbours".into())? {
-            all.neighbours.extend(read_neighbour(&message));
-        }
+        all.neighbours.extend(neighbours(handle).await?);
         Ok(all)
     }
 
@@ -118,8 +114,41 @@ impl Inventory {
 
     /// The IPv4 addresses of a link.
     pub fn addresses_of(&self, link: u32) -> impl Iterator<Item = Ipv4Net> + '_ {
+        self.of(link).filter_map(|net| if let IpNet::V4(net) = net { Some(net) } else { None })
+    }
+
+    /// Its IPv6 addresses, the link-local ones apart.
+    pub fn addresses6_of(&self, link: u32) -> impl Iterator<Item = Ipv6Net> + '_ {
+        self.of(link).filter_map(|net| if let IpNet::V6(net) = net { Some(net) } else { None })
+    }
+
+    fn of(&self, link: u32) -> impl Iterator<Item = IpNet> + '_ {
         self.addresses.iter().filter(move |(index, _)| *index == link).map(|(_, net)| *net)
     }
+}
+
+/// Every route of both families that the kernel lists.
+pub(crate) async fn routes(handle: &Handle) -> Result<Vec<RouteMessage>, NetlinkError> {
+    let mut all = Vec::new();
+    for of_family in [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()] {
+        let mut routes = handle.route().get(of_family).execute();
+        while let Some(message) = routes.try_next().await.tried(|| "list routes".into())? {
+            all.push(message);
+        }
+    }
+    Ok(all)
+}
+
+/// Every neighbour of both families.
+pub(crate) async fn neighbours(handle: &Handle) -> Result<BTreeMap<(u32, IpAddr), Neighbour>, NetlinkError> {
+    let mut all = BTreeMap::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut neighbours = handle.neighbours().get().set_address_family(family).execute();
+        while let Some(message) = neighbours.try_next().await.tried(|| "list neighbours".into())? {
+            all.extend(read_neighbour(&message));
+        }
+    }
+    Ok(all)
 }
 
 /// One link.
@@ -160,36 +189,56 @@ fn read_info(info: &LinkInfo, link: &mut Link) {
     }
 }
 
-/// One IPv4 address.
+/// One address, unless it is IPv6 and link-local.
 #[must_use]
-pub fn read_address(message: &AddressMessage) -> Option<(u32, Ipv4Net)> {
-    // IFA_LOCAL is the address itself; on a point-to-point link IFA_ADDRESS is the other side's.
-    let local = message
-        .attributes
-        .iter()
-        .find_map(|a| if let AddressAttribute::Local(IpAddr::V4(ip)) = a { Some(*ip) } else { None })?;
-    Some((message.header.index, Ipv4Net::new(local, message.header.prefix_len).ok()?))
+pub fn read_address(message: &AddressMessage) -> Option<(u32, IpNet)> {
+    let find = |of: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(of);
+    // IFA_LOCAL is the address itself; on a point-to-point link IFA_ADDRESS is the other side's. IPv6 has IFA_LOCAL there
+    // only.
+    let local = find(|a| if let AddressAttribute::Local(ip) = a { Some(*ip) } else { None });
+    let other = || find(|a| if let AddressAttribute::Address(ip @ IpAddr::V6(_)) = a { Some(*ip) } else { None });
+    let ip = local.or_else(other).filter(|ip| !is_link_local(*ip))?;
+    Some((message.header.index, IpNet::new(ip, message.header.prefix_len).ok()?))
 }
 
-/// One unicast route of the main table; of several next hops the first that is alive.
+/// fe80::/10: every link has it, so it says nothing of where somebody is.
+fn is_link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
+}
+
+/// The network of no address with this length, of the message's family.
+fn default_prefix(header: &RouteHeader) -> Option<IpNet> {
+    let four = header.address_family == AddressFamily::Inet;
+    let six = header.address_family == AddressFamily::Inet6;
+    let any = four.then_some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let any = any.or_else(|| six.then_some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)))?;
+    IpNet::new(any, header.destination_prefix_length).ok()
+}
+
+fn address(of: &RouteAddress) -> Option<IpAddr> {
+    if let RouteAddress::Inet(ip) = of {
+        Some(IpAddr::V4(*ip))
+    } else if let RouteAddress::Inet6(ip) = of {
+        Some(IpAddr::V6(*ip))
+    } else {
+        None
+    }
+}
+
+/// One unicast route of the main table, unless it is to link-local addresses; of several next hops the first that is
+/// alive.
 #[must_use]
 pub fn read_route(message: &RouteMessage) -> Option<Route> {
     let header = &message.header;
-    let main = header.table == RouteHeader::RT_TABLE_MAIN && header.address_family == AddressFamily::Inet;
-    if !main || header.kind != RouteType::Unicast {
+    if header.table != RouteHeader::RT_TABLE_MAIN || header.kind != RouteType::Unicast {
         return None;
     }
-    let mut route = Route {
-        prefix: Ipv4Net::new(Ipv4Addr::UNSPECIFIED, header.destination_prefix_length).ok()?,
-        metric: 0,
-        link: 0,
-        via: None,
-    };
+    let mut route = Route { prefix: default_prefix(header)?, metric: 0, link: 0, via: None };
     for attribute in &message.attributes {
-        if let RouteAttribute::Destination(RouteAddress::Inet(ip)) = attribute {
-            route.prefix = Ipv4Net::new(*ip, header.destination_prefix_length).ok()?;
-        } else if let RouteAttribute::Gateway(RouteAddress::Inet(ip)) = attribute {
-            route.via = Some(*ip);
+        if let RouteAttribute::Destination(to) = attribute {
+            route.prefix = IpNet::new(address(to)?, header.destination_prefix_length).ok()?;
+        } else if let RouteAttribute::Gateway(via) = attribute {
+            route.via = address(via);
         } else if let RouteAttribute::Oif(index) = attribute {
             route.link = *index;
         } else if let RouteAttribute::Priority(metric) = attribute {
@@ -201,25 +250,25 @@ pub fn read_route(message: &RouteMessage) -> Option<Route> {
             route.via = hop
                 .attributes
                 .iter()
-                .find_map(|a| if let RouteAttribute::Gateway(RouteAddress::Inet(ip)) = a { Some(*ip) } else { None });
+                .find_map(|a| if let RouteAttribute::Gateway(ip) = a { address(ip) } else { None });
         }
     }
-    (route.link != 0).then_some(route)
+    (route.link != 0 && !is_link_local(route.prefix.addr())).then_some(route)
 }
 
 /// The destination of a blackhole of ours.
 #[must_use]
-pub fn read_blackhole(message: &RouteMessage) -> Option<Ipv4Net> {
+pub fn read_blackhole(message: &RouteMessage) -> Option<IpNet> {
     let header = &message.header;
-    let main = header.table == RouteHeader::RT_TABLE_MAIN && header.address_family == AddressFamily::Inet;
+    let main = header.table == RouteHeader::RT_TABLE_MAIN;
     let ours = header.kind == RouteType::BlackHole && header.protocol == ours();
-    let of =
-        |a: &RouteAttribute| if let RouteAttribute::Destination(RouteAddress::Inet(ip)) = a { Some(*ip) } else { None };
-    let ip = message.attributes.iter().find_map(of).unwrap_or(Ipv4Addr::UNSPECIFIED);
-    (main && ours).then(|| Ipv4Net::new(ip, header.destination_prefix_length).ok())?
+    let of = |a: &RouteAttribute| if let RouteAttribute::Destination(ip) = a { address(ip) } else { None };
+    let any = default_prefix(header)?;
+    let ip = message.attributes.iter().find_map(of).unwrap_or_else(|| any.addr());
+    (main && ours).then(|| IpNet::new(ip, header.destination_prefix_length).ok())?
 }
 
-/// One IPv4 neighbour.
+/// One neighbour.
 #[must_use]
 pub fn read_neighbour(message: &NeighbourMessage) -> Option<((u32, IpAddr), Neighbour)> {
     let mut ip = None;
@@ -228,6 +277,8 @@ pub fn read_neighbour(message: &NeighbourMessage) -> Option<((u32, IpAddr), Neig
     for attribute in &message.attributes {
         if let NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) = attribute {
             ip = Some(IpAddr::V4(*v4));
+        } else if let NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) = attribute {
+            ip = Some(IpAddr::V6(*v6));
         } else if let NeighbourAttribute::LinkLayerAddress(octets) = attribute {
             found.mac = mac(octets).filter(|_| is_good(message.header.state));
         } else if let NeighbourAttribute::Protocol(protocol) = attribute {

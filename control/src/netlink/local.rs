@@ -3,7 +3,7 @@
 //! What the file says wins over what the kernel says, so that `replay` and a live node share one vocabulary.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use sluice_config::model::{Config, Local, LocalPort, Neighbour, Role, Route};
@@ -26,11 +26,15 @@ pub fn assemble(config: &Config, kernel: &Inventory, host: Option<&HostPort>) ->
         if addresses.is_empty() {
             addresses.extend(kernel.addresses_of(*index));
         }
+        let mut addresses6 = port.addresses6.clone();
+        if addresses6.is_empty() {
+            addresses6.extend(kernel.addresses6_of(*index));
+        }
         ports.push(LocalPort {
             name: port.name.clone(),
             mac: port.mac.or_else(|| link?.mac).unwrap_or_default(),
             addresses,
-            addresses6: port.addresses6.clone(),
+            addresses6,
             mtu: port.mtu.unwrap_or_else(|| link.map_or(MTU, |l| u16::try_from(l.mtu).unwrap_or(u16::MAX))),
             role: port.role,
             arp: port.arp,
@@ -92,12 +96,12 @@ fn neighbours(config: &Config, kernel: &Inventory, links: &[u32]) -> Vec<Neighbo
 fn routes(config: &Config, kernel: &Inventory, links: &[u32]) -> Vec<Route> {
     let mut routes = config.routes.clone();
     for port in 0..config.ports.len() {
-        let on_link = config.ports.get(port).into_iter().flat_map(|p| &p.addresses);
-        routes.extend(on_link.map(|net| Route { prefix: IpNet::V4(net.trunc()), via: None, port }));
+        let on_link = config.ports.get(port).into_iter().flat_map(offline::on_link);
+        routes.extend(on_link.map(|prefix| Route { prefix, via: None, port }));
     }
     for route in &kernel.routes {
         if let Some(port) = links.iter().position(|l| *l == route.link) {
-            routes.push(Route { prefix: IpNet::V4(route.prefix), via: route.via.map(IpAddr::V4), port });
+            routes.push(Route { prefix: route.prefix, via: route.via, port });
         }
     }
     let mut seen = std::collections::BTreeSet::new();
@@ -106,7 +110,7 @@ fn routes(config: &Config, kernel: &Inventory, links: &[u32]) -> Vec<Route> {
 }
 
 /// The kernel's own addresses that other nodes may talk to.
-fn own_addresses(kernel: &Inventory, host: Option<&HostPort>) -> Vec<Ipv4Addr> {
+fn own_addresses(kernel: &Inventory, host: Option<&HostPort>) -> Vec<IpAddr> {
     let host = host.map(|h| h.kernel_index);
     let mut own: Vec<_> = kernel
         .addresses
@@ -121,7 +125,7 @@ fn own_addresses(kernel: &Inventory, host: Option<&HostPort>) -> Vec<Ipv4Addr> {
 
 /// The host port comes last; the kernel's own addresses are on link there, so that answers to the node's own
 /// processes find their way.
-fn add_host_port(local: &mut Local, host: &HostPort, own: &[Ipv4Addr]) {
+fn add_host_port(local: &mut Local, host: &HostPort, own: &[IpAddr]) {
     let port = local.ports.len();
     local.ports.push(LocalPort {
         name: "host".into(),
@@ -133,7 +137,7 @@ fn add_host_port(local: &mut Local, host: &HostPort, own: &[Ipv4Addr]) {
         arp: false,
     });
     for ip in own {
-        local.neighbours.push(Neighbour { ip: IpAddr::V4(*ip), mac: host.kernel_mac, port });
-        local.routes.insert(0, Route { prefix: IpNet::from(IpAddr::V4(*ip)), via: None, port });
+        local.neighbours.push(Neighbour { ip: *ip, mac: host.kernel_mac, port });
+        local.routes.insert(0, Route { prefix: IpNet::from(*ip), via: None, port });
     }
 }

@@ -1,18 +1,16 @@
 //! Managed neighbours: next hops that the kernel resolves and keeps resolved for us (NTF_EXT_MANAGED, Linux 5.16).
 //!
-//! The packet path never sends ARP. Every gateway, on-link backend, agent and station that spoke to us is installed
+//! The packet path sends neither ARP nor neighbour solicitations. Every gateway, on-link backend, agent and station that spoke to us is installed
 //! here; the kernel's answers come back through the [`super::inventory`].
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 
-use futures_util::TryStreamExt;
 use rtnetlink::Handle;
-use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourExtFlags, NeighbourMessage, NeighbourState};
 
-use super::inventory::{Inventory, read_neighbour};
-use super::{NetlinkError, Tried, ours, unless};
+use super::inventory::Inventory;
+use super::{NetlinkError, Tried, inventory, ours, unless};
 
 /// Link index and address.
 pub type Key = (u32, IpAddr);
@@ -129,14 +127,6 @@ impl Neighbours {
 }
 
 async fn left_behind(handle: &Handle) -> Result<BTreeSet<Key>, NetlinkError> {
-    let mut found = BTreeSet::new();
-    let mut all = handle.neighbours().get().set_address_family(AddressFamily::Inet).execute();
-    while let Some(message) = all.try_next().await.tried(|| "list neighbours".into())? {
-        if let Some((key, neighbour)) = read_neighbour(&message)
-            && neighbour.kept
-        {
-            found.insert(key);
-        }
-    }
-    Ok(found)
+    let all = inventory::neighbours(handle).await?;
+    Ok(all.into_iter().filter(|(_, neighbour)| neighbour.kept).map(|(key, _)| key).collect())
 }

@@ -5,16 +5,15 @@
 //! whoever put there what is there now.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use futures_util::TryStreamExt;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteType};
 use rtnetlink::{Handle, RouteMessageBuilder};
 
-use super::host_port::{GATEWAY, HostPort};
+use super::host_port::{GATEWAY, GATEWAY6, HostPort};
 use super::inventory::{Inventory, read_blackhole};
-use super::{NetlinkError, Tried, ours, unless};
+use super::{NetlinkError, Tried, inventory, ours, unless};
 
 /// Metric of the routes to the host port.
 pub const METRIC: u32 = 50;
@@ -26,7 +25,7 @@ pub const BLACKHOLE_METRIC: u32 = 4_000_000;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Wanted {
     /// Destination.
-    pub prefix: Ipv4Net,
+    pub prefix: IpNet,
     /// To the host port (with this preferred source, if any), or nowhere.
     pub to: To,
 }
@@ -36,8 +35,8 @@ pub struct Wanted {
 pub enum To {
     /// The host port; `source` is the address that the kernel's own packets have.
     HostPort {
-        /// Preferred source.
-        source: Option<Ipv4Addr>,
+        /// Preferred source, of the prefix's family.
+        source: Option<IpAddr>,
     },
     /// Nowhere.
     Blackhole,
@@ -47,18 +46,18 @@ pub enum To {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Served {
     /// Overlay networks and the VTEPs' subnet, with the node's own address in each, or the one that it uses there.
-    pub networks: BTreeMap<Ipv4Net, Option<Ipv4Addr>>,
+    pub networks: BTreeMap<IpNet, Option<IpAddr>>,
     /// VIP ranges, VIPs outside them, SNAT addresses.
-    pub claimed: BTreeSet<Ipv4Net>,
+    pub claimed: BTreeSet<IpNet>,
 }
 
 impl Served {
-    /// The routes for these prefixes; without a host port the blackholes alone.
+    /// The routes for these prefixes, to a host port in the families that `leads` says; without one the blackholes alone.
     #[must_use]
-    pub fn wanted(&self, host_port: bool) -> BTreeSet<Wanted> {
+    pub fn wanted(&self, leads: impl Fn(&IpNet) -> bool) -> BTreeSet<Wanted> {
         let networks = self.networks.iter().map(|(prefix, source)| (*prefix, *source));
         let claimed = self.claimed.iter().map(|prefix| (*prefix, None));
-        let towards = networks.chain(claimed).filter(|_| host_port);
+        let towards = networks.chain(claimed).filter(|(prefix, _)| leads(prefix));
         let towards = towards.map(|(prefix, source)| Wanted { prefix, to: To::HostPort { source } });
         let nowhere = self.claimed.iter().map(|prefix| Wanted { prefix: *prefix, to: To::Blackhole });
         towards.chain(nowhere).collect()
@@ -126,7 +125,7 @@ impl Routes {
     /// them), so that the next [`Routes::settle`] puts them back.
     pub fn compare(&mut self, kernel: &Inventory, host: Option<&HostPort>) {
         let link = host.map(|h| h.kernel_index);
-        let towards: BTreeSet<Ipv4Net> =
+        let towards: BTreeSet<IpNet> =
             kernel.routes.iter().filter(|r| r.metric == METRIC && Some(r.link) == link).map(|r| r.prefix).collect();
         self.there.retain(|route| match route.to {
             To::Blackhole => kernel.blackholes.contains(&route.prefix),
@@ -159,31 +158,27 @@ fn metric(to: To) -> u32 {
 }
 
 fn message(route: Wanted, host: Option<&HostPort>) -> Option<RouteMessage> {
-    let builder = RouteMessageBuilder::<Ipv4Addr>::new()
-        .protocol(ours())
-        .priority(metric(route.to))
-        .destination_prefix(route.prefix.network(), route.prefix.prefix_len());
-    Some(match route.to {
-        To::Blackhole => builder.kind(RouteType::BlackHole).build(),
-        To::HostPort { source } => {
-            let builder = builder.output_interface(host?.kernel_index).gateway(GATEWAY).onlink();
-            match source {
-                Some(source) => builder.pref_source(source).build(),
-                None => builder.build(),
-            }
+    match route.prefix {
+        IpNet::V4(net) => {
+            let to = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(net.network(), net.prefix_len());
+            let to = to.protocol(ours()).priority(metric(route.to));
+            let To::HostPort { source } = route.to else { return Some(to.kind(RouteType::BlackHole).build()) };
+            let to = to.output_interface(host?.kernel_index).gateway(GATEWAY).onlink();
+            Some(if let Some(IpAddr::V4(source)) = source { to.pref_source(source) } else { to }.build())
         }
-    })
+        IpNet::V6(net) => {
+            let to = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(net.network(), net.prefix_len());
+            let to = to.protocol(ours()).priority(metric(route.to));
+            let To::HostPort { source } = route.to else { return Some(to.kind(RouteType::BlackHole).build()) };
+            let to = to.output_interface(host?.kernel_index).gateway(GATEWAY6).onlink();
+            Some(if let Some(IpAddr::V6(source)) = source { to.pref_source(source) } else { to }.build())
+        }
+    }
 }
 
 async fn left_behind(handle: &Handle) -> Result<Vec<RouteMessage>, NetlinkError> {
-    let mut found = Vec::new();
-    let mut routes = handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
-    while let Some(message) = routes.try_next().await.tried(|| "list routes".into())? {
-        let main = message.header.table == RouteHeader::RT_TABLE_MAIN;
-        if main && message.header.protocol == ours() {
-            found.push(message);
-        }
-    }
+    let mut found = inventory::routes(handle).await?;
+    found.retain(|m| m.header.table == RouteHeader::RT_TABLE_MAIN && m.header.protocol == ours());
     Ok(found)
 }
 
@@ -206,10 +201,10 @@ mod tests {
             networks: [("9.0.0.0/8".parse().unwrap(), Some("9.0.9.1".parse().unwrap()))].into(),
             claimed: ["11.0.0.0/8".parse().unwrap(), "10.0.0.100/32".parse().unwrap()].into(),
         };
-        let wanted = served.wanted(true);
+        let wanted = served.wanted(|_| true);
         let nowhere: Vec<_> = wanted.iter().filter(|w| w.to == To::Blackhole).map(|w| w.prefix.to_string()).collect();
         assert_eq!(nowhere, ["10.0.0.100/32", "11.0.0.0/8"]);
         assert_eq!(wanted.len(), 5);
-        assert_eq!(served.wanted(false).len(), 2);
+        assert_eq!(served.wanted(|_| false).len(), 2);
     }
 }

@@ -1,10 +1,10 @@
 //! What Sluice keeps in the node's kernel while it runs: the host port, routes, managed neighbours.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use ipnet::{Ipv4Net, Ipv4Subnets};
+use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Subnets};
 use rtnetlink::Handle;
 use sluice_config::model::{Config, Local};
 use sluice_dataplane::event::Event;
@@ -67,7 +67,12 @@ impl Node {
         if let Some(host) = &config.host {
             let mtu = local::overlay_mtu(config, kernel).map_or(1500, u32::from);
             match host_port::make(&node.handle, host, workers, mtu).await {
-                Ok(made) => node.host = Some(made),
+                Ok(mut made) => {
+                    if speaks_ipv6(config) {
+                        host_port::with_ipv6(&node.handle, host, &mut made).await?;
+                    }
+                    node.host = Some(made);
+                }
                 Err(error) => {
                     let not_ours = matches!(error, NetlinkError::NameTaken { .. } | NetlinkError::HostPortInUse { .. });
                     if !not_ours {
@@ -111,7 +116,8 @@ impl Node {
         self.routes.compare(kernel, self.host.as_ref());
         let served = served(&self.config, tables, kernel);
         self.neighbours.settle(&next_hops(&self.config, tables, &self.links), kernel).await;
-        self.routes.settle(&served.wanted(self.host.is_some()), self.host.as_ref()).await
+        let wanted = served.wanted(|prefix| self.host.as_ref().is_some_and(|host| host.leads(prefix)));
+        self.routes.settle(&wanted, self.host.as_ref()).await
     }
 
     /// Takes a worker's word that somebody's MAC is wanted. Packets that wait for a MAC make the kernel ask anew, at
@@ -171,36 +177,46 @@ fn refuse_kernel_vxlan(config: &Config, kernel: &Inventory) -> Result<(), Netlin
     }
 }
 
+/// Whether a VIP may be an IPv6 address that backends of the same family serve.
+fn speaks_ipv6(config: &Config) -> bool {
+    let service = config.services.iter().any(|s| s.key.ip.is_ipv6());
+    service || !config.snat.underlay6.is_empty() || config.ports.iter().any(|p| !p.addresses6.is_empty())
+}
+
 /// The prefixes that the kernel shall send to Sluice.
 fn served(config: &Config, tables: &Tables, kernel: &Inventory) -> Served {
     let shared = &tables.desired.shared;
     let mut served = Served::default();
     for network in &shared.networks {
         let own = config.host.iter().flat_map(|h| &h.addresses).map(Ipv4Net::addr);
-        served.networks.insert(network.subnet.trunc(), own.into_iter().find(|ip| network.subnet.contains(ip)));
+        let source = own.into_iter().find(|ip| network.subnet.contains(ip));
+        served.networks.insert(network.subnet.trunc().into(), source.map(IpAddr::V4));
     }
     if let Some(overlay) = &config.overlay {
         // Agents give what their containers send to a node their VTEP's address (DC/OS's masquerade): the answer goes there.
         let own = config.host.iter().flat_map(|h| &h.addresses).map(Ipv4Net::addr).next();
-        served.networks.insert(overlay.vtep.trunc(), own);
+        served.networks.insert(overlay.vtep.trunc().into(), own.map(IpAddr::V4));
     }
     if tables.desired.local.probes.iter().any(|path| needs_path(path.mode)) {
-        served.claimed.insert(config.health.probe_range);
+        served.claimed.insert(config.health.probe_range.into());
     }
     if !config.marathons.is_empty() {
-        served.claimed.extend(Ipv4Subnets::new(*config.vip.named.start(), *config.vip.named.end(), 0));
+        let (named, named6) = (&config.vip.named, &config.vip.named6);
+        served.claimed.extend(Ipv4Subnets::new(*named.start(), *named.end(), 0).map(IpNet::V4));
+        if shared.services.iter().any(|s| matches!(s.key.ip, IpAddr::V6(ip) if named6.contains(&ip))) {
+            served.claimed.extend(Ipv6Subnets::new(*named6.start(), *named6.end(), 0).map(IpNet::V6));
+        }
     }
-    let vips = shared.services.iter().filter_map(|s| match s.key.ip {
-        IpAddr::V4(ip) => Some(ip),
-        IpAddr::V6(_) => None,
-    });
-    let owned: BTreeSet<Ipv4Addr> = kernel.addresses.iter().map(|(_, net)| net.addr()).collect();
-    let dns = config.dns.addresses.iter().copied().filter(|ip| !owned.contains(ip));
-    let alone: Vec<Ipv4Net> = vips
-        .chain(config.snat.underlay.iter().chain(&config.snat.overlay).copied())
+    let vips = shared.services.iter().map(|s| s.key.ip);
+    let owned: BTreeSet<IpAddr> = kernel.addresses.iter().map(|(_, net)| net.addr()).collect();
+    let dns = config.dns.addresses.iter().map(|ip| IpAddr::V4(*ip)).filter(|ip| !owned.contains(ip));
+    let snat = config.snat.underlay.iter().chain(&config.snat.overlay).map(|ip| IpAddr::V4(*ip));
+    let snat = snat.chain(config.snat.underlay6.iter().map(|ip| IpAddr::V6(*ip)));
+    let alone: Vec<IpNet> = vips
+        .chain(snat)
         .chain(dns)
         .filter(|ip| !served.claimed.iter().any(|net| net.contains(ip)))
-        .map(Ipv4Net::from)
+        .map(IpNet::from)
         .collect();
     served.claimed.extend(alone);
     served

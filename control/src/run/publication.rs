@@ -1,16 +1,15 @@
 //! From what is known to tables: the state that `run` keeps between one publication and the next. No clock, socket or
 //! thread; the same steps on the same inputs give the same tables.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use sluice_config::model::{Backend, Config, Desired, Local, VipKey};
+use sluice_config::model::{Backend, Config, Desired, Local, Service, VipKey};
 use sluice_dataplane::tables::ids::{BackendKey, Ids};
 use sluice_dataplane::tables::{CompileError, Tables};
 use sluice_dataplane::time::Nanos;
 
 use super::hash_key::Key;
-use crate::desire::{Claims, DrainInForce, Names, Report, names, serve};
+use crate::desire::{Claims, DrainInForce, Names, Report, Serving, names};
 use crate::health::chronicle;
 use crate::health::drains::{Drain, Drains};
 use crate::health::paths::Paths;
@@ -21,6 +20,9 @@ const NAMES_LATER: usize = 200;
 
 /// How long names wait at most while services change all the time.
 const NAMES_WAIT: Nanos = Nanos(1_000_000_000);
+
+/// Claims that are in use as before are looked at again after this.
+const SETTLE_SECONDS: u64 = 60;
 
 /// How long a number rests before it is used again: twice the longest session.
 const REST_SECONDS: u64 = 2 * sluice_config::model::Timeouts::MAX_SECONDS as u64;
@@ -35,10 +37,13 @@ pub struct Publication {
     pub view: ClusterView,
     /// Addresses given to names.
     pub claims: Claims,
+    serving: Serving,
     tables: Option<Arc<Tables>>,
     /// The names that were made last, and since when newer ones wait.
     names: Names,
     names_wait: Option<Nanos>,
+    /// The report that claims were settled with last, and when.
+    settled: Option<(Arc<Report>, u64)>,
     unsaved: bool,
     /// What an operator drains.
     pub drains: Drains,
@@ -77,7 +82,9 @@ impl Publication {
             ids,
             view: ClusterView::default(),
             claims,
+            serving: Serving::default(),
             tables: None,
+            settled: None,
             names: Names::default(),
             names_wait: None,
             unsaved: false,
@@ -111,17 +118,36 @@ impl Publication {
     pub fn make(&mut self, mut local: Local, moment: Moment) -> Made {
         local.soa_serial = self.tables.as_ref().map_or(0, |t| t.desired.local.soa_serial);
         self.view.health.drained = self.drains.at(moment.unix_seconds);
-        let (mut desired, mut report) = serve(&self.config, &self.view, &self.claims, &local, self.key);
+        let (mut desired, mut report) = self.serving.serve(&self.config, &self.view, &self.claims, &local, self.key);
         desired.local.probes = self.paths.settle(&desired.shared.services, self.config.health.probe_range);
         self.settle_drains(&desired, &mut report, moment.unix_seconds);
         chronicle::date(&mut report, self.report.as_deref(), moment.unix_seconds);
-        self.unsaved |= self.claims.settle(report.in_use(), moment.unix_seconds);
         self.name(&desired, moment.monotonic);
         desired.shared.zones = Arc::clone(&self.names.zones);
         report.add(&self.names.rejected);
         let report = Arc::new(report);
         self.report = Some(Arc::clone(&report));
+        self.settle(&report, moment.unix_seconds);
         Made { tables: self.compile(desired, moment), report }
+    }
+
+    /// Lets go of what was replaced: to be called when what was made is published.
+    pub fn tidy(&mut self) {
+        self.serving.tidy();
+    }
+
+    /// Settles claims: where other ones are in use, and else when idle ones may have to go.
+    fn settle(&mut self, report: &Arc<Report>, now: u64) {
+        let same = |(before, at): &(Arc<Report>, u64)| {
+            Arc::ptr_eq(&before.named, &report.named)
+                && Arc::ptr_eq(&before.named6, &report.named6)
+                && before.owners == report.owners
+                && now.abs_diff(*at) < SETTLE_SECONDS
+        };
+        if !self.settled.as_ref().is_some_and(same) {
+            self.unsaved |= self.claims.settle(report.in_use(), now);
+            self.settled = Some((Arc::clone(report), now));
+        }
     }
 
     /// Makes the names, or lets them wait.
@@ -206,26 +232,35 @@ impl Publication {
         if before.as_ref().is_some_and(|b| b.local == desired.local && same(b, &desired)) {
             return Ok(None);
         }
-        if before.is_none_or(|b| b.shared.zones != desired.shared.zones) {
+        if before.as_ref().is_none_or(|b| b.shared.zones != desired.shared.zones) {
             desired.local.soa_serial = next_serial(desired.local.soa_serial, moment.unix_seconds);
         }
         let desired = Arc::new(desired);
         let tables = Tables::compile(&desired, &mut self.ids, moment.monotonic, self.tables.as_deref())?;
         let tables = Arc::new(tables);
-        self.let_go(&desired, moment.monotonic);
+        if let Some(before) = before {
+            self.let_go(&before, &tables, moment.monotonic);
+        }
         self.tables = Some(Arc::clone(&tables));
         Ok(Some(tables))
     }
 
     /// Numbers of services and backends that are gone begin to rest.
-    fn let_go(&mut self, desired: &Desired, now: Nanos) {
-        let services: BTreeSet<VipKey> = desired.shared.services.iter().map(|s| s.key).collect();
-        let of = |s: &sluice_config::model::Service| {
-            let protocol = s.key.protocol;
-            s.backends.iter().map(move |b| BackendKey { address: b.address, protocol }).collect::<Vec<_>>()
+    fn let_go(&mut self, before: &Desired, tables: &Tables, now: Nanos) {
+        let (old, new) = (&before.shared.services, &tables.desired.shared.services);
+        let mut at = 0;
+        let mut gone = |service: &&Arc<Service>| {
+            while new.get(at).is_some_and(|s| s.key < service.key) {
+                at += 1;
+            }
+            !new.get(at).is_some_and(|s| Arc::ptr_eq(s, service))
         };
-        let backends: BTreeSet<BackendKey> = desired.shared.services.iter().flat_map(of).collect();
-        self.ids.retain(now, |key| services.contains(key), |key| backends.contains(key));
+        let changed: Vec<&Arc<Service>> = old.iter().filter(|s| gone(s)).collect();
+        let services = changed.iter().map(|s| s.key).filter(|key| tables.service_number(*key).is_none());
+        let backends = changed.iter().flat_map(|s| s.backends.iter().map(|b| (b.address, s.key.protocol)));
+        let backends = backends.filter(|(address, protocol)| tables.backend_number(*address, *protocol).is_none());
+        let backends = backends.map(|(address, protocol)| BackendKey { address, protocol });
+        self.ids.let_go(now, services.collect::<Vec<_>>(), backends.collect::<Vec<_>>());
     }
 }
 
@@ -302,6 +337,7 @@ mod tests {
         assert_eq!(made.report.rejected.len(), 1);
         // A claim that its last use leaves is idle from then on, whatever becomes of the tables.
         publication.claims = claimed(&[("gone.m", [11, 0, 0, 1])], 1);
+        publication.settled = None;
         assert!(
             publication.make(local.clone(), Moment { unix_seconds: 5, ..Moment::default() }).tables.unwrap().is_none()
         );

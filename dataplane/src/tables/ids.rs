@@ -79,6 +79,17 @@ impl Ids {
         self.backends.number(key, now)
     }
 
+    /// Lets go of the numbers of these owners; those that have none are passed over.
+    pub fn let_go(
+        &mut self,
+        now: Nanos,
+        services: impl IntoIterator<Item = VipKey>,
+        backends: impl IntoIterator<Item = BackendKey>,
+    ) {
+        self.services.let_go(now, services);
+        self.backends.let_go(now, backends);
+    }
+
     /// Lets go of every number whose owner `keep_*` does not want any more.
     pub fn retain(
         &mut self,
@@ -137,7 +148,22 @@ impl<K: Ord + Copy> Numbers<K> {
             }
             kept
         });
-        // Owners that come and go leave stale entries behind: as many as live ones at most.
+        self.tidy();
+    }
+
+    fn let_go(&mut self, now: Nanos, owners: impl IntoIterator<Item = K>) {
+        for key in owners {
+            if let Some(number) = self.by_key.remove(&key) {
+                self.resting.insert(key, (now, number));
+                self.oldest.push_back((now, key));
+            }
+        }
+        self.tidy();
+    }
+
+    /// Owners that come and go leave stale entries behind: as many as live ones at most.
+    fn tidy(&mut self) {
+        let (resting, oldest) = (&self.resting, &mut self.oldest);
         if oldest.len() > 2 * resting.len() {
             oldest.retain(|(since, key)| resting.get(key).is_some_and(|(let_go, _)| let_go == since));
         }
@@ -172,7 +198,10 @@ mod tests {
         for second in 0..50 {
             assert_eq!(ids.service(key(1), at(second)), Ok(1));
             assert_eq!(ids.service(key(2), at(second)), Ok(2));
-            ids.retain(at(second), |k| *k == key(2), |_| true);
+            match second % 2 {
+                0 => ids.retain(at(second), |k| *k == key(2), |_| true),
+                _ => ids.let_go(at(second), [key(1), key(9)], []),
+            }
         }
         assert!(ids.services.oldest.len() <= 2);
         assert!(ids.service(key(3), at(60)).is_err());

@@ -4,6 +4,7 @@
 //! tables with the snapshot before ([`Tables::compile`] takes it), so a change costs what it changes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -53,6 +54,8 @@ pub struct Tables {
     pub v6: AddressTables<u128>,
     /// By service number; index 0 is never used.
     pub services: Box<[Option<Arc<ServiceEntry>>]>,
+    /// Service numbers in the order of the services in `desired`; 0 for one that was left out.
+    order: Box<[u16]>,
     /// By backend number; index 0 is never used.
     pub backends: Box<[Option<BackendEntry>]>,
     /// SNAT addresses, and who owns which of their ports.
@@ -190,6 +193,12 @@ pub struct ServiceEntry {
 }
 
 impl ServiceEntry {
+    fn new(service: &Service, members: Box<[(u32, u16)]>, maglev: Arc<[u32]>, before: Option<Arc<[u32]>>) -> Self {
+        let VipKey { protocol, ip, port } = service.key;
+        let (mode, empty, size) = (service.mode, service.empty, service.maglev_size);
+        Self { ip, port, protocol, mode, empty, maglev, before, size, members }
+    }
+
     /// Whether it is what `service` with these backends would compile to.
     fn is(&self, service: &Service, members: &[(u32, u16)], second_chance: bool) -> bool {
         let key = VipKey { protocol: self.protocol, ip: self.ip, port: self.port };
@@ -225,6 +234,7 @@ pub struct BackendEntry {
 
 impl BackendEntry {
     const NO_TUNNEL: u32 = u32::MAX;
+    const NO_TUNNELS: [u32; Kind::COUNT] = [Self::NO_TUNNEL; Kind::COUNT];
 
     /// The number of the tunnel of this kind to it ([`Tables::tunnels`]).
     #[must_use]
@@ -343,9 +353,11 @@ impl Tables {
         }
         let ways = Ways::new(shared, local);
         let agents: Box<[Agent]> = shared.agents.iter().map(|a| agent(a, &ways, local)).collect();
-        let Numbered { services, backends, protocols, tunnels, left_out } =
-            services(shared, &ways, key, ids, now, previous);
+        // Before numbers are given: what does not compile takes none.
         let ours = addresses(shared, local)?;
+        let before = Before::new(desired, key, previous);
+        let Numbered { services, order, backends, protocols, tunnels, left_out } =
+            services(shared, &ways, before, ids, now);
         let numbered = Names { seed, ours: &ours, services: &services, backends: &backends, protocols: &protocols };
         let Ways { v4, v6, hops, .. } = ways;
         Ok(Self {
@@ -354,6 +366,7 @@ impl Tables {
             v4: numbered.tables(v4, &hops),
             v6: numbered.tables(v6, &hops),
             services: services.into(),
+            order: order.into(),
             left_out: left_out.into(),
             backends: backends.into(),
             snat: Snat::new(local),
@@ -576,8 +589,8 @@ impl Ways {
             Some(Target::Hop(_) | Target::Link(_) | Target::NoAgent | Target::Host) | None => None,
         };
         let side = if in_network || agent.is_some() { Side::Overlay } else { Side::Underlay };
-        let tunnels = [BackendEntry::NO_TUNNEL; Kind::COUNT];
-        BackendEntry { ip, port, agent, hop: self.hop(ip), side, service: 0, shared: false, tunnels }
+        let (hop, tunnels) = (self.hop(ip), BackendEntry::NO_TUNNELS);
+        BackendEntry { ip, port, agent, hop, side, service: 0, shared: false, tunnels }
     }
 }
 
@@ -681,6 +694,8 @@ fn preserved(services: &[Option<Arc<ServiceEntry>>]) -> impl Iterator<Item = u32
 #[derive(Default)]
 struct Numbered {
     services: Vec<Option<Arc<ServiceEntry>>>,
+    /// [`Tables::order`].
+    order: Vec<u16>,
     backends: Vec<Option<BackendEntry>>,
     /// IP protocol numbers, by backend number.
     protocols: Vec<u8>,
@@ -688,45 +703,136 @@ struct Numbered {
     left_out: Vec<String>,
 }
 
-fn services(
-    shared: &Shared,
-    ways: &Ways,
+impl Numbered {
+    fn service(&mut self, number: u16, entry: Arc<ServiceEntry>) {
+        put(&mut self.services, usize::from(number), Some(entry));
+        self.order.push(number);
+    }
+
+    /// A backend as it is for the service with the number `of`, beside those that have it already.
+    fn shared(&self, of: u16, number: u32, entry: BackendEntry) -> BackendEntry {
+        match self.backends.get(number as usize).copied().flatten() {
+            Some(there) => BackendEntry { service: there.service, shared: true, tunnels: there.tunnels, ..entry },
+            None => BackendEntry { service: of, shared: false, tunnels: BackendEntry::NO_TUNNELS, ..entry },
+        }
+    }
+
+    /// The tunnel of this kind to a backend, unless there is one.
+    fn dig<E>(
+        &mut self,
+        entry: &mut BackendEntry,
+        kind: Kind,
+        tunnel: impl FnOnce(Kind) -> Result<Tunnel, E>,
+    ) -> Result<(), E> {
+        if entry.tunnel(kind).is_none() {
+            let tunnel = tunnel(kind)?;
+            entry.tunnels[kind as usize] = self.tunnels.len() as u32;
+            self.tunnels.push(tunnel);
+        }
+        Ok(())
+    }
+
+    fn backend(&mut self, number: u32, entry: BackendEntry, protocol: Protocol) {
+        put(&mut self.backends, number as usize, Some(entry));
+        put(&mut self.protocols, number as usize, protocol.number());
+    }
+}
+
+/// The tables before, as far as something of them can stand in the next ones.
+struct Before<'a> {
     key: HashKey,
-    ids: &mut Ids,
-    now: Nanos,
-    previous: Option<&Tables>,
-) -> Numbered {
+    /// Those with the same key, whose Maglev tables are ours where members are.
+    hashed: Option<&'a Tables>,
+    /// Those that also have all numbers and reach backends by the same ways: a service that has not changed is in them
+    /// as it will be.
+    whole: Option<&'a Tables>,
+    /// How far `whole` was read: both are sorted by key.
+    at: usize,
+}
+
+/// What entries of services and backends are made from beside the services: ways of [`Ways`], tunnels by them, and whether
+/// there are tables from before.
+fn made_from(desired: &Desired) -> impl PartialEq + '_ {
+    let Desired { shared, local } = desired;
+    let ways = (&local.ports, &local.neighbours, &local.routes, &local.vtep, &shared.agents, &shared.networks);
+    (ways, shared.second_chance)
+}
+
+impl<'a> Before<'a> {
+    fn new(desired: &Desired, key: HashKey, previous: Option<&'a Tables>) -> Self {
+        let hashed = previous.filter(|p| p.key == key);
+        let same_ways = |p: &&Tables| made_from(&p.desired) == made_from(desired);
+        Self { key, hashed, whole: hashed.filter(|p| p.left_out.is_empty()).filter(same_ways), at: 0 }
+    }
+
+    /// The tables that have this very service, its number and its entry in them. To be asked in the order of keys.
+    fn same(&mut self, service: &Arc<Service>) -> Option<(&'a Tables, u16, &'a Arc<ServiceEntry>)> {
+        let tables = self.whole?;
+        let services = &tables.desired.shared.services;
+        while services.get(self.at).is_some_and(|s| s.key < service.key) {
+            self.at += 1;
+        }
+        let number =
+            services.get(self.at).filter(|s| Arc::ptr_eq(s, service)).and_then(|_| tables.order.get(self.at))?;
+        Some((tables, *number, tables.services.get(usize::from(*number))?.as_ref()?))
+    }
+}
+
+fn services(shared: &Shared, ways: &Ways, mut before: Before<'_>, ids: &mut Ids, now: Nanos) -> Numbered {
     let mut all = Numbered::default();
     for service in &shared.services {
+        if let Some((tables, number, entry)) = before.same(service) {
+            again(service, number, entry, (tables, ways), &mut all);
+            continue;
+        }
         let number = match ids.service(service.key, now) {
             Ok(number) => number,
             Err(error) => {
                 all.left_out.push(format!("{}: {error}", service.key));
+                all.order.push(0);
                 continue;
             }
         };
         let members = members(number, service, ways, ids, now, &mut all);
-        let before = previous.filter(|p| p.key == key).and_then(|p| p.services.get(usize::from(number))?.as_ref());
-        let entry = match before {
+        let known = before.hashed.and_then(|p| p.services.get(usize::from(number))?.as_ref());
+        let entry = match known {
             Some(same) if same.is(service, &members, shared.second_chance) => Arc::clone(same),
             _ => {
-                let maglev = maglev_table(&all.backends, &members, key, service.maglev_size);
-                Arc::new(ServiceEntry {
-                    ip: service.key.ip,
-                    port: service.key.port,
-                    protocol: service.key.protocol,
-                    mode: service.mode,
-                    empty: service.empty,
-                    size: service.maglev_size,
-                    before: before.filter(|_| shared.second_chance).and_then(|b| b.before(&maglev)),
-                    maglev,
-                    members,
-                })
+                let maglev = maglev_table(&all.backends, &members, before.key, service.maglev_size);
+                let before = known.filter(|_| shared.second_chance).and_then(|known| known.before(&maglev));
+                Arc::new(ServiceEntry::new(service, members, maglev, before))
             }
         };
-        put(&mut all.services, usize::from(number), Some(entry));
+        all.service(number, entry);
     }
     all
+}
+
+/// Takes over a service that has not changed, with its backends and the tunnels to them, which have other numbers now.
+fn again(
+    service: &Service,
+    number: u16,
+    entry: &Arc<ServiceEntry>,
+    (tables, ways): (&Tables, &Ways),
+    all: &mut Numbered,
+) {
+    let kind = Kind::of(entry.mode, entry.ip.is_ipv6());
+    for ((member, _), backend) in entry.members.iter().zip(&service.backends) {
+        let Some(before) = tables.backend(*member) else { continue };
+        // What several services have is in the tables before as the last of them has it.
+        let here = match before.shared {
+            true => ways.backend(before.ip, before.port, backend.network.is_some()),
+            false => *before,
+        };
+        let mut backend = all.shared(number, *member, here);
+        if let Some(kind) = kind
+            && let Some(tunnel) = before.tunnel(kind).and_then(|tunnel| tables.tunnels.get(tunnel as usize))
+        {
+            let Ok(()) = all.dig(&mut backend, kind, |_| Ok::<_, Infallible>(tunnel.clone()));
+        }
+        all.backend(*member, backend, entry.protocol);
+    }
+    all.service(number, Arc::clone(entry));
 }
 
 /// The service's backends as (number, weight), in the order of `service.backends`.
@@ -743,42 +849,26 @@ fn members(
     let kind = Kind::of(service.mode, service.key.ip.is_ipv6());
     for backend in &service.backends {
         let address = backend.address;
-        let mut entry = ways.backend(address.ip(), address.port(), backend.network.is_some());
+        let entry = ways.backend(address.ip(), address.port(), backend.network.is_some());
         if let Err(error) = unfit::check(service, &entry, ways) {
             all.left_out.push(format!("{address} of {}: {error}", service.key));
             continue;
         }
         match ids.backend(BackendKey { address, protocol }, now) {
             Ok(number) => {
-                if let Some(before) = all.backends.get(number as usize).copied().flatten() {
-                    (entry.service, entry.shared, entry.tunnels) = (before.service, true, before.tunnels);
-                } else {
-                    entry.service = of;
-                }
-                if let Some(Err(error)) = kind.map(|kind| all.dig(&mut entry, kind, ways)) {
+                let mut entry = all.shared(of, number, entry);
+                let tunnel = |kind| Tunnel::new(kind, address.ip(), ways);
+                if let Some(Err(error)) = kind.map(|kind| all.dig(&mut entry, kind, tunnel)) {
                     all.left_out.push(format!("{address} of {}: {error}", service.key));
                     continue;
                 }
-                put(&mut all.backends, number as usize, Some(entry));
-                put(&mut all.protocols, number as usize, protocol.number());
+                all.backend(number, entry, protocol);
                 members.push((number, backend.weight));
             }
             Err(error) => all.left_out.push(format!("{address} of {}: {error}", service.key)),
         }
     }
     members.into()
-}
-
-impl Numbered {
-    /// A tunnel of this kind to a backend, unless there is one.
-    fn dig(&mut self, entry: &mut BackendEntry, kind: Kind, ways: &Ways) -> Result<(), unfit::Unfit> {
-        if entry.tunnel(kind).is_none() {
-            let tunnel = Tunnel::new(kind, entry.ip, ways)?;
-            entry.tunnels[kind as usize] = self.tunnels.len() as u32;
-            self.tunnels.push(tunnel);
-        }
-        Ok(())
-    }
 }
 
 fn maglev_table(

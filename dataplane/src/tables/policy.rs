@@ -64,6 +64,9 @@ impl Policy {
         let mut services = Vec::new();
         let mut service_sets = Vec::new();
         for service in &shared.services {
+            if service.backends.iter().all(|b| b.groups.is_empty()) {
+                continue;
+            }
             let mut of: Vec<u32> = service
                 .backends
                 .iter()

@@ -113,6 +113,6 @@ pub(crate) fn balanced() -> Desired {
         groups: Vec::new(),
     };
     let key = VipKey { protocol: Protocol::Udp, ip: VIP.into(), port: 7 };
-    desired.shared.services = vec![Service::plain(key, vec![backend])];
+    desired.shared.services = vec![Service::plain(key, vec![backend])].into();
     desired
 }

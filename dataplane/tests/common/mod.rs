@@ -88,7 +88,8 @@ pub fn desired(workers: usize) -> Desired {
                 ),
                 service(Protocol::Udp, VIP, 53, vec![backend("10.0.0.11:5353", None)]),
                 service(Protocol::Tcp, VIP, 81, vec![]),
-            ],
+            ]
+            .into(),
             zones: Arc::default(),
             networks: vec![OverlayNetwork {
                 name: "dcos".into(),

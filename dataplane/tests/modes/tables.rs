@@ -1,5 +1,8 @@
 //! Tables change under flows: who keeps its backend, who gets a second chance, and which backends a mode leaves out.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use sluice_config::model::*;
 use sluice_dataplane::tables::Tables;
@@ -10,7 +13,6 @@ use sluice_dataplane::verdict::DropReason;
 use crate::common::*;
 use crate::world::*;
 
-/// Every mode with backends that it reaches, by VIP.
 /// Where each of these flows goes now, as the MAC of the next hop.
 fn hops(machine: &mut Machine, vip: &str, flags: &str) -> Vec<[u8; 6]> {
     let mut send = |port| machine.pass(0, segment((client_of(vip), port), (vip, 80), flags, &[], 0));
@@ -36,7 +38,8 @@ fn established_flows_keep_their_backend_through_table_changes_in_every_mode() {
             assert_eq!(hops(&mut machine, vip, "A"), chosen);
         }
         let mut more = one([1, 1]);
-        more.shared.services.insert(0, service_in(mode, "172.16.0.200", &[]));
+        let first = Arc::new(service_in(mode, "172.16.0.200", &[]));
+        more.shared.services = std::iter::once(first).chain(more.shared.services.iter().cloned()).collect();
         machine.publish(more);
         assert_eq!(hops(&mut machine, vip, "A"), chosen);
         // A flow whose backend has gone starts anew.
@@ -151,9 +154,8 @@ fn two_nodes_that_number_differently_choose_alike() {
     let here = cluster(1, services.clone());
     services.reverse();
     let there = cluster(2, services.clone());
-    let compile = |desired: Desired, ids: &mut Ids| {
-        Tables::compile(&std::sync::Arc::new(desired), ids, Nanos::default(), None).unwrap()
-    };
+    let compile =
+        |desired: Desired, ids: &mut Ids| Tables::compile(&Arc::new(desired), ids, Nanos::default(), None).unwrap();
     let mut used = Ids::new(64, 256, 0);
     for n in 0..9 {
         let ip = std::net::IpAddr::from([172, 16, 9, n]);
@@ -166,6 +168,126 @@ fn two_nodes_that_number_differently_choose_alike() {
             entry.maglev.iter().map(|number| tables.backend(*number).unwrap().ip).collect()
         };
         assert_eq!(named(&here), named(&there), "{}", service.key);
+    }
+}
+
+/// What may change from one publication to the next.
+#[derive(Clone, Debug)]
+enum Change {
+    /// A service in a mode with these of the backends, by their bits, and whether they are told to be in the overlay.
+    Serve {
+        at: u8,
+        mode: Mode,
+        v6: bool,
+        backends: u8,
+        inside: bool,
+        weight: u16,
+    },
+    Withdraw {
+        at: u8,
+    },
+    Mtu(u16),
+    Own(u8),
+    Neighbour(bool),
+    SecondChance(bool),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let modes = [Mode::Nat, Mode::NatPreserve, Mode::DsrIpip, Mode::DsrGue, Mode::DsrMac, Mode::DsrVxlan];
+    let serve =
+        (0..4u8, prop::sample::select(modes.to_vec()), any::<bool>(), 0..16u8, prop::bool::weighted(0.1), 0..3u16);
+    let serve = serve.prop_map(|(at, mode, v6, backends, inside, weight)| Change::Serve {
+        at,
+        mode,
+        v6,
+        backends,
+        inside,
+        weight,
+    });
+    prop_oneof![
+        6 => serve,
+        1 => (0..4u8).prop_map(|at| Change::Withdraw { at }),
+        1 => (1280..1500u16).prop_map(Change::Mtu),
+        1 => (1..5u8).prop_map(Change::Own),
+        1 => any::<bool>().prop_map(Change::Neighbour),
+        1 => any::<bool>().prop_map(Change::SecondChance),
+    ]
+}
+
+/// The next state; the services that are not concerned stay the allocations that they were.
+fn changed(before: &Desired, change: &Change) -> Desired {
+    let mut next = before.clone();
+    let key = |at: u8, v6: bool| VipKey {
+        protocol: Protocol::Tcp,
+        ip: if v6 { format!("fd01:c::{at}") } else { format!("172.16.1.{at}") }.parse().unwrap(),
+        port: 80,
+    };
+    let replace = |next: &mut Desired, gone: [VipKey; 2], new: Option<Service>| {
+        let kept = before.shared.services.iter().filter(|s| !gone.contains(&s.key)).cloned();
+        let mut services: Vec<Arc<Service>> = kept.chain(new.map(Arc::new)).collect();
+        services.sort_by_key(|service| service.key);
+        next.shared.services = services.into();
+    };
+    match *change {
+        Change::Serve { at, mode, v6, backends, inside, weight } => {
+            let overlay = mode == Mode::DsrVxlan || inside && matches!(mode, Mode::Nat | Mode::NatPreserve);
+            let all = if overlay { [OVERLAY, OVERLAY] } else { [BACKENDS4, BACKENDS6] }.concat();
+            // Rewritten packets keep their family, the rest goes to backends of either.
+            let reached = |address: &&str| mode.is_dsr() || v6 == address.starts_with('[');
+            let chosen = (0..4).filter(|n| backends >> n & 1 == 1).map(|n| all[n]).filter(reached);
+            let chosen: BTreeSet<&str> = chosen.collect();
+            let mut service = service_in(mode, VIP, &chosen.into_iter().collect::<Vec<_>>());
+            service.key = key(at, v6);
+            if let Some(first) = service.backends.first_mut() {
+                first.weight = weight;
+            }
+            if inside {
+                // A container that no agent is known to have, with and without the word that it is one.
+                let network = (at % 2 == 0).then_some("dcos");
+                if mode == Mode::Nat && !v6 {
+                    service.backends.push(backend("9.0.77.5:80", network));
+                }
+            }
+            replace(&mut next, [key(at, v6); 2], Some(service));
+        }
+        Change::Withdraw { at } => replace(&mut next, [key(at, true), key(at, false)], None),
+        Change::Mtu(mtu) => next.local.ports[0].mtu = mtu,
+        Change::Own(n) => next.local.ports[0].addresses = vec![format!("10.0.0.{n}/24").parse().unwrap()],
+        Change::Neighbour(there) => {
+            next.local.neighbours.retain(|n| n.mac != AGENT[0]);
+            let ip = "10.0.0.11".parse().unwrap();
+            next.local.neighbours.extend(there.then_some(Neighbour { ip, mac: AGENT[0], port: 0 }));
+        }
+        Change::SecondChance(on) => next.shared.second_chance = on,
+    }
+    next
+}
+
+/// All that packets to services are sent by.
+fn compiled(tables: &Tables) -> impl PartialEq + std::fmt::Debug + '_ {
+    let Tables { services, backends, tunnels, hops, local, left_out, .. } = tables;
+    ((services, backends, tunnels), (hops, local, left_out), tables.steering())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(128) })]
+
+    #[test]
+    fn a_service_that_is_taken_over_is_as_it_would_be_compiled(changes in prop::collection::vec(change(), 1..20)) {
+        let mut desired = cluster(1, vec![]);
+        let (mut ids, mut ids_anew) = (Ids::new(64, 256, 0), Ids::new(64, 256, 0));
+        let (mut before, mut before_anew): (Option<Tables>, Option<Tables>) = (None, None);
+        for change in changes {
+            desired = changed(&desired, &change);
+            let shared = Arc::new(desired.clone());
+            let mut anew = desired.clone();
+            anew.shared.services = desired.shared.services.iter().map(|s| Service::clone(s)).collect();
+            let tables = Tables::compile(&shared, &mut ids, Nanos::default(), before.as_ref()).unwrap();
+            let tables_anew =
+                Tables::compile(&Arc::new(anew), &mut ids_anew, Nanos::default(), before_anew.as_ref()).unwrap();
+            prop_assert!(compiled(&tables) == compiled(&tables_anew), "{change:?} {tables:#?} {tables_anew:#?}");
+            (before, before_anew) = (Some(tables), Some(tables_anew));
+        }
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn service_in(mode: Mode, vip: &str, backends: &[&str]) -> Service {
 /// Only this service, on both families' underlay and the overlay.
 pub(crate) fn cluster(workers: usize, services: Vec<Service>) -> Desired {
     let mut desired = desired(workers);
-    desired.shared.services = services;
+    desired.shared.services = services.into();
     let local = &mut desired.local;
     local.snat_underlay6 = vec![ip6("2001:db8::100")];
     local.ports[0].addresses6 = vec![format!("{OURS6}/64").parse().unwrap()];

@@ -39,7 +39,7 @@ fn an_apps_probe_holds_for_both_addresses_of_its_name_and_drains_know_both_famil
     assert_eq!(report.rejected, []);
     assert_eq!(probes(&desired), ["11.45.193.125 http:/up", "fd01:c::3b5e:5826:8404:8066 http:/up"]);
     assert!(desired.shared.services.iter().all(|s| s.mode == Mode::DsrIpip));
-    let left = |case: &Case| case.run().0.shared.services.iter().flat_map(backends).collect::<Vec<_>>();
+    let left = |case: &Case| case.run().0.shared.services.iter().flat_map(|s| backends(s)).collect::<Vec<_>>();
     let address = "[2001:db8:8::2]:80".parse().unwrap();
     let what = What::Backend { address, task: Some("web.1".into()) };
     case.view.health.drained = vec![Drained { what, over: false }];

@@ -259,14 +259,15 @@ fn each_class_of_packet_goes_where_the_design_says() {
 }
 
 #[test]
-fn everything_from_the_host_port_is_taken_but_replies_and_ipv6() {
+fn everything_from_the_host_port_is_taken_but_replies_and_groups() {
     let Some(bench) = Bench::new(Side::Host, false) else { return };
     for (sentence, frame, verdict, counted) in [
         ("TCP anywhere", tcp(OTHER, 80), REDIRECT, TAKEN),
         ("a later fragment", ipv4(OTHER, IpNumber::UDP, 0, 185, false, 0), REDIRECT, TAKEN),
         ("who has any address", arp(ArpOperation::REQUEST, OTHER), REDIRECT, ARP_TAKEN),
         ("a reply", arp(ArpOperation::REPLY, OTHER), PASS, PASSED),
-        ("IPv6", ipv6([2; 16]), PASS, PASSED),
+        ("IPv6", ipv6([2; 16]), REDIRECT, TAKEN),
+        ("IPv6 to a group", ipv6([0xff; 16]), PASS, PASSED),
     ] {
         assert_eq!(bench.ask(&frame), (verdict, counted), "{sentence}");
     }
