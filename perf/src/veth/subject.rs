@@ -104,7 +104,7 @@ fn desired(mode: Mode) -> Result<Desired> {
     let key = VipKey { protocol: Protocol::Udp, ip: VIP.0.into(), port: VIP.1 };
     let service = Service { mode, ..Service::plain(key, (0..BACKENDS).map(backend).collect()) };
     let mut desired = Desired::default();
-    desired.shared.services = vec![service];
+    desired.shared.services = vec![service].into();
     let local = &mut desired.local;
     local.workers = 1;
     local.snat_underlay = vec![Ipv4Addr::new(10, 9, 2, 1)];
