@@ -432,6 +432,50 @@ fn groups_are_enforced_before_any_state_is_made() {
     machine.pass(0, from(1, "9.0.1.8", (VIP, 80)));
 }
 
+/// A SYN-ACK of the container that a packet went to, by its agent's tunnel.
+fn answered(sent: &[u8]) -> Vec<u8> {
+    let ((snat, snat_port), (container, port)) = ends(&sent[50..]);
+    let agent = container.split('.').nth(2).and_then(|n| n.parse().ok()).unwrap();
+    vxlan(agent, 1024, &tcp((&container, port), (&snat, snat_port), "SA"))
+}
+
+#[test]
+fn a_service_is_for_the_groups_that_it_names_too_and_for_everybody_where_it_says_so() {
+    let mut grouped = desired(1);
+    let (club, partners) = (vec!["secret-club".to_owned()], vec!["partners".to_owned()]);
+    let member = |address: &str, groups: &[String]| Container {
+        ip: ip(address),
+        network: "dcos".into(),
+        groups: groups.to_vec(),
+    };
+    grouped.shared.containers = vec![
+        member("9.0.1.2", &club),
+        member("9.0.2.2", &club),
+        member("9.0.1.7", &club),
+        member("9.0.1.8", &partners),
+    ];
+    let named = &mut grouped.shared.services[0];
+    named.backends.iter_mut().for_each(|backend| backend.groups = club.clone());
+    named.admission.groups = AllowGroups::These(partners);
+    let mut everybody = grouped.clone();
+    everybody.shared.services[0].admission.groups = AllowGroups::All;
+    let from = |source: &str, destination: (&str, u16)| vxlan(1, 1024, &tcp((source, 7000), destination, "S"));
+    let mut machine = Machine::new(grouped);
+    // Its own group, and the one that it names; the containers themselves stay closed.
+    machine.pass(0, from("9.0.1.7", (NAMED, 80)));
+    let sent = machine.pass(0, from("9.0.1.8", (NAMED, 80)));
+    let reply = answered(&sent);
+    machine.pass(0, reply);
+    machine.refuse(0, 0, from("9.0.1.8", ("9.0.2.2", 80)), DropReason::GroupDenied);
+    machine.refuse(0, 0, from("9.0.1.9", (NAMED, 80)), DropReason::GroupDenied);
+    machine.refuse(0, 0, tcp((CLIENT, 5000), (NAMED, 80), "S"), DropReason::GroupUnderlay);
+    let mut machine = Machine::new(everybody);
+    machine.pass(0, from("9.0.1.9", (NAMED, 80)));
+    let sent = machine.pass(0, tcp((CLIENT, 5000), (NAMED, 80), "S"));
+    machine.pass(0, answered(&sent));
+    machine.refuse(0, 0, from("9.0.1.9", ("9.0.2.2", 80)), DropReason::GroupDenied);
+}
+
 #[test]
 fn an_unresolved_next_hop_drops_and_tells_control() {
     let mut unresolved = desired(1);

@@ -86,7 +86,7 @@ impl Seeker<'_> {
         let flow = Flow { backend: number, snat, port: from.port, protocol: balance::protocol(quoted.protocol) };
         let Some(client) = self.client_of(flow, from.ip) else { return self.unknown(packet, snat) };
         let service = self.tables.service(client.service).ok_or(DropReason::IcmpNoSession)?;
-        isolate::reply_admitted(self.tables, client.ip, end.ip)?;
+        isolate::service_answers(self.tables, client, end.ip)?;
         let vip = End { ip: A::from_ip(service.ip).ok_or(DropReason::IcmpNoSession)?, port: service.port };
         let to = Translation {
             outer_source: self.teller(packet, end.ip, client.ip, vip.ip),

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use crate::address::Address;
 use crate::burst::{Action, Burst, Packet};
+use crate::sessions::Client;
 use crate::stage::admission;
 use crate::tables::Tables;
 use crate::tables::admission::Bounded;
@@ -70,7 +71,17 @@ pub(super) fn service_admitted<A: Bounded>(tables: &Tables, client: A, service: 
     }
 }
 
-/// Whether policy lets `client` talk to the backend that answers it.
+/// Whether policy lets a client talk to the service whose backend answers it.
+pub(super) fn service_answers<A: Address>(tables: &Tables, client: Client<A>, backend: A) -> Result<(), DropReason> {
+    match (client.ip.to_ip(), backend.to_ip()) {
+        (IpAddr::V4(ip), IpAddr::V4(backend)) if !tables.policy.is_empty() => {
+            tables.policy.admits_service(ip.to_bits(), client.service, || backend.to_bits())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether policy lets `client` talk to the backend that answers it, whatever service it was asked through.
 pub(super) fn reply_admitted<A: Address>(tables: &Tables, client: A, backend: A) -> Result<(), DropReason> {
     match (client.to_ip(), backend.to_ip()) {
         (IpAddr::V4(client), IpAddr::V4(backend)) if !tables.policy.is_empty() => {

@@ -2,13 +2,14 @@
 //!
 //! Container to container: the same network and a shared group, or neither has a group. Underlay to a grouped
 //! container or VIP: only from `underlay_allow`. The backends' groups of a VIP are the groups of the VIP, and only a
-//! source that is allowed to all of them is admitted. Empty policy costs one comparison a packet.
+//! source that is allowed to all of them is admitted; a service may name further groups, or everybody, that it is for
+//! ([`AllowGroups`]). Empty policy costs one comparison a packet.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
-use sluice_config::model::{Desired, Isolation};
+use sluice_config::model::{AllowGroups, Desired, Isolation};
 
 use super::flat::FlatMap;
 use super::ids::Ids;
@@ -64,14 +65,21 @@ impl Policy {
         let mut services = Vec::new();
         let mut service_sets = Vec::new();
         for service in &shared.services {
+            let further: &[String] = match &service.admission.groups {
+                AllowGroups::Own => &[],
+                AllowGroups::These(groups) => groups,
+                AllowGroups::All => continue,
+            };
             if service.backends.iter().all(|b| b.groups.is_empty()) {
                 continue;
             }
-            let mut of: Vec<u32> = service
-                .backends
-                .iter()
-                .map(|b| b.network.as_deref().map_or(0, |network| set(network, &b.groups)))
-                .collect();
+            let mut member = |network: &str, groups: &[String]| match groups {
+                // Whoever has no group is closed to all that have one, whomever the service is for.
+                [] => set(network, groups),
+                _ => set(network, &[groups, further].concat()),
+            };
+            let of = service.backends.iter().map(|b| b.network.as_deref().map_or(0, |at| member(at, &b.groups)));
+            let mut of: Vec<u32> = of.collect();
             of.sort_unstable();
             of.dedup();
             if of.iter().any(|s| *s != 0) {

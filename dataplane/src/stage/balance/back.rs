@@ -39,10 +39,12 @@ impl Balance<'_> {
         backend: u32,
         client: Client<A>,
     ) -> Result<(), DropReason> {
+        let number = client.service;
         if !self.tables.policy.is_empty()
             && let IpAddr::V4(client) = client.ip.to_ip()
         {
-            self.tables.policy.admits(client.to_bits(), packet.tuple.src)?;
+            // As its packets to the service were: the backend's groups are the service's.
+            self.tables.policy.admits_service(client.to_bits(), number, || packet.tuple.src)?;
         }
         let service = self.tables.service(client.service).ok_or(DropReason::NoService)?;
         if !self.tables.serves(client.service, service, backend) {
