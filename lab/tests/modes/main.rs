@@ -48,6 +48,7 @@ fn a_datagram_that_does_not_fit_the_tunnel_is_dropped_and_counted_and_holds_up_n
     let service = SERVICES.iter().find(|s| s.mode == "dsr-ipip" && s.ip().is_ipv4()).unwrap();
     let socket = world.udp(SocketAddr::new(service.ip(), world::UDP_PORT));
     let mut answer = [0; 2000];
+    // Nobody tells the client yet (ICMP too big): once somebody does, its kernel fragments what follows by itself.
     // 1480 octets of IP fit behind an outer header of 20; 1481 do not, and Linux sets DF.
     for (length, fits) in [(1452, true), (1453, false), (1472, false), (100, true)] {
         socket.send(&vec![7; length]).unwrap();
