@@ -161,9 +161,18 @@ impl World {
 
     /// The sum of a metric over its labels.
     pub(crate) fn metric(&self, name: &str) -> u64 {
+        self.metric_of(name, "")
+    }
+
+    /// Packets that Sluice answered itself, by what it answered.
+    pub(crate) fn answers(&self, kind: &str) -> u64 {
+        self.metric_of("sluice_answer_packets_total", &format!("kind=\"{kind}\""))
+    }
+
+    fn metric_of(&self, name: &str, label: &str) -> u64 {
         let text = get_unix(&self.lab.sluice_socket(), "/metrics").unwrap().body;
-        let of_name = text.lines().filter(|line| line.split([' ', '{']).next() == Some(name));
-        of_name.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64
+        let named = text.lines().filter(|line| line.split([' ', '{']).next() == Some(name) && line.contains(label));
+        named.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64
     }
 
     /// How many packets were dropped for a reason.

@@ -1,6 +1,7 @@
 //! Two namespaces and the veth pair between them, the generator and the sink; removed when dropped.
 
 use std::fs::{self, File};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,6 +19,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bl
 
 /// Our end of the pair.
 pub(super) const INTERFACE: &str = "s0";
+/// How namespaces are called: this, the process, the side.
+const PREFIX: &str = "sluice-bench-";
 /// Live frames of one system call: some milliseconds.
 const FRAMES_PER_CALL: u32 = 1 << 14;
 /// Frames that are under way at once: the kernel's own bound of a live run.
@@ -95,7 +98,8 @@ struct Namespaces {
 
 impl Namespaces {
     fn new() -> Result<Self> {
-        let name = |side: &str| format!("sluice-bench-{}-{side}", std::process::id());
+        sweep();
+        let name = |side: &str| format!("{PREFIX}{}-{side}", std::process::id());
         let both = Self { ours: name("ours"), theirs: name("theirs") };
         let (ours, theirs) = (&both.ours, &both.theirs);
         let one = "numtxqueues 1 numrxqueues 1";
@@ -107,6 +111,18 @@ impl Namespaces {
         // Sluice refuses a card that takes tags out of frames.
         ip(&format!("netns exec {ours} ethtool -K {INTERFACE} rxvlan off"))?;
         Ok(both)
+    }
+}
+
+/// Removes what benches that were killed (Ctrl-C among others) have left.
+fn sweep() {
+    let names = fs::read_dir("/run/netns").into_iter().flatten().flatten().map(|entry| entry.file_name());
+    for name in names.filter_map(|name| name.into_string().ok()) {
+        let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            // Whoever else removed it was first.
+            let _ = ip(&format!("netns del {name}"));
+        }
     }
 }
 
