@@ -223,4 +223,7 @@ fn a_change_of_one_app_is_patched_while_judgements_stay_and_another_judgement_ma
     case.list(0, json!([app("/a", 1), app("/b", 3)]));
     let (_, report, patched) = serve(&mut case);
     assert_eq!((report.removed.len(), report.judged.len(), patched), (0, 4, true));
+    case.list(0, json!([app("/a", 2), app("/b", 3)]));
+    let (_, report, patched) = serve(&mut case);
+    assert_eq!((report.removed.len(), report.judged.len(), patched), (1, 5, true));
 }
