@@ -256,6 +256,10 @@ fn second_family_of_sluice(lab: &Lab) -> String {
 /// IPv6 beside IPv4, on the same links.
 fn second_family(lab: &Lab) {
     for role in ["fabric", "client", "sluice", "agent1", "agent2"] {
+        // While a link-local address is being tried (a second), hosts do not ask for others, and a SYN-ACK waits: the client
+        // repeats its SYN, with another hash, by which a veth chooses another queue, and that is another worker.
+        let all = "for dad in /proc/sys/net/ipv6/conf/*/accept_dad; do echo 0 > $dad; done";
+        assert!(lab.exec(role, &["sh", "-c", all]).unwrap().status.success(), "{role}: {all}");
         run(lab, role, "sysctl -q -w net.ipv6.conf.default.disable_ipv6=0 net.ipv6.conf.all.disable_ipv6=0");
     }
     run(lab, "fabric", "sysctl -q -w net.ipv6.conf.all.forwarding=1");
