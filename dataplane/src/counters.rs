@@ -98,6 +98,7 @@ pub struct Counters {
     pub events_lost: Counter,
     drops: [Counter; DropReason::COUNT],
     answers: [Counter; Reply::ALL.len()],
+    answered: [Counter; DropReason::COUNT],
     /// By port index, the host port last.
     pub ports: Box<[PortCounters]>,
     /// Packets towards backends, by service number.
@@ -140,6 +141,7 @@ impl Counters {
             events_lost: Counter::default(),
             drops: std::array::from_fn(|_| Counter::default()),
             answers: Default::default(),
+            answered: std::array::from_fn(|_| Counter::default()),
             ports: zeros(ports),
             services: zeros(services),
             backends: zeros(backends),
@@ -156,6 +158,12 @@ impl Counters {
     #[must_use]
     pub fn answers(&self, reply: Reply) -> &Counter {
         &self.answers[reply as usize]
+    }
+
+    /// Packets that would have been dropped for this reason and were answered instead: each is in `tx`, not in the drops.
+    #[must_use]
+    pub fn answered(&self, reason: DropReason) -> &Counter {
+        &self.answered[reason as usize]
     }
 
     /// All drops together.

@@ -56,6 +56,17 @@ fn what_is_wrong_with_ipv6_has_its_own_reason() {
         ("from nobody", edit(22, &[0; 16]), R::Martian),
         ("from a group", edit(22, &[0xff]), R::Martian),
         ("from an IPv4-mapped address", edit(22, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]), R::Martian),
+        ("from a link-local address", edit(22, &ip6("fe80::1").octets()), R::Martian),
+        (
+            "an echo from nobody",
+            {
+                let mut echo = edit(22, &[0; 16]);
+                echo[20] = 58;
+                echo[54] = 128;
+                echo
+            },
+            R::Martian,
+        ),
         ("from the VIP", edit(22, &ip6(VIP6).octets()), R::Martian),
         ("from our SNAT address", edit(22, &ip6(SNAT6).octets()), R::Martian),
         ("a source port of 0", edit(54, &[0, 0]), R::PortZero),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use sluice_dataplane::counters::{Counter, Counters, PortCounters};
+use sluice_dataplane::stage::refuse::is_told;
 use sluice_dataplane::verdict::{DropReason, Reply};
 
 use super::observed::{Observed, Published};
@@ -116,6 +117,19 @@ fn packets(text: &mut Text, observed: &Observed) {
             for (worker, counters) in workers.iter().enumerate() {
                 for (reply, kind) in Reply::ALL {
                     f.sample(&[("worker", &worker), ("kind", kind)], counters.answers(*reply).get());
+                }
+            }
+        },
+    );
+    let told = DropReason::ALL.iter().filter(|reason| is_told(**reason));
+    text.family(
+        Kind::Counter,
+        "refused_packets_total",
+        "Packets refused for a reason that their sender was told: answered in place of a drop, so not in drop_packets_total.",
+        |f| {
+            for (worker, counters) in workers.iter().enumerate() {
+                for reason in told.clone() {
+                    f.sample(&[("worker", &worker), ("reason", &reason.name())], counters.answered(*reason).get());
                 }
             }
         },

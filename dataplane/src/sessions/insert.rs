@@ -121,8 +121,8 @@ impl<A: Address> Sessions<A> {
 
     /// Makes a session on the newcomer's port, else on the first free one of `ports`, and returns its flow. Where the
     /// first 32 that are tried are taken, or all, the session on probation longest among those gives way. A client that
-    /// holds `quota` ports already tries none of those that are kept back ([`is_kept_back`]) however often it asks, and is
-    /// not searched for further.
+    /// holds `quota` ports already tries none of those that are kept back ([`is_kept_back`]) however often it asks, takes
+    /// nobody's place, and is not searched for further.
     ///
     /// # Errors
     /// [`Refused::Taken`] when no port is free, [`Refused::Quota`] when others might still get one.
@@ -150,23 +150,26 @@ impl<A: Address> Sessions<A> {
                     other => return other.map(|()| candidate.flow),
                 }
                 if taken.try_push(*candidate).is_ok() && taken.is_full() {
-                    if let Some(instead) = self.weakest(&taken, now) {
-                        return self.begin_instead(instead, flags, now, life);
-                    }
                     if over {
                         return Err(Refused::Quota);
+                    }
+                    if let Some(instead) = self.weakest(&taken, now) {
+                        return self.begin_instead(instead, flags, now, life);
                     }
                 }
             }
             group = next();
         }
         // Once the first few are full they have been asked.
-        let instead = self.weakest(&taken, now).filter(|_| !taken.is_full());
-        let instead = instead.ok_or(if over { Refused::Quota } else { Refused::Taken })?;
+        if over {
+            return Err(Refused::Quota);
+        }
+        let instead = self.weakest(&taken, now).filter(|_| !taken.is_full()).ok_or(Refused::Taken)?;
         self.begin_instead(instead, flags, now, life)
     }
 
-    /// Of newcomers whose ports are taken, the one whose port's session should give way first, and that session.
+    /// Of newcomers whose ports are taken, the one whose port's session should give way first, and that session: not one
+    /// that was heard of in this tick, whose answer may be on its way.
     #[cold]
     fn weakest<'a>(&self, taken: &'a [Newcomer<A>], now: Tick) -> Option<(&'a Newcomer<A>, Place)> {
         let mut best = (0, None);
@@ -175,8 +178,9 @@ impl<A: Address> Sessions<A> {
             let Some(at) = found.filter(|at| !self.heard(*at).is_resting()) else { continue };
             let client = self.client_at(at);
             let Some(holder) = self.find_client(client, client.hash(self.key)) else { continue };
-            let score = self.chosen(holder).dispensable(now);
-            if score > best.0 {
+            let chosen = self.chosen(holder);
+            let score = chosen.dispensable(now);
+            if score > best.0 && chosen.tick() != now {
                 best = (score, Some((new, holder)));
             }
         }

@@ -11,7 +11,7 @@ use crate::fragments::{self, Part};
 use crate::frame::Pool;
 use crate::tables::Tables;
 use crate::verdict::DropReason;
-use crate::wire::{ETHERNET, ip4, ip6, long, vlan, word};
+use crate::wire::{ETHERNET, ip4, ip6, long, nd, vlan, word};
 
 /// Parses every packet.
 pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables) {
@@ -134,8 +134,11 @@ pub fn ip6(packet: &mut Packet, bytes: &[u8]) -> Result<(), DropReason> {
     let ends = (ip6::address(ip, ip6::field::SOURCE), ip6::address(ip, ip6::field::DESTINATION));
     let walked = ip6::walk(ip)?;
     let mut tuple = Tuple { protocol: walked.protocol, ..Tuple::default() };
-    // `::` asks for itself while it probes for duplicates (RFC 4862 section 5.4.2).
-    if martian6(ends.0) && !(ends.0 == 0 && tuple.protocol == ip6::ICMP) || ends.0 == ends.1 {
+    let icmp = (tuple.protocol == ip6::ICMP).then(|| ip.get(walked.l4).copied().unwrap_or_default());
+    // `::` asks for itself while it probes for duplicates (RFC 4862 section 5.4.2). What comes from a link-local address is
+    // answered on the link and never forwarded (RFC 4291 section 2.5.6).
+    let probes = ends.0 == 0 && icmp == Some(nd::SOLICITATION);
+    if martian6(ends.0) && !probes || ends.0 == ends.1 || ends.0 >> 118 == 0x3fa && icmp.is_none() {
         return Err(DropReason::Martian);
     }
     packet.l3 = ETHERNET as u8;

@@ -41,6 +41,7 @@ pub fn run(
         };
         if let Some(reply) = answered {
             counters.answers(reply).add(1);
+            counters.answered(reason).add(1);
         }
     }
 }
