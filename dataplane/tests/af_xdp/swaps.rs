@@ -43,15 +43,29 @@ fn backend(socket: &UdpSocket, number: u8, stop: &AtomicBool) {
     }
 }
 
+/// What no number is.
+const HELLO: [u8; 4] = [0xff; 4];
+
+/// Asks until somebody answers: while the sender's kernel looks for the VIP's MAC it may lose what waits.
+fn establish(socket: &UdpSocket) {
+    let asked = (0..20).any(|_| socket.send(&HELLO).is_ok() && socket.recv(&mut [0; 16]).is_ok());
+    assert!(asked, "nobody answers");
+}
+
 /// Numbered datagrams, some at once; all come back in order, by the same backend. How many.
 fn flow(socket: &UdpSocket, stop: &AtomicBool) -> u32 {
     let mut number = 0u32;
+    establish(socket);
     let mut known = None;
     while !stop.load(Ordering::Relaxed) {
         (number..number + TRAIN).for_each(|n| assert_eq!(socket.send(&n.to_be_bytes()).unwrap(), 4));
         for n in number..number + TRAIN {
             let mut bytes = [0; 16];
-            let length = socket.recv(&mut bytes).unwrap_or_else(|error| panic!("datagram {n} is lost: {error}"));
+            let mut length = 5;
+            bytes[1..5].copy_from_slice(&HELLO);
+            while bytes[1..length] == HELLO {
+                length = socket.recv(&mut bytes).unwrap_or_else(|error| panic!("datagram {n} is lost: {error}"));
+            }
             assert_eq!(bytes.get(1..length), Some(&n.to_be_bytes()[..]), "another than datagram {n}");
             assert_eq!(*known.get_or_insert(bytes[0]), bytes[0], "another backend answers datagram {n}");
         }
