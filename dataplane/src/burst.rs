@@ -180,6 +180,18 @@ impl Packet {
         self.out = out;
     }
 
+    /// Whether it is `worker`'s, where a flow of its has this owner; if not, it goes to the owner, once.
+    #[inline]
+    pub fn belongs(&mut self, owner: u8, worker: u8) -> bool {
+        if owner != worker {
+            self.end(match self.handed {
+                true => Verdict::Drop(DropReason::HandoverTwice),
+                false => Verdict::Give(owner),
+            });
+        }
+        owner == worker
+    }
+
     /// Sends it to the next of `workers` workers on its one round of them, from `worker`, which has not found its
     /// session; `false` when all have looked, or when it was given to this worker as the owner.
     #[must_use]

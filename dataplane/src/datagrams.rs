@@ -236,9 +236,6 @@ impl Datagrams {
 
     /// Gives up some of those that have waited too long: a few buckets' a turn.
     pub fn sweep(&mut self, now: Nanos) {
-        if self.holding() == 0 {
-            return;
-        }
         self.v4.sweep(SWEEP, now);
         self.v6.sweep(SWEEP, now);
     }

@@ -275,7 +275,7 @@ impl<P: Port> Worker<P> {
         self.datagrams.sweep(now);
         let Setup { flows, counters, events, .. } = &mut self.setup;
         let alive = |service, backend| tables.is_served(service, backend);
-        let life = tables.local.timeouts.into();
+        let life = tables.local.life;
         let mut ended = flows.v4.sweep(flows.v4.sweep_step(), now.tick(), life, alive);
         ended += flows.v6.sweep(flows.v6.sweep_step(), now.tick(), life, alive);
         counters.sessions_expired.add(u64::from(ended));
@@ -294,7 +294,7 @@ impl<P: Port> Worker<P> {
     pub fn expire_all(&mut self, now: Nanos) {
         self.give_up_fragments(now);
         if let Some(tables) = &self.tables {
-            let (flows, life) = (&self.setup.flows, tables.local.timeouts.into());
+            let (flows, life) = (&self.setup.flows, tables.local.life);
             let ended = flows.v4.sweep(usize::MAX, now.tick(), life, |_, _| true)
                 + flows.v6.sweep(usize::MAX, now.tick(), life, |_, _| true);
             self.setup.counters.sessions_expired.add(u64::from(ended));

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use sluice_config::model::Backend;
 
+use crate::json_file::{self, JsonError};
+
 /// How long a drain is remembered that concerns nothing any longer, seconds. An agent's stays until it is taken back.
 pub const IDLE_SECONDS: u64 = 24 * 3600;
 
@@ -195,16 +197,7 @@ impl File {
     /// # Errors
     /// When something is there and cannot be understood: starting without it would use what was to be spared.
     pub fn load(&self) -> Result<Drains, DrainsError> {
-        let io = |source| DrainsError::Io { path: self.path.clone(), source };
-        match std::fs::metadata(&self.path) {
-            Ok(there) if there.len() > FILE_OCTETS => return Err(DrainsError::TooLong { path: self.path.clone() }),
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Drains::default()),
-            Err(error) => return Err(io(error)),
-        }
-        let bytes = std::fs::read(&self.path).map_err(io)?;
-        let format = |source| DrainsError::Format { path: self.path.clone(), source };
-        let mut drains: Drains = serde_json::from_slice(&bytes).map_err(format)?;
+        let mut drains: Drains = json_file::load(&self.path, FILE_OCTETS).map_err(|e| self.error(e))?;
         // Somebody may have edited it by hand.
         drains.drains.sort_by(|a, b| a.what.cmp(&b.what));
         drains.drains.dedup_by(|a, b| a.what == b.what);
@@ -217,10 +210,16 @@ impl File {
     /// # Errors
     /// When it could not be written.
     pub fn save(&self, drains: &Drains) -> Result<(), DrainsError> {
-        let io = |source| DrainsError::Io { path: self.path.clone(), source };
-        let format = |source| DrainsError::Format { path: self.path.clone(), source };
-        let json = serde_json::to_vec_pretty(drains).map_err(format)?;
-        crate::replace_file::replace_file(&self.path, &json).map_err(io)
+        json_file::save(&self.path, drains).map_err(|e| self.error(e))
+    }
+
+    fn error(&self, error: JsonError) -> DrainsError {
+        let path = self.path.clone();
+        match error {
+            JsonError::Io(source) => DrainsError::Io { path, source },
+            JsonError::Format(source) => DrainsError::Format { path, source },
+            JsonError::TooLong => DrainsError::TooLong { path },
+        }
     }
 }
 

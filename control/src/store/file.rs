@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{Store, StoreError};
 use crate::desire::Claims;
-use crate::replace_file::replace_file;
+use crate::json_file::{self, JsonError};
 
 /// Largest file read, octets: a hundred thousand of the longest names, each with an address of both families.
 pub(super) const FILE_OCTETS: u64 = 64 << 20;
@@ -17,27 +17,23 @@ pub struct FileStore {
 }
 
 impl FileStore {
-    fn io(&self, source: std::io::Error) -> StoreError {
-        StoreError::Io { path: self.path.clone(), source }
+    fn error(&self, error: JsonError) -> StoreError {
+        let path = self.path.clone();
+        match error {
+            JsonError::Io(source) => StoreError::Io { path, source },
+            JsonError::Format(source) => StoreError::Format { path, source },
+            JsonError::TooLong => StoreError::TooLong { path },
+        }
     }
 }
 
 impl Store for FileStore {
     fn load(&self) -> Result<Claims, StoreError> {
-        match std::fs::metadata(&self.path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Claims::default()),
-            Err(error) => return Err(self.io(error)),
-            Ok(meta) if meta.len() > FILE_OCTETS => return Err(StoreError::TooLong { path: self.path.clone() }),
-            Ok(_) => {}
-        }
-        let json = std::fs::read(&self.path).map_err(|e| self.io(e))?;
-        serde_json::from_slice(&json).map_err(|source| StoreError::Format { path: self.path.clone(), source })
+        json_file::load(&self.path, FILE_OCTETS).map_err(|e| self.error(e))
     }
 
     fn save(&self, claims: &Claims) -> Result<(), StoreError> {
-        let json = serde_json::to_vec_pretty(claims);
-        let json = json.map_err(|source| StoreError::Format { path: self.path.clone(), source })?;
-        replace_file(&self.path, &json).map_err(|e| self.io(e))
+        json_file::save(&self.path, claims).map_err(|e| self.error(e))
     }
 }
 

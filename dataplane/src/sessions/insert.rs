@@ -160,12 +160,12 @@ impl<A: Address> Sessions<A> {
             }
             group = next();
         }
-        // Once the first few are full they have been asked.
         if over {
             return Err(Refused::Quota);
         }
-        let instead = self.weakest(&taken, now).filter(|_| !taken.is_full()).ok_or(Refused::Taken)?;
-        self.begin_instead(instead, flags, now, life)
+        // Where they are full, they have been asked.
+        let instead = if taken.is_full() { None } else { self.weakest(&taken, now) };
+        self.begin_instead(instead.ok_or(Refused::Taken)?, flags, now, life)
     }
 
     /// Of newcomers whose ports are taken, the one whose port's session should give way first, and that session: not one

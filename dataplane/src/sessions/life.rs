@@ -6,7 +6,7 @@ use super::entry::State;
 use crate::time::{Nanos, Tick};
 
 /// Time-outs in ticks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Lifetimes {
     /// By state.
     idle: [u16; 6],

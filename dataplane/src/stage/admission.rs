@@ -47,7 +47,7 @@ fn is_full<A: Family>(tables: &Tables, flows: &Flows, counters: &Counters, numbe
         return false;
     }
     let alive = |service, backend| tables.is_served(service, backend);
-    let ended = sessions.sweep(sessions.sweep_step(), now.tick(), tables.local.timeouts.into(), alive);
+    let ended = sessions.sweep(sessions.sweep_step(), now.tick(), tables.local.life, alive);
     counters.sessions_expired.add(u64::from(ended));
     sessions.of_service(number) >= most
 }

@@ -18,7 +18,7 @@ use crate::sessions::{ACK, Client, Flow, Home, Lifetimes, RST, SYN, Way};
 use crate::stage::refuse;
 use crate::tables::{ServiceEntry, Tables};
 use crate::time::{Nanos, Tick};
-use crate::verdict::{DropReason, Verdict};
+use crate::verdict::DropReason;
 use crate::wire::{End, ip4};
 
 use begin::Miss;
@@ -153,7 +153,7 @@ impl<'a> Balance<'a> {
     /// For one turn at `now`.
     #[must_use]
     pub fn new(tables: &'a Tables, flows: &'a Flows, counters: &'a Counters, worker: u8, now: Nanos) -> Self {
-        Self { tables, flows, counters, worker, now: now.tick(), clock: now, life: tables.local.timeouts.into() }
+        Self { tables, flows, counters, worker, now: now.tick(), clock: now, life: tables.local.life }
     }
 
     /// The hash of a packet's session key, its line asked for. What another worker owns goes there at once.
@@ -163,10 +163,9 @@ impl<'a> Balance<'a> {
         match packet.action {
             Action::Balance(number) => {
                 let Some(service) = self.tables.service(number) else { return 0 };
-                if service.mode == Mode::NatPreserve
-                    && !self
-                        .is_ours(packet, self.owner(End { ip: A::ends(packet).0, port: packet.tuple.sport }, packet))
-                {
+                let owner = || self.owner(End { ip: A::ends(packet).0, port: packet.tuple.sport }, packet);
+                let owner = if service.mode == Mode::NatPreserve { owner() } else { self.worker };
+                if !packet.belongs(owner, self.worker) {
                     return 0;
                 }
                 match sessions.has_room() {
@@ -176,13 +175,13 @@ impl<'a> Balance<'a> {
             }
             Action::Return { backend, snat } if snat == Flow::PRESERVED => {
                 let ip = A::ends(packet).1;
-                match self.is_ours(packet, self.owner(End { ip, port: packet.tuple.dport }, packet)) {
+                match packet.belongs(self.owner(End { ip, port: packet.tuple.dport }, packet), self.worker) {
                     true => sessions.expect_preserved(flow(packet, backend, snat), ip),
                     false => 0,
                 }
             }
             Action::Return { backend, snat } => {
-                match self.is_ours(packet, self.tables.snat.owner(packet.tuple.dport)) {
+                match packet.belongs(self.tables.snat.owner(packet.tuple.dport), self.worker) {
                     true => sessions.expect_flow(flow(packet, backend, snat)),
                     false => 0,
                 }
@@ -203,18 +202,6 @@ impl<'a> Balance<'a> {
     #[inline]
     fn owner<A: Address>(&self, client: End<A>, packet: &Packet) -> u8 {
         preserved_owner(self.tables, client, packet.tuple.protocol)
-    }
-
-    /// Whether the packet is this worker's; one that is not goes to its owner.
-    #[inline]
-    fn is_ours(&self, packet: &mut Packet, owner: u8) -> bool {
-        if owner != self.worker {
-            packet.end(match packet.handed {
-                true => Verdict::Drop(DropReason::HandoverTwice),
-                false => Verdict::Give(owner),
-            });
-        }
-        owner == self.worker
     }
 
     /// Sends on what needs no session or finds it in its first home; for what may have one elsewhere, the hash by which

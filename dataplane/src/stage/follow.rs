@@ -131,8 +131,8 @@ impl Seeker<'_> {
         let (source, destination) = A::ends(packet);
         match asked {
             Asked::Service(number) => isolate::service_admitted(self.tables, source, number),
-            Asked::Reply => isolate::reply_admitted(self.tables, written, source),
-            Asked::Forward => isolate::reply_admitted(self.tables, source, destination),
+            Asked::Reply => isolate::pair_admitted(self.tables, written, source),
+            Asked::Forward => isolate::pair_admitted(self.tables, source, destination),
             Asked::Nothing => Ok(()),
         }
     }

@@ -19,7 +19,7 @@ use crate::stage::seeker::Seeker;
 use crate::stage::{balance, isolate};
 use crate::tables::fib::Target;
 use crate::tables::{Owned, ServiceEntry, Tables, maglev};
-use crate::verdict::{DropReason, Verdict};
+use crate::verdict::DropReason;
 use crate::wire::quote::{Quoted, Translation};
 use crate::wire::{End, icmp, icmp6};
 
@@ -80,7 +80,7 @@ impl Seeker<'_> {
             Flow::PRESERVED => balance::preserved_owner(self.tables, from, quoted.protocol),
             _ => self.tables.snat.owner(from.port),
         };
-        if !self.is_ours(packet, owner) {
+        if !packet.belongs(owner, self.worker) {
             return Ok(());
         }
         let flow = Flow { backend: number, snat, port: from.port, protocol: balance::protocol(quoted.protocol) };
@@ -98,17 +98,6 @@ impl Seeker<'_> {
         Ok(())
     }
 
-    /// Whether a flow of this owner's is this worker's; if not, the packet goes there.
-    fn is_ours(&self, packet: &mut Packet, owner: u8) -> bool {
-        if owner != self.worker {
-            packet.end(match packet.handed {
-                true => Verdict::Drop(DropReason::HandoverTwice),
-                false => Verdict::Give(owner),
-            });
-        }
-        owner == self.worker
-    }
-
     /// To an address that is not ours, from a container that serves in `nat-preserve` but whose peer is no client of the
     /// service: it is passed on like its other packets.
     fn unknown(&self, packet: &mut Packet, snat: u8) -> Result<(), DropReason> {
@@ -116,7 +105,7 @@ impl Seeker<'_> {
         if packet.v6 || !passes {
             return Err(DropReason::IcmpNoSession);
         }
-        isolate::reply_admitted(self.tables, packet.tuple.src, packet.tuple.dst)?;
+        isolate::pair_admitted(self.tables, packet.tuple.src, packet.tuple.dst)?;
         packet.action = Action::Forward;
         Ok(())
     }
@@ -135,7 +124,7 @@ impl Seeker<'_> {
         self.believe(packet, end.ip, self.agent_of(end.ip))?;
         isolate::service_admitted(self.tables, end.ip, number)?;
         if service.mode == Mode::NatPreserve
-            && !self.is_ours(packet, balance::preserved_owner(self.tables, end, quoted.protocol))
+            && !packet.belongs(balance::preserved_owner(self.tables, end, quoted.protocol), self.worker)
         {
             return Ok(());
         }

@@ -71,7 +71,9 @@ pub(super) fn service_admitted<A: Bounded>(tables: &Tables, client: A, service: 
     }
 }
 
-/// Whether policy lets a client talk to the service whose backend answers it.
+/// Whether policy lets a client talk to the service whose backend answers it, as for its packets there: the backend's
+/// groups are the service's.
+#[inline]
 pub(super) fn service_answers<A: Address>(tables: &Tables, client: Client<A>, backend: A) -> Result<(), DropReason> {
     match (client.ip.to_ip(), backend.to_ip()) {
         (IpAddr::V4(ip), IpAddr::V4(backend)) if !tables.policy.is_empty() => {
@@ -81,11 +83,12 @@ pub(super) fn service_answers<A: Address>(tables: &Tables, client: Client<A>, ba
     }
 }
 
-/// Whether policy lets `client` talk to the backend that answers it, whatever service it was asked through.
-pub(super) fn reply_admitted<A: Address>(tables: &Tables, client: A, backend: A) -> Result<(), DropReason> {
-    match (client.to_ip(), backend.to_ip()) {
-        (IpAddr::V4(client), IpAddr::V4(backend)) if !tables.policy.is_empty() => {
-            tables.policy.admits(client.to_bits(), backend.to_bits())
+/// Whether policy lets one address talk to another, whatever service they meet through.
+#[inline]
+pub(super) fn pair_admitted<A: Address>(tables: &Tables, source: A, destination: A) -> Result<(), DropReason> {
+    match (source.to_ip(), destination.to_ip()) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) if !tables.policy.is_empty() => {
+            tables.policy.admits(source.to_bits(), destination.to_bits())
         }
         _ => Ok(()),
     }

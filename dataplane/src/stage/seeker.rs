@@ -32,15 +32,14 @@ impl<'a> Seeker<'a> {
 
     /// The flow and backend of a client's session, if its backend is still the service's. Keeps nothing alive.
     pub(super) fn known<A: Family>(&self, client: Client<A>) -> Option<(Flow, &BackendEntry)> {
-        let flow = A::sessions(self.flows).flow_of(client, self.now.tick(), self.tables.local.timeouts.into())?;
+        let flow = A::sessions(self.flows).flow_of(client, self.now.tick(), self.tables.local.life)?;
         let stays = self.tables.is_served(client.service, flow.backend);
         self.tables.backend(flow.backend).filter(|_| stays).map(|backend| (flow, backend))
     }
 
     /// The client of a flow with a way back, if its backend is still its service's. Keeps nothing alive.
     pub(super) fn client_of<A: Family>(&self, flow: Flow, ip: A) -> Option<Client<A>> {
-        let life = self.tables.local.timeouts.into();
-        let client = A::sessions(self.flows).client_of(flow, ip, self.now.tick(), life)?;
+        let client = A::sessions(self.flows).client_of(flow, ip, self.now.tick(), self.tables.local.life)?;
         self.tables.is_served(client.service, flow.backend).then_some(client)
     }
 }

@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use sluice_config::model::{
-    AnswerRates, Desired, Empty, Local, Mac, Mode, OverlayAgent, OwnVtep, Protocol, Service, Shared, Timeouts, VipKey,
+    AnswerRates, Desired, Empty, Local, Mac, Mode, OverlayAgent, OwnVtep, Protocol, Service, Shared, VipKey,
 };
 
 use crate::address::Address;
 use crate::limiter::{Answer, Rate};
-use crate::sessions::Flow;
+use crate::sessions::{Flow, Lifetimes};
 use crate::time::Nanos;
 use crate::wire::tunnel::{Family, Outer, Template};
 use crate::wire::vxlan;
@@ -296,7 +296,7 @@ pub struct LocalTables {
     /// Largest IP packet that every way takes, tunnels included: a larger one is compared with the way that it goes.
     pub least_mtu: u16,
     /// Session time-outs.
-    pub timeouts: Timeouts,
+    pub life: Lifetimes,
     /// A worker's part of what is answered, in the order of [`Answer::ALL`].
     pub answers: [Rate; Answer::ALL.len()],
     /// Largest UDP answer offered by EDNS, octets.
@@ -915,7 +915,7 @@ fn local_tables(local: &Local, agents: &[Agent], tunnels: &[Tunnel]) -> LocalTab
             .collect(),
         host: local.host_port.map(|port| port as u8).zip(local.host_mac),
         vtep: local.vtep.clone(),
-        timeouts: local.timeouts,
+        life: local.timeouts.into(),
         answers: answers(local),
         edns_max: local.edns_max,
         truncate_bit: local.truncate_bit,

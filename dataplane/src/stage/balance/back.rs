@@ -1,13 +1,11 @@
 //! The way back: a backend's reply to the client, as the VIP; and what is passed on without any session.
 
-use std::net::IpAddr;
-
 use super::{Balance, send};
 use crate::burst::{Out, Packet};
 use crate::family::Family;
 use crate::frame::Pool;
 use crate::sessions::{Client, Flow, Home, Way};
-use crate::stage::fit;
+use crate::stage::{fit, isolate};
 use crate::tables::fib::Target;
 use crate::verdict::DropReason;
 use crate::wire::End;
@@ -39,13 +37,7 @@ impl Balance<'_> {
         backend: u32,
         client: Client<A>,
     ) -> Result<(), DropReason> {
-        let number = client.service;
-        if !self.tables.policy.is_empty()
-            && let IpAddr::V4(client) = client.ip.to_ip()
-        {
-            // As its packets to the service were: the backend's groups are the service's.
-            self.tables.policy.admits_service(client.to_bits(), number, || packet.tuple.src)?;
-        }
+        isolate::service_answers(self.tables, client, A::ends(packet).0)?;
         let service = self.tables.service(client.service).ok_or(DropReason::NoService)?;
         if !self.tables.serves(client.service, service, backend) {
             return Err(DropReason::SnatNoSession);
@@ -73,9 +65,8 @@ impl Balance<'_> {
         let (_, destination) = A::ends(packet);
         match A::tables(tables).fib.lookup(destination) {
             Some(Target::Agent(_)) if inside => {
-                if !A::V6 && !tables.policy.is_empty() {
-                    tables.policy.admits(packet.tuple.src, packet.tuple.dst)?;
-                }
+                let (source, destination) = A::ends(packet);
+                isolate::pair_admitted(tables, source, destination)?;
                 self.forward::<A>(packet, pool)
             }
             Some(Target::NoAgent) if inside => Err(DropReason::NoAgent),

@@ -25,7 +25,7 @@ pub(super) fn local() -> LocalTables {
         ports: Box::default(),
         host: None,
         vtep: None,
-        timeouts: Timeouts::default(),
+        life: Timeouts::default().into(),
         answers: [Rate::NEVER; 3],
         edns_max: 1232,
         truncate_bit: true,
