@@ -11,6 +11,7 @@ pub mod desire;
 pub mod health;
 mod json_file;
 pub mod marathon;
+pub mod mesos;
 pub mod names;
 pub mod netlink;
 pub mod offline;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use sluice_config::model::{OverlayAgent, OverlayNetwork, Protocol};
 
 use crate::health::Judgements;
+use crate::mesos::facts::Facts;
 use crate::rejected::Rejected;
 
 /// Labels, by key.
@@ -20,6 +21,8 @@ pub type Labels = BTreeMap<String, String>;
 pub struct ClusterView {
     /// The last listing of each Marathon, by its index in the configuration.
     pub marathons: BTreeMap<usize, Arc<Listing>>,
+    /// What Mesos said last, where it is asked.
+    pub mesos: Option<Arc<Facts>>,
     /// Addresses of agents that are known by a host name.
     pub hosts: BTreeMap<String, Ipv4Addr>,
     /// What the overlay's master says.
@@ -195,6 +198,8 @@ pub enum Event {
         /// All of it.
         listing: Listing,
     },
+    /// A Mesos master said everything.
+    Mesos(Arc<Facts>),
     /// Host names were looked up. Names that are not in the map keep what they had.
     Hosts(BTreeMap<String, Ipv4Addr>),
     /// The overlay's master was asked.
@@ -215,6 +220,7 @@ impl ClusterView {
                     self.hosts.pop_last();
                 }
             }
+            Event::Mesos(facts) => self.mesos = Some(facts),
             Event::Overlay(overlay) => self.overlay = overlay,
         }
     }

@@ -336,6 +336,7 @@ fn only(cluster: &Cluster<'_>, apps: &BTreeSet<AppId>) -> ClusterView {
 
 fn only_of(view: &ClusterView, apps: &BTreeSet<AppId>) -> ClusterView {
     let mut part = ClusterView {
+        mesos: view.mesos.clone(),
         marathons: BTreeMap::new(),
         hosts: view.hosts.clone(),
         overlay: view.overlay.clone(),
