@@ -5,7 +5,9 @@
 //! else. One bad object never spoils another: what cannot be read is listed in [`facts::Facts::rejected`].
 
 pub mod facts;
+pub mod files;
 pub mod operator;
+pub mod recordio;
 pub mod state;
 
 mod member;
