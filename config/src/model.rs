@@ -15,8 +15,10 @@ use std::sync::Arc;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 mod health;
+mod mesos;
 
 pub use health::{FailOpen, Health, HealthCheck, Pace, Passive, Probe, is_path};
+pub use mesos::{Access, Masters, Mesos, ZooKeeper};
 
 /// An Ethernet address, octets in wire order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -229,6 +231,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// Marathons to follow.
     pub marathons: Vec<Marathon>,
+    /// Mesos, where it is asked.
+    pub mesos: Option<Mesos>,
     /// Ranges and defaults of VIPs.
     pub vip: Vip,
     /// Static services (`[[service]]`).

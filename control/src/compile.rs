@@ -83,7 +83,7 @@ pub enum CompileError {
 ///
 /// # Errors
 /// When a file cannot be read or says nothing.
-pub fn view_from_inputs(inputs: &CompileInputs) -> Result<ClusterView, CompileError> {
+pub fn view_from_inputs(config: &Config, inputs: &CompileInputs) -> Result<ClusterView, CompileError> {
     let mut view = ClusterView::default();
     let read = |path: &Option<PathBuf>| path.as_deref().map(read).transpose();
     let (pods, info) = (read(&inputs.marathon_pods)?, read(&inputs.marathon_info)?);
@@ -101,7 +101,7 @@ pub fn view_from_inputs(inputs: &CompileInputs) -> Result<ClusterView, CompileEr
         (None, None) => None,
     };
     if let Some(facts) = facts {
-        view.apply(Event::Mesos(Arc::new(facts)));
+        view.apply(Event::Mesos(Arc::new(facts.with_masters_of(config.mesos.as_ref()))));
     }
     if let Some(state) = read(&inputs.overlay_state)? {
         view.apply(Event::Overlay(overlay_state::read(&state)?));
@@ -122,7 +122,7 @@ fn read(path: &Path) -> Result<Vec<u8>, CompileError> {
 /// # Errors
 /// As [`view_from_inputs`].
 pub fn compile_json(config: &Config, inputs: &CompileInputs) -> Result<Value, CompileError> {
-    let view = view_from_inputs(inputs)?;
+    let view = view_from_inputs(config, inputs)?;
     let local = local_from_config(config);
     let (desired, report) = desire(config, &view, &Claims::default(), &local, [0; 16]);
     Ok(document(&desired, &report))
@@ -133,7 +133,7 @@ pub fn compile_json(config: &Config, inputs: &CompileInputs) -> Result<Value, Co
 /// # Errors
 /// As [`view_from_inputs`].
 pub fn zone_rows(config: &Config, inputs: &CompileInputs, aliases: bool) -> Result<Vec<Row>, CompileError> {
-    let view = view_from_inputs(inputs)?;
+    let view = view_from_inputs(config, inputs)?;
     let local = local_from_config(config);
     let (desired, _) = desire(config, &view, &Claims::default(), &local, [0; 16]);
     let mut rows = zone::rows(&desired.shared.zones, desired.local.soa_serial);

@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use sluice_config::model::{Masters, Mesos};
+
 use crate::rejected::Rejected;
 use crate::view::{Health, Labels, TaskState};
 
@@ -206,6 +208,15 @@ pub struct PortMapping {
 }
 
 impl Facts {
+    /// These facts with the masters that the configuration lists, in its order.
+    #[must_use]
+    pub fn with_masters_of(mut self, config: Option<&Mesos>) -> Self {
+        if let Some(Masters::Listed(urls)) = config.map(|mesos| &mesos.masters) {
+            self.masters = urls.iter().filter_map(|url| Endpoint::of_url(url)).collect();
+        }
+        self
+    }
+
     /// The framework of an id.
     #[must_use]
     pub fn framework(&self, id: &str) -> Option<&Arc<Framework>> {
@@ -267,6 +278,15 @@ impl Endpoint {
         let host = bare.unwrap_or(host);
         let colons = bare.is_none() && host.contains(':');
         (!host.is_empty() && !colons).then(|| Self { host: host.to_owned(), port })
+    }
+
+    /// Of a base URL; a port that is not written is its scheme's.
+    #[must_use]
+    pub fn of_url(url: &str) -> Option<Self> {
+        let (scheme, rest) = url.split_once("://")?;
+        let authority = rest.split(['/', '?', '#']).next()?;
+        let port = if scheme == "https" { 443 } else { 80 };
+        Self::read(authority).or_else(|| Self::read(&format!("{authority}:{port}")))
     }
 
     /// The host as an address, where it is one.
