@@ -101,7 +101,8 @@ pub fn view_from_inputs(config: &Config, inputs: &CompileInputs) -> Result<Clust
         (None, None) => None,
     };
     if let Some(facts) = facts {
-        view.apply(Event::Mesos(Arc::new(facts.with_masters_of(config.mesos.as_ref()))));
+        let facts = Arc::new(facts.with_masters_of(config.mesos.as_ref()));
+        view.apply(Event::Mesos { facts, streaming: true });
     }
     if let Some(state) = read(&inputs.overlay_state)? {
         view.apply(Event::Overlay(overlay_state::read(&state)?));

@@ -336,11 +336,10 @@ fn only(cluster: &Cluster<'_>, apps: &BTreeSet<AppId>) -> ClusterView {
 
 fn only_of(view: &ClusterView, apps: &BTreeSet<AppId>) -> ClusterView {
     let mut part = ClusterView {
-        mesos: view.mesos.clone(),
-        marathons: BTreeMap::new(),
         hosts: view.hosts.clone(),
         overlay: view.overlay.clone(),
         health: view.health.clone(),
+        ..ClusterView::default()
     };
     for (source, listing) in &view.marathons {
         let wanted: Vec<&str> = apps.iter().filter(|(s, _)| s == source).map(|(_, app)| app.as_str()).collect();

@@ -116,6 +116,8 @@ pub struct Task {
     pub discovery: Option<Discovery>,
     /// Its own labels: VIP labels of the first form (`vip_PORT0`) and `SLUICE_` ones.
     pub labels: Arc<Labels>,
+    /// Whether Docker gives it a network stack of its own (`BRIDGE`, `USER`).
+    pub bridged: bool,
     /// Ports of the container that the agent maps, from its definition and its statuses.
     pub mappings: Vec<PortMapping>,
 }

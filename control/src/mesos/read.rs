@@ -46,7 +46,7 @@ pub(super) fn id<'a>(of: &'a Value, fields: [&str; 2]) -> Result<Option<&'a str>
 
 /// Labels by key, bare (`/state`) or as `{"labels": [..]}`. Of two with one key the second is kept under a key of its own
 /// where it is a VIP label, which is one as well because any key is that begins like one.
-pub(super) fn labels<'a>(value: &'a Value) -> impl Iterator<Item = (&'a str, &'a Value)> {
+pub(super) fn labels(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
     let list = if value.is_array() { list(value) } else { list(&value["labels"]) };
     list.iter().filter_map(|label| Some((label["key"].as_str()?, &label["value"])))
 }

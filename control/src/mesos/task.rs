@@ -29,6 +29,7 @@ pub(super) fn task(value: &Value, framework: Option<&str>, rejected: &mut Vec<Re
         host_ports: port_ranges(&value["resources"]),
         discovery: discovery(task_id, &value["discovery"], rejected)?,
         labels: own_labels(task_id, &value["labels"], rejected),
+        bridged: matches!(container["docker"]["network"].as_str(), Some("BRIDGE" | "USER")),
         mappings: mappings(&container["docker"]["port_mappings"]).chain(network_mappings(container)).collect(),
     };
     // Of two with one time the first holds, as in Mesos-DNS; what is no time counts as the oldest.

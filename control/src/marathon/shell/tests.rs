@@ -111,7 +111,11 @@ impl Following {
         let event = tokio::time::timeout(Duration::from_secs(20), self.events.recv()).await.unwrap().unwrap();
         match event {
             Event::Marathon { source: 3, listing } => listing,
-            other @ (Event::Marathon { .. } | Event::Mesos(_) | Event::Hosts(_) | Event::Overlay(_)) => {
+            other @ (Event::Marathon { .. }
+            | Event::Mesos { .. }
+            | Event::MesosLost
+            | Event::Hosts(_)
+            | Event::Overlay(_)) => {
                 panic!("{other:?}")
             }
         }
