@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use sluice_config::model::{Config, FailOpen, Service};
 
 use super::*;
-use crate::desire::{Claims, desire};
+use crate::desire::{Claims, Serving, desire, serve};
 use crate::fixture::{config, golden, golden_bytes, marathon, task};
 use crate::mesos::{files, state};
 use crate::offline::local_from_config;
@@ -197,7 +197,59 @@ fn every_recorded_stream_gives_the_vips_of_dcos_net() {
     }
 }
 
+#[test]
+fn no_label_gets_the_address_of_a_master_or_of_an_agent() {
+    let label = |vip: &str| json!({ "labels": [{ "key": "VIP_0", "value": vip }] });
+    let port = |vip: &str| json!({ "discovery": { "ports": { "ports": [{ "number": 80, "protocol": "tcp", "labels": label(vip) }] } } });
+    let mut facts = Facts::clone(&facts(&[("a", port("10.0.0.21:80")), ("b", port("10.0.9.9:80"))]));
+    facts.leader = facts::Endpoint::read("10.0.9.9:5050");
+    let view = heard(vec![Event::Mesos { facts: Arc::new(facts), streaming: true }]);
+    let config = config();
+    let (_, report) = desire(&config, &view, &Claims::default(), &local_from_config(&config), [0; 16]);
+    let reasons: Vec<&str> = report.rejected.iter().map(|r| r.reason.as_str()).collect();
+    let expected = [
+        "10.0.0.21 is an agent's address: no VIP may have it",
+        "10.0.9.9 is a Mesos master's address: no VIP may have it",
+    ];
+    assert_eq!(reasons, expected);
+}
+
+/// A state of two agents and two frameworks with some of six tasks, which share VIPs.
+fn some_state(agents: usize, tasks: &[usize]) -> Event {
+    let agent = |n: usize| json!({ "id": format!("S{n}"), "hostname": format!("10.0.0.2{n}") });
+    let task = |n: &usize| {
+        let vip = ["web:80", "10.0.0.21:80", "172.16.0.1:80", "odd"][n % 4];
+        let label = json!({ "labels": [{ "key": "VIP_0", "value": vip }] });
+        let ports = json!([{ "number": 31000 + n / 3, "protocol": "tcp", "labels": label }]);
+        json!({ "id": format!("t.{n}"), "name": format!("app{}", n % 3), "slave_id": format!("S{}", n % 2),
+            "state": "TASK_RUNNING", "discovery": { "ports": { "ports": ports } } })
+    };
+    let of = |framework: usize| tasks.iter().filter(move |n| *n % 2 == framework).map(task).collect::<Vec<_>>();
+    let state = json!({
+        "slaves": (0..agents).map(agent).collect::<Vec<_>>(),
+        "frameworks": [{ "id": "F", "name": "one", "tasks": of(0) }, { "id": "G", "name": "two", "tasks": of(1) }],
+    });
+    Event::Mesos { facts: Arc::new(state::read(state.to_string().as_bytes()).unwrap()), streaming: true }
+}
+
 proptest! {
+    /// What is told from what was served before is what is made as a whole.
+    #[test]
+    fn changes_of_mesos_are_served_as_the_whole_would_be(
+        words in proptest::collection::vec((0usize..3, proptest::collection::btree_set(0usize..12, 0..6)), 1..6)
+    ) {
+        let (config, mut view, mut serving) = (config(), ClusterView::default(), Serving::default());
+        let (local, mut claims) = (local_from_config(&config), Claims::default());
+        for (agents, tasks) in words {
+            view.apply(some_state(agents, &tasks.into_iter().collect::<Vec<_>>()));
+            let whole = serve(&config, &view, &claims, &local, [0; 16]);
+            let told = serving.serve(&config, &view, &claims, &local, [0; 16]);
+            prop_assert_eq!(&told.0.shared.services, &whole.0.shared.services);
+            prop_assert_eq!(&told.1, &whole.1);
+            claims.settle(told.1.in_use(), 0);
+        }
+    }
+
     /// With a stream the view depends on what each source said last, not on whose word came first.
     #[test]
     fn any_order_of_two_sources_gives_one_view(first in 0usize..8, second in 0usize..8, swap: bool) {
