@@ -5,6 +5,7 @@
 //! thin shells beside it: `marathon::shell`, `netlink`, `api`, and [`run`], which holds them together.
 
 pub mod api;
+mod back_off;
 pub mod cli;
 pub mod compile;
 pub mod desire;
