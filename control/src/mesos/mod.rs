@@ -6,10 +6,12 @@
 
 pub mod facts;
 pub mod files;
+pub mod follow;
 pub mod operator;
 pub mod recordio;
 pub mod state;
 
+mod hold;
 mod member;
 mod read;
 mod task;

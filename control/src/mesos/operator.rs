@@ -91,6 +91,7 @@ impl Ledger {
         settle(&mut rejected);
         Facts {
             leader: None,
+            master: None,
             masters: Vec::new(),
             frameworks: self.frameworks.values().cloned().collect(),
             agents: self.agents.clone(),
@@ -103,7 +104,11 @@ impl Ledger {
 
     fn whole(&mut self, state: &Value) {
         *self = Self::default();
-        state["get_frameworks"]["frameworks"].as_array().into_iter().flatten().for_each(|f| self.add_framework(f));
+        // A framework that has not come back since the master leads is told of as it was.
+        for kind in ["recovered_frameworks", "frameworks"] {
+            let frameworks = state["get_frameworks"][kind].as_array();
+            frameworks.into_iter().flatten().for_each(|f| self.add_framework(f));
+        }
         let agents = &state["get_agents"];
         agents["agents"].as_array().into_iter().flatten().for_each(|a| self.add_agent(a));
         let recovered = agents["recovered_agents"].as_array().into_iter().flatten();
@@ -189,10 +194,15 @@ impl Ledger {
             return self.reject(id, "task_updated", value, "an update names a framework and a task".to_owned());
         };
         let key = (framework.to_owned(), id.to_owned());
-        let Some(known) = self.tasks.get(&key) else { return };
+        let said = value["state"].as_str().or_else(|| status["state"].as_str()).map(TaskState::read);
+        let Some(known) = self.tasks.get(&key) else {
+            if said == Some(TaskState::Terminal) {
+                self.unread.tasks.remove(id);
+            }
+            return;
+        };
         let mut task = Task::clone(known);
-        let said = value["state"].as_str().or_else(|| status["state"].as_str());
-        task.state = said.map_or(task.state, TaskState::read);
+        task.state = said.unwrap_or(task.state);
         if let Ok(Some(agent)) = read::id(status, ["agent_id", "slave_id"]) {
             agent.clone_into(&mut task.agent);
         }

@@ -26,17 +26,28 @@ pub enum StateError {
     /// JSON of something else.
     #[error("no list of frameworks and of agents in it: is this a Mesos master's /state?")]
     NotState,
+    /// A master that does not lead knows nothing.
+    #[error("this master does not lead: {leader} does")]
+    NotLeading {
+        /// The one that does, or what is known of it.
+        leader: String,
+    },
 }
 
 #[derive(Deserialize)]
 struct State<'a> {
+    id: Option<Value>,
     leader: Option<Value>,
+    pid: Option<Value>,
     #[serde(borrow)]
     slaves: Option<Vec<&'a RawValue>>,
     #[serde(borrow)]
     recovered_slaves: Option<Vec<&'a RawValue>>,
     #[serde(borrow)]
     frameworks: Option<Vec<&'a RawValue>>,
+    /// Tasks whose framework the master has not heard from since it leads (before Mesos 1.2).
+    #[serde(borrow)]
+    orphan_tasks: Option<Vec<&'a RawValue>>,
 }
 
 /// A framework without what is over.
@@ -58,11 +69,32 @@ struct Framework<'a> {
 /// # Errors
 /// When the answer says nothing at all.
 pub fn read(body: &[u8]) -> Result<Facts, StateError> {
-    let text = readable(body);
-    let state: State<'_> = serde_json::from_str(&text)?;
+    read_text(&readable(body)).map(|(facts, _)| facts)
+}
+
+/// As [`read`], of a master that is asked because it leads.
+///
+/// # Errors
+/// As [`read`], and when it does not.
+pub fn read_leading(body: &[u8]) -> Result<Facts, StateError> {
+    let (facts, own) = read_text(&readable(body))?;
+    match (&facts.leader, own) {
+        (None, _) => Err(StateError::NotLeading { leader: "no master yet".to_owned() }),
+        (Some(leader), Some(own)) if *leader != own => Err(StateError::NotLeading { leader: leader.to_string() }),
+        (Some(_), _) => Ok(facts),
+    }
+}
+
+/// The facts, and where the master that says them is.
+fn read_text(text: &str) -> Result<(Facts, Option<Endpoint>), StateError> {
+    let state: State<'_> = serde_json::from_str(text)?;
+    let endpoint = |pid: &Option<Value>| pid.as_ref().and_then(Value::as_str).and_then(Endpoint::of_pid);
     let (Some(slaves), Some(frameworks)) = (state.slaves, state.frameworks) else { return Err(StateError::NotState) };
-    let mut facts =
-        Facts { leader: state.leader.as_ref().and_then(Value::as_str).and_then(Endpoint::of_pid), ..Facts::default() };
+    let mut facts = Facts {
+        leader: endpoint(&state.leader),
+        master: state.id.as_ref().and_then(Value::as_str).map(str::to_owned),
+        ..Facts::default()
+    };
     for raw in slaves {
         read_agent(raw, &mut facts);
     }
@@ -73,8 +105,11 @@ pub fn read(body: &[u8]) -> Result<Facts, StateError> {
     for raw in frameworks {
         read_framework(raw, &mut facts);
     }
+    for raw in state.orphan_tasks.into_iter().flatten() {
+        read_task(raw, None, &mut facts);
+    }
     settle(&mut facts.rejected);
-    Ok(facts)
+    Ok((facts, endpoint(&state.pid)))
 }
 
 /// Sorts, and keeps the first of too many.
@@ -119,7 +154,7 @@ fn read_framework(raw: &RawValue, facts: &mut Facts) {
         }
     };
     match tasks.map_or(Ok(None), |tasks| serde_json::from_str::<Option<Vec<&RawValue>>>(tasks.get())) {
-        Ok(tasks) => tasks.into_iter().flatten().for_each(|raw| read_task(raw, &framework.id, facts)),
+        Ok(tasks) => tasks.into_iter().flatten().for_each(|raw| read_task(raw, Some(&framework.id), facts)),
         Err(_) => {
             facts.unread.frameworks.insert(framework.id.clone());
             let said = tasks.map(RawValue::get).unwrap_or_default();
@@ -129,16 +164,17 @@ fn read_framework(raw: &RawValue, facts: &mut Facts) {
     facts.frameworks.push(framework);
 }
 
-fn read_task(raw: &RawValue, framework: &str, facts: &mut Facts) {
+fn read_task(raw: &RawValue, framework: Option<&str>, facts: &mut Facts) {
     let value: Value = serde_json::from_str(raw.get()).unwrap_or_default();
-    match task::task(&value, Some(framework), &mut facts.rejected) {
+    match task::task(&value, framework, &mut facts.rejected) {
         Ok(task) if task.state == TaskState::Terminal => {}
         Ok(task) => facts.tasks.push(std::sync::Arc::new(task)),
         Err(reason) => {
             let id = read::id(&value, ["id", "task_id"]).ok().flatten();
-            match id {
-                Some(id) => facts.unread.tasks.insert(id.to_owned()),
-                None => facts.unread.frameworks.insert(framework.to_owned()),
+            match (id, framework) {
+                (Some(id), _) => facts.unread.tasks.insert(id.to_owned()),
+                (None, Some(framework)) => facts.unread.frameworks.insert(framework.to_owned()),
+                (None, None) => std::mem::replace(&mut facts.unread.nameless, true),
             };
             facts.rejected.push(Rejected::new(id.unwrap_or_default(), "task", raw.get(), reason));
         }
@@ -183,6 +219,21 @@ mod tests {
         assert!(facts.unread.nameless);
         assert_eq!(facts.unread.frameworks.iter().collect::<Vec<_>>(), ["F1", "F2"]);
         assert_eq!(facts.rejected.len(), 10, "{:#?}", facts.rejected);
+    }
+
+    #[test]
+    fn a_master_that_does_not_lead_is_not_believed() {
+        let state = |leader: &str| {
+            format!(
+                r#"{{"pid": "master@10.0.0.1:5050", "id": "x", "leader": "{leader}", "slaves": [], "frameworks": [],
+                "orphan_tasks": [{{"id": "t", "framework_id": "F", "state": "TASK_RUNNING"}}, {{}}]}}"#
+            )
+        };
+        let leading = read_leading(state("master@10.0.0.1:5050").as_bytes()).unwrap();
+        assert_eq!((leading.master.as_deref(), leading.tasks.len(), leading.unread.nameless), (Some("x"), 1, true));
+        let error = read_leading(state("master@10.0.0.2:5050").as_bytes()).unwrap_err().to_string();
+        assert_eq!(error, "this master does not lead: 10.0.0.2:5050 does");
+        assert!(read_leading(state("").as_bytes()).is_err());
     }
 
     #[test]
