@@ -203,7 +203,7 @@ impl Follow {
             Input::StreamOpened(attempt) => self.opened(now, attempt),
             Input::StreamBytes(attempt) => self.alive(now, attempt),
             Input::Whole(attempt, facts, heartbeat) => self.whole(now, attempt, *facts, heartbeat, &mut commands),
-            Input::Changed(attempt, facts, events) if self.is_stream(attempt) => {
+            Input::Changed(attempt, facts, events) if self.is_stream(attempt) && self.streams() => {
                 self.alive(now, attempt);
                 self.status.events += events;
                 self.hear(now, *facts, true, &mut commands);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::facts::{Agent, Facts, Framework, Task, Unread};
+use super::facts::{Agent, Endpoint, Facts, Framework, Task, Unread};
 use super::state::{REJECTED_MAX, settle};
 use super::{member, read, task};
 use crate::marathon::text::readable;
@@ -38,6 +38,24 @@ pub enum Said {
     Nothing,
     /// The stream is alive.
     Heartbeat,
+}
+
+/// Where the leading master is, and its id, of an answer to `GET_MASTER`; what is not said is `None`.
+#[must_use]
+pub fn master(answer: &[u8]) -> (Option<Endpoint>, Option<String>) {
+    let answer: Value = serde_json::from_str(&readable(answer)).unwrap_or_default();
+    master_info(&answer["get_master"]["master_info"])
+}
+
+/// As [`master`], of a `MasterInfo`.
+pub(super) fn master_info(info: &Value) -> (Option<Endpoint>, Option<String>) {
+    let address = &info["address"];
+    let of_address = || {
+        let port = read::port(&address["port"]).filter(|p| *p != 0)?;
+        Some(Endpoint { host: address["ip"].as_str().filter(|ip| !ip.is_empty())?.to_owned(), port })
+    };
+    let endpoint = of_address().or_else(|| Endpoint::of_pid(info["pid"].as_str()?));
+    (endpoint, info["id"].as_str().filter(|id| !id.is_empty()).map(str::to_owned))
 }
 
 /// What the operator API has said so far.
