@@ -27,7 +27,7 @@ pub(super) struct Hold {
 impl Hold {
     /// A whole state came, after `known`. Whether something is held that was not before.
     pub(super) fn begin(&mut self, now: Duration, limit: Duration, known: &Facts, new: &Facts) -> bool {
-        let named: BTreeSet<(&str, &str)> = new.tasks.iter().map(|t| key(t)).collect();
+        let named: BTreeSet<(&str, &str)> = new.tasks.iter().map(key).collect();
         let unread = known.tasks.iter().filter(|t| new.unread.covers(t) && !named.contains(&key(t)));
         self.unread = unread.cloned().collect();
         self.frameworks.clone_from(&known.frameworks);
@@ -45,7 +45,7 @@ impl Hold {
     /// What is known, with what is held.
     pub(super) fn fill(&mut self, now: Duration, mut facts: Facts) -> Facts {
         self.settle(now, &facts);
-        let named: BTreeSet<(&str, &str)> = facts.tasks.iter().map(|t| key(t)).collect();
+        let named: BTreeSet<(&str, &str)> = facts.tasks.iter().map(key).collect();
         let held = self.tasks.iter().filter(|t| self.waiting.contains_key(&t.agent));
         let unread = self.unread.iter().filter(|t| facts.unread.covers(t));
         let kept: Vec<Arc<Task>> = held.chain(unread).filter(|t| !named.contains(&key(t))).cloned().collect();
