@@ -43,6 +43,15 @@ impl Default for Settings {
     }
 }
 
+/// How it goes, for people.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Counters and the last error.
+    pub status: Status,
+    /// When Mesos said something last.
+    pub heard: Option<std::time::Instant>,
+}
+
 /// A whole state that did not come.
 #[derive(Debug, thiserror::Error)]
 enum ListError {
@@ -64,7 +73,7 @@ pub async fn follow(
     mesos: &Mesos,
     settings: Settings,
     events: mpsc::Sender<Event>,
-    status: watch::Sender<Status>,
+    seen: watch::Sender<Seen>,
 ) -> Result<(), StartError> {
     let (inputs, mut received) = mpsc::channel(INPUTS);
     let (names, wanted) = watch::channel(BTreeSet::new());
@@ -110,7 +119,9 @@ pub async fn follow(
                 return Ok(());
             }
         }
-        status.send_replace(shell.machine.status());
+        let status = shell.machine.status();
+        let last = status.heard_at.map(|at| (start + at).into_std());
+        seen.send_replace(Seen { status, heard: last });
         // Never, in a machine that has nothing to wait for, is a day.
         let wake = shell.machine.wake_at().min(start.elapsed() + Duration::from_secs(86_400));
         input = tokio::select! {

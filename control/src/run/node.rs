@@ -200,7 +200,7 @@ fn served(config: &Config, tables: &Tables, kernel: &Inventory) -> Served {
     if tables.desired.local.probes.iter().any(|path| needs_path(path.mode)) {
         served.claimed.insert(config.health.probe_range.into());
     }
-    if !config.marathons.is_empty() {
+    if !config.marathons.is_empty() || config.mesos.is_some() {
         let (named, named6) = (&config.vip.named, &config.vip.named6);
         served.claimed.extend(Ipv4Subnets::new(*named.start(), *named.end(), 0).map(IpNet::V4));
         if shared.services.iter().any(|s| matches!(s.key.ip, IpAddr::V6(ip) if named6.contains(&ip))) {

@@ -125,7 +125,7 @@ fn state(tasks: &str) -> Answer {
 
 struct Following {
     events: mpsc::Receiver<Event>,
-    status: watch::Receiver<Status>,
+    seen: watch::Receiver<Seen>,
     _task: Running,
 }
 
@@ -141,9 +141,9 @@ fn mesos(urls: &[&str]) -> Mesos {
 
 fn start(mesos: Mesos) -> Following {
     let (sender, events) = mpsc::channel(16);
-    let (status_sender, status) = watch::channel(Status::default());
-    let task = Running::spawn(async move { follow(&mesos, Settings::default(), sender, status_sender).await.unwrap() });
-    Following { events, status, _task: task }
+    let (status, seen) = watch::channel(Seen::default());
+    let task = Running::spawn(async move { follow(&mesos, Settings::default(), sender, status).await.unwrap() });
+    Following { events, seen, _task: task }
 }
 
 impl Following {
@@ -164,8 +164,8 @@ impl Following {
     }
 
     async fn until(&mut self, wanted: impl Fn(&Status) -> bool) -> Status {
-        let found = self.status.wait_for(|s| wanted(s));
-        tokio::time::timeout(Duration::from_secs(20), found).await.unwrap().unwrap().clone()
+        let found = self.seen.wait_for(|s| wanted(&s.status));
+        tokio::time::timeout(Duration::from_secs(20), found).await.unwrap().unwrap().status.clone()
     }
 }
 
@@ -220,7 +220,7 @@ async fn a_stream_that_is_silent_or_cut_anywhere_is_opened_again_and_nothing_is_
     let status = following.until(|s| s.stream_errors >= 1).await;
     assert!(error_of(&status).contains("silent for 3 s"), "{status:?}");
     assert_eq!(following.tasks().await, ("a".into(), true));
-    assert_eq!(following.status.borrow().held, 0, "it is the same master");
+    assert_eq!(following.seen.borrow().status.held, 0, "it is the same master");
 }
 
 #[tokio::test]
@@ -238,7 +238,7 @@ async fn without_the_operator_api_the_state_is_polled_at_either_path() {
     let mut following = start(mesos(&[&fake.url]));
     assert_eq!(following.tasks().await, ("a".into(), false));
     assert_eq!(following.tasks().await, ("b".into(), false));
-    assert!(polls.load(Ordering::SeqCst) >= 3 && following.status.borrow().stream_errors > 0);
+    assert!(polls.load(Ordering::SeqCst) >= 3 && following.seen.borrow().status.stream_errors > 0);
 }
 
 #[tokio::test]
@@ -260,7 +260,7 @@ async fn a_standby_leads_to_the_leader_and_no_further_and_a_refusal_says_what_to
     let access = Access { token_file: Some(token_file), ..Access::default() };
     let mut following = start(Mesos { access: access.clone(), ..mesos(&[&standby.url, &leader.url]) });
     assert_eq!(following.tasks().await, ("a".into(), true));
-    assert_eq!(following.status.borrow().stream_errors, 0, "the redirect was followed, body and all");
+    assert_eq!(following.seen.borrow().status.stream_errors, 0, "the redirect was followed, body and all");
     assert!(leader.asked("authorization: token=s3cret") >= 1);
     let lost = Fake::new(to(&stranger.url)).await;
     let mut following = start(Mesos { access: access.clone(), ..mesos(&[&lost.url]) });
@@ -329,10 +329,10 @@ async fn it_ends_when_nobody_listens_and_a_configuration_that_cannot_be_used_is_
     let fake = Fake::new(|request, _| good(request, &[])).await;
     let (sender, events) = mpsc::channel(1);
     drop(events);
-    let (status, _keep) = watch::channel(Status::default());
+    let (status, _keep) = watch::channel(Seen::default());
     follow(&mesos(&[&fake.url]), Settings::default(), sender, status).await.unwrap();
     let (sender, _events) = mpsc::channel(1);
-    let (status, _keep) = watch::channel(Status::default());
+    let (status, _keep) = watch::channel(Seen::default());
     let access = Access { ca_file: Some("/no/such".into()), ..Access::default() };
     let refused =
         follow(&Mesos { access, ..mesos(&[&fake.url]) }, Settings::default(), sender, status).await.unwrap_err();
