@@ -19,6 +19,7 @@ mod events;
 mod groups;
 mod health;
 mod launch;
+mod mesos;
 mod notices;
 mod paths;
 mod plan;
