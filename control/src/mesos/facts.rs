@@ -27,7 +27,7 @@ pub struct Facts {
     pub frameworks: Vec<Arc<Framework>>,
     /// Agents, by id.
     pub agents: BTreeMap<String, Arc<Agent>>,
-    /// Agents that the master has read of in its registry and not heard from since it leads.
+    /// Agents that the master has not heard from since it leads: of their tasks it has no word.
     pub recovered: BTreeSet<String>,
     /// Tasks that are not over, in the order of the answer (of frameworks, then tasks); by framework and id where they come
     /// from the event stream. An id is unique in its framework only, and `/state` has been seen to hold one twice.

@@ -51,6 +51,7 @@ impl Hold {
         let kept: Vec<Arc<Task>> = held.chain(unread).filter(|t| !named.contains(&key(t))).cloned().collect();
         let back = self.waiting.keys().filter_map(|id| Some((id.clone(), Arc::clone(self.agents.get(id)?))));
         facts.agents.extend(back);
+        facts.recovered.extend(self.waiting.keys().cloned());
         let there: BTreeSet<&str> = facts.frameworks.iter().map(|f| f.id.as_str()).collect();
         let wanted: BTreeSet<&str> = kept.iter().chain(&facts.tasks).map(|t| t.framework.as_str()).collect();
         let missing =
