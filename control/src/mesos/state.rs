@@ -4,6 +4,8 @@
 //! asked keeps what it had. Inside a whole answer each agent, framework and task is read on its own. Tasks and frameworks
 //! that are over (`completed_tasks`, `completed_frameworks`, `unreachable_tasks`) are skipped unread.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -98,10 +100,8 @@ fn read_text(text: &str) -> Result<(Facts, Option<Endpoint>), StateError> {
     for raw in slaves {
         read_agent(raw, &mut facts);
     }
-    for raw in state.recovered_slaves.into_iter().flatten() {
-        let id = serde_json::from_str::<Value>(raw.get()).ok();
-        facts.recovered.extend(id.as_ref().and_then(|v| read::id(v, ["id", "agent_id"]).ok()?.map(str::to_owned)));
-    }
+    let recovered = state.recovered_slaves.into_iter().flatten();
+    facts.recovered.extend(recovered.filter_map(|raw| read::id_alone(raw, ["id", "agent_id"])));
     for raw in frameworks {
         read_framework(raw, &mut facts);
     }
@@ -120,17 +120,17 @@ pub(super) fn settle(rejected: &mut Vec<Rejected>) {
 }
 
 fn read_agent(raw: &RawValue, facts: &mut Facts) {
-    let value: Value = serde_json::from_str(raw.get()).unwrap_or_default();
-    match member::agent(&value) {
+    match read::object(raw).and_then(|value| member::agent(&value)) {
         Ok(agent) => {
             facts.agents.insert(agent.id.clone(), agent);
         }
         Err(reason) => {
-            let id = read::id(&value, ["id", "agent_id"]).ok().flatten();
-            id.map(|id| facts.unread.agents.insert(id.to_owned()));
-            facts.rejected.push(Rejected::new(id.unwrap_or_default(), "agent", raw.get(), reason));
+            let id = read::id_alone(raw, ["id", "agent_id"]);
+            facts.unread.agents.extend(id.clone());
+            facts.rejected.push(Rejected::new(&id.unwrap_or_default(), "agent", raw.get(), reason));
         }
     }
+    facts.rejected.truncate(2 * REJECTED_MAX);
 }
 
 fn read_framework(raw: &RawValue, facts: &mut Facts) {
@@ -143,13 +143,10 @@ fn read_framework(raw: &RawValue, facts: &mut Facts) {
     let (framework, tasks) = match read {
         Ok(read) => read,
         Err(reason) => {
-            let value: Value = serde_json::from_str(raw.get()).unwrap_or_default();
-            let id = read::id(&value, ["id", "framework_id"]).ok().flatten();
-            match id {
-                Some(id) => facts.unread.frameworks.insert(id.to_owned()),
-                None => std::mem::replace(&mut facts.unread.nameless, true),
-            };
-            facts.rejected.push(Rejected::new(id.unwrap_or_default(), "framework", raw.get(), reason));
+            let id = read::id_alone(raw, ["id", "framework_id"]);
+            facts.unread.nameless |= id.is_none();
+            facts.unread.frameworks.extend(id.clone());
+            facts.rejected.push(Rejected::new(&id.unwrap_or_default(), "framework", raw.get(), reason));
             return;
         }
     };
@@ -165,20 +162,20 @@ fn read_framework(raw: &RawValue, facts: &mut Facts) {
 }
 
 fn read_task(raw: &RawValue, framework: Option<&str>, facts: &mut Facts) {
-    let value: Value = serde_json::from_str(raw.get()).unwrap_or_default();
-    match task::task(&value, framework, &mut facts.rejected) {
+    match read::object(raw).and_then(|value| task::task(&value, framework, &mut facts.rejected)) {
         Ok(task) if task.state == TaskState::Terminal => {}
-        Ok(task) => facts.tasks.push(std::sync::Arc::new(task)),
+        Ok(task) => facts.tasks.push(Arc::new(task)),
         Err(reason) => {
-            let id = read::id(&value, ["id", "task_id"]).ok().flatten();
-            match (id, framework) {
-                (Some(id), _) => facts.unread.tasks.insert(id.to_owned()),
+            let id = read::id_alone(raw, ["id", "task_id"]);
+            match (&id, framework) {
+                (Some(id), _) => facts.unread.tasks.insert(id.clone()),
                 (None, Some(framework)) => facts.unread.frameworks.insert(framework.to_owned()),
                 (None, None) => std::mem::replace(&mut facts.unread.nameless, true),
             };
-            facts.rejected.push(Rejected::new(id.unwrap_or_default(), "task", raw.get(), reason));
+            facts.rejected.push(Rejected::new(&id.unwrap_or_default(), "task", raw.get(), reason));
         }
     }
+    facts.rejected.truncate(2 * REJECTED_MAX);
 }
 
 #[cfg(test)]
