@@ -102,6 +102,8 @@ pub struct Packet {
     pub l4: u8,
     /// TCP flags (RFC 9293 section 3.1), 0 for others.
     pub tcp_flags: u8,
+    /// TTL or hop limit as received.
+    pub hops_left: u8,
     /// Agent (index into the tables) whose VTEP sent it, once stripped of VXLAN.
     pub agent: Option<u16>,
     /// Whether the innermost packet is IPv6.
@@ -144,6 +146,7 @@ impl Packet {
             l3: 0,
             l4: 0,
             tcp_flags: 0,
+            hops_left: 0,
             agent: None,
             v6: false,
             tagged: 0,

@@ -42,9 +42,6 @@ pub trait Family: Bounded {
     /// Takes one from the TTL or hop limit.
     fn decrement(ip: &mut [u8]);
 
-    /// TTL or hop limit of a header that parse has measured.
-    fn hops_left(ip: &[u8]) -> u8;
-
     /// Source and destination as the header at the start of `ip` has them.
     fn read(ip: &[u8]) -> (Self, Self);
 }
@@ -135,11 +132,6 @@ impl Family for u32 {
     }
 
     #[inline]
-    fn hops_left(ip: &[u8]) -> u8 {
-        ip.get(ip4::field::TTL).copied().unwrap_or_default()
-    }
-
-    #[inline]
     fn read(ip: &[u8]) -> (Self, Self) {
         (long(ip, ip4::field::SOURCE), long(ip, ip4::field::DESTINATION))
     }
@@ -187,11 +179,6 @@ impl Family for u128 {
     #[inline]
     fn decrement(ip: &mut [u8]) {
         ip6::decrement_hop_limit(ip);
-    }
-
-    #[inline]
-    fn hops_left(ip: &[u8]) -> u8 {
-        ip.get(ip6::field::HOP_LIMIT).copied().unwrap_or_default()
     }
 
     #[inline]

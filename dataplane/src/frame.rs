@@ -47,6 +47,13 @@ impl Frame {
         usize::from(self.len)
     }
 
+    /// Takes it out of a place that will not be looked at again; what stays there is no chunk of any pool.
+    #[must_use]
+    #[inline]
+    pub fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::new(u32::MAX, 0, 0))
+    }
+
     /// Whether it holds no octet.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -124,8 +124,12 @@ impl<P: Port> Worker<P> {
             if seen.fragments {
                 fragment::run(burst, datagrams, &seeker);
             }
-            dns::run(burst, pool, &tables, counters);
-            reply::run(burst, pool, &tables, events, counters, limits, now);
+            if seen.questions {
+                dns::run(burst, pool, &tables, counters);
+            }
+            if seen.asked {
+                reply::run(burst, pool, &tables, events, counters, limits, now);
+            }
             if seen.errors {
                 icmp_error::run(burst, pool, &seeker);
             }
@@ -215,20 +219,21 @@ impl<P: Port> Worker<P> {
     fn settle(&mut self, tables: &Tables, received: usize) {
         let Setup { ports, pool, counters, outboxes, .. } = &mut self.setup;
         let host = tables.local.host.map(|(port, _)| usize::from(port));
-        for mut packet in self.burst.drain(..) {
+        // Not drained: that would move every packet, all of it, to take its frame.
+        for packet in self.burst.iter_mut() {
             match packet.verdict {
                 Verdict::Transmit(port) => match self.leaving.get_mut(usize::from(port)) {
-                    Some(frames) => frames.push(packet.frame),
+                    Some(frames) => frames.push(packet.frame.take()),
                     None => {
                         counters.drops(DropReason::NoRoute).add(1);
-                        pool.recycle(packet.frame);
+                        pool.recycle(packet.frame.take());
                     }
                 },
                 Verdict::Host => match host.and_then(|h| self.leaving.get_mut(h)) {
-                    Some(frames) => frames.push(packet.frame),
+                    Some(frames) => frames.push(packet.frame.take()),
                     None => {
                         counters.drops(DropReason::NoHost).add(1);
-                        pool.recycle(packet.frame);
+                        pool.recycle(packet.frame.take());
                     }
                 },
                 Verdict::Give(worker) => {
@@ -239,23 +244,24 @@ impl<P: Port> Worker<P> {
                         true => counters.given.add(1),
                         false => counters.drops(DropReason::HandoverFull).add(1),
                     }
-                    pool.recycle(packet.frame);
+                    pool.recycle(packet.frame.take());
                 }
                 Verdict::Hold(place) => {
                     packet.make_as_received(pool);
-                    let Packet { frame, ingress, handed, round, v6, .. } = packet;
-                    self.datagrams.keep(place, v6, Waiting { frame, ingress, handed, round });
+                    let Packet { ingress, handed, round, v6, .. } = *packet;
+                    self.datagrams.keep(place, v6, Waiting { frame: packet.frame.take(), ingress, handed, round });
                 }
                 Verdict::Drop(reason) => {
                     counters.drops(reason).add(1);
-                    pool.recycle(packet.frame);
+                    pool.recycle(packet.frame.take());
                 }
                 Verdict::Pending => {
                     counters.drops(DropReason::Undecided).add(1);
-                    pool.recycle(packet.frame);
+                    pool.recycle(packet.frame.take());
                 }
             }
         }
+        self.burst.clear();
         for (index, (port, frames)) in ports.iter_mut().zip(&mut self.leaving).enumerate() {
             send(port, pool, frames, counters, index, host == Some(index));
             port.flush(pool);

@@ -105,7 +105,7 @@ impl Seeker<'_> {
                     if generation == self.tables.generation as u32 { out } else { again(packet, out, destination)? };
                 let l3 = usize::from(packet.l3);
                 if asked != Asked::Nothing {
-                    classify::alive::<A>(packet, pool)?;
+                    classify::alive(packet)?;
                     A::decrement(&mut pool.bytes_mut(&mut packet.frame)[l3..]);
                 }
                 A::readdress(&mut pool.bytes_mut(&mut packet.frame)[l3..], source, destination);

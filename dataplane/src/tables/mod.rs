@@ -664,9 +664,13 @@ struct Names<'a> {
 impl Names<'_> {
     fn tables<A: Address>(&self, fib: Fib<A>, hops: &Hops) -> AddressTables<A> {
         let ours = self.ours.iter().filter_map(|(ip, owned)| Some((A::from_ip(*ip)?, *owned)));
+        let addresses = FlatMap::new(self.seed, ours);
+        // An address that is something else of ours as well is that.
+        let is_vip = |ip| addresses.get(ip).map(Owned::decode) == Some(Owned::Vip);
         let services = self.services.iter().enumerate().filter_map(|(number, s)| {
             let s = s.as_ref()?;
-            Some((A::from_ip(s.ip)?.end(s.port, s.protocol.number()), number as u32))
+            let ip = A::from_ip(s.ip).filter(|ip| is_vip(*ip))?;
+            Some((ip.end(s.port, s.protocol.number()), number as u32))
         });
         let end = |number: u32| {
             let (b, protocol) = (self.backends.get(number as usize)?.as_ref()?, self.protocols.get(number as usize)?);
@@ -674,8 +678,8 @@ impl Names<'_> {
         };
         let backends = (0..self.backends.len() as u32).filter_map(end);
         AddressTables {
-            addresses: FlatMap::new(self.seed, ours),
             services: FlatMap::new(self.seed, services),
+            addresses,
             backends: FlatMap::new(self.seed, backends),
             preserved: FlatMap::new(self.seed, preserved(self.services).filter_map(end)),
             fib,
