@@ -18,7 +18,7 @@ pub type Burst = ArrayVec<Packet, BURST>;
 pub enum Action {
     /// Nothing more to do; the verdict stands.
     Done,
-    /// Parsed, not yet classified.
+    /// Not yet classified.
     Parsed,
     /// ARP to be looked at.
     Arp,
@@ -96,7 +96,7 @@ pub struct Packet {
     pub handed: bool,
     /// Workers that have looked for its session in vain, on its one round of them ([`Packet::go_round`]).
     pub round: u8,
-    /// Offset of the IP header.
+    /// Offset of the IP header; 0 where there is none, or it has not been parsed ([`Packet::is_parsed`]).
     pub l3: u8,
     /// Offset of the transport header.
     pub l4: u8,
@@ -124,6 +124,8 @@ pub struct Packet {
     pub tuple: Tuple,
     /// Innermost source and destination of IPv6.
     pub ends6: (u128, u128),
+    /// Hash of what its session is looked up by, once it has been asked for; else 0.
+    pub hash: u64,
     /// What it is.
     pub action: Action,
     /// Where it leaves.
@@ -135,13 +137,14 @@ pub struct Packet {
 impl Packet {
     /// A packet as received on `ingress`.
     #[must_use]
-    pub fn received(frame: Frame, ingress: u8, handed: bool) -> Self {
+    #[inline]
+    pub fn received(frame: Frame, ingress: u8) -> Self {
         let received = frame.extent();
         Self {
             frame,
             received,
             ingress,
-            handed,
+            handed: false,
             round: 0,
             l3: 0,
             l4: 0,
@@ -157,10 +160,18 @@ impl Packet {
             mtu: 0,
             ends6: (0, 0),
             tuple: Tuple::default(),
+            hash: 0,
             action: Action::Parsed,
             out: Out::Nowhere,
             verdict: Verdict::Pending,
         }
+    }
+
+    /// Whether its IP header is known.
+    #[must_use]
+    #[inline]
+    pub fn is_parsed(&self) -> bool {
+        self.l3 > 0
     }
 
     /// Ends it.

@@ -113,7 +113,7 @@ impl Family for u32 {
         &flows.v4
     }
 
-    #[inline]
+    #[inline(always)]
     fn translate(ip: &mut [u8], l4: usize, protocol: u8, source: End<Self>, destination: End<Self>) {
         ip4::translate(ip, l4, protocol, source, destination);
     }
@@ -126,7 +126,7 @@ impl Family for u32 {
         ip4::identify(ip, id as u16);
     }
 
-    #[inline]
+    #[inline(always)]
     fn decrement(ip: &mut [u8]) {
         ip4::decrement_ttl(ip);
     }
@@ -162,7 +162,7 @@ impl Family for u128 {
         &flows.v6
     }
 
-    #[inline]
+    #[inline(always)]
     fn translate(ip: &mut [u8], l4: usize, protocol: u8, source: End<Self>, destination: End<Self>) {
         ip6::translate(ip, l4, protocol, source, destination);
     }

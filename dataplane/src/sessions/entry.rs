@@ -4,7 +4,7 @@ use sluice_config::model::Protocol;
 
 use super::beside::Beside;
 use crate::address::Address;
-use crate::tables::hash::HashKey;
+use crate::tables::hash::MixKey;
 use crate::time::Tick;
 
 /// Who a client talks to: the key of a forward entry.
@@ -20,7 +20,7 @@ pub struct Client<A = u32> {
 
 impl<A: Address> Client<A> {
     #[inline]
-    pub(super) fn hash(self, key: HashKey) -> u64 {
+    pub(super) fn hash(self, key: MixKey) -> u64 {
         A::Beside::hash(key, self.ip, self.low())
     }
 
@@ -104,12 +104,12 @@ impl Flow {
 
     /// The hash of the reverse entry, which in `nat-preserve` the client's address belongs to.
     #[inline]
-    pub(super) fn hash<A: Address>(self, key: HashKey, ip: A) -> u64 {
+    pub(super) fn hash<A: Address>(self, key: MixKey, ip: A) -> u64 {
         match self.way() {
             Way::Translated | Way::Direct => key.one(self.word()),
             Way::Preserved => {
                 let [high, low] = ip.words();
-                key.words([self.word(), high, low].into_iter())
+                key.three(self.word(), high, low)
             }
         }
     }
@@ -280,6 +280,25 @@ impl Chosen {
     #[inline]
     pub(super) fn with(self, state: State, tick: Tick) -> Self {
         Self(self.0 & (Self::FLOW | Self::YOUNG) | state.bits() << 48 | u64::from(tick.0) << Flow::TICK_SHIFT)
+    }
+
+    /// The same session in the same state, last heard then.
+    #[inline]
+    pub(super) fn heard_at(self, tick: Tick) -> Self {
+        Self(self.0 & ((1 << Flow::TICK_SHIFT) - 1) | u64::from(tick.0) << Flow::TICK_SHIFT)
+    }
+
+    #[inline]
+    pub(super) fn state_bits(self) -> usize {
+        (self.0 >> 48 & 7) as usize
+    }
+
+    /// Whether a packet without FIN or RST leaves its state as it is ([`State::after`]).
+    #[inline]
+    pub(super) fn is_settled(self) -> bool {
+        const SETTLED: u64 =
+            1 << State::Established as u64 | 1 << State::Closing as u64 | 1 << State::Udp as u64 | 1 << State::Sctp as u64;
+        SETTLED >> self.state_bits() & 1 != 0
     }
 
     /// How soon it should give way: 0 never, from [`Chosen::OLD`] on before those that are young.

@@ -38,7 +38,7 @@ use sluice_config::model::Protocol;
 
 use crate::address::Address;
 use crate::event::Seen;
-use crate::tables::hash::HashKey;
+use crate::tables::hash::{HashKey, MixKey};
 use crate::time::Tick;
 
 pub mod beside;
@@ -67,7 +67,8 @@ use table::{Place, Side, WAYS};
 pub struct Sessions<A: Address = u32> {
     forward: Side<A>,
     reverse: Side<A>,
-    key: HashKey,
+    key: MixKey,
+    visible: HashKey,
     capacity: usize,
     count: AtomicUsize,
     evicted: AtomicU64,
@@ -97,7 +98,8 @@ impl<A: Address> Sessions<A> {
         Self {
             forward: Side::new(slots, u64::MAX),
             reverse: Side::new(slots, Flow::MASK),
-            key: HashKey::new(key),
+            key: HashKey::new(key).into(),
+            visible: HashKey::new(key),
             capacity,
             count: AtomicUsize::new(0),
             evicted: AtomicU64::new(0),
@@ -111,9 +113,9 @@ impl<A: Address> Sessions<A> {
         }
     }
 
-    /// The key of its hashes, for what else a worker keeps of packets.
+    /// The key that it was made with, for what else a worker keeps of packets.
     pub(crate) fn key(&self) -> HashKey {
-        self.key
+        self.visible
     }
 
     /// Sessions at this moment, expired ones that no sweep has met included.
@@ -175,6 +177,13 @@ impl<A: Address> Sessions<A> {
         self.len() >= self.capacity
     }
 
+    /// What tells a flow with this hash from others on the wire.
+    #[must_use]
+    #[inline]
+    pub fn entropy(&self, hash: u64) -> u16 {
+        self.key.entropy(hash)
+    }
+
     /// Hash of a client, its first home asked for.
     #[must_use]
     #[inline]
@@ -229,7 +238,7 @@ impl<A: Address> Sessions<A> {
     }
 
     /// The same, looked for in one home alone.
-    #[inline]
+    #[inline(always)]
     pub fn forward_in(
         &self,
         home: Home,
@@ -241,11 +250,18 @@ impl<A: Address> Sessions<A> {
     ) -> Option<(Flow, State)> {
         let at = self.forward.find_in(home, hash, client.word(hash), |at| self.forward.beside(at).is(client.ip))?;
         let chosen = self.chosen(at);
-        if now.since(chosen.tick()) > life.of(chosen.state()) && self.expired(at, now, life) {
+        if now.since(chosen.tick()) > life.of(chosen.state_bits()) && self.expired(at, now, life) {
             self.lapse(at);
             return None;
         }
         let (flow, before) = (chosen.flow(), chosen.state());
+        // Nearly every packet changes nothing but the time.
+        if chosen.is_settled() && flags & (FIN | RST) == 0 {
+            if chosen.tick() != now {
+                self.forward.value(at).store(chosen.heard_at(now).0, Relaxed);
+            }
+            return Some((flow, before));
+        }
         let fresh = chosen.with(before.after(flags, true), now);
         if fresh != chosen {
             // A tick later, so that a duplicate on the way is no repetition.
@@ -310,7 +326,7 @@ impl<A: Address> Sessions<A> {
         if heard.tick() != now || !heard.is_told() || flags & (FIN | RST) != 0 {
             let place = self.find_client(client, client.hash(self.key))?;
             let chosen = self.chosen(place);
-            let lasting = life.of(chosen.state());
+            let lasting = life.of(chosen.state_bits());
             if now.since(heard.tick()) > lasting && now.since(chosen.tick()) > lasting {
                 self.end(place);
                 return None;

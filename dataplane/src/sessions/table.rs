@@ -138,8 +138,8 @@ impl<A: Address> Side<A> {
         let keys = &self.buckets[bucket as usize].keys;
         // All eight are compared before anything branches: the hit's way is not predictable.
         let mut hits = 0u32;
-        for (way, slot) in keys.iter().enumerate() {
-            hits |= u32::from(slot.load(Relaxed) & self.key_mask == key) << way;
+        for slot in keys.iter().rev() {
+            hits = hits << 1 | u32::from((slot.load(Relaxed) ^ key) & self.key_mask == 0);
         }
         while hits != 0 {
             let at = Place { bucket, way: hits.trailing_zeros() as u8 };

@@ -69,13 +69,17 @@ impl Address for Clashing {
     fn next(self) -> Option<Self> {
         self.0.next().map(Self)
     }
+
+    fn district(self) -> usize {
+        self.0.district()
+    }
 }
 
 #[derive(Debug, Default)]
 struct Apart(beside::Whole);
 
 impl Beside<Clashing> for Apart {
-    fn hash(_key: HashKey, ip: Clashing, _port_and_service: u32) -> u64 {
+    fn hash(_key: MixKey, ip: Clashing, _port_and_service: u32) -> u64 {
         ip.0 as u64 & 1
     }
 

@@ -37,10 +37,6 @@ pub fn run(burst: &mut Burst, pool: &Pool, tables: &Tables) -> Seen {
             seen.asked |= packet.action == Action::Arp;
             continue;
         }
-        if let Some(number) = plain(packet, tables) {
-            packet.action = Action::Balance(number);
-            continue;
-        }
         let found = match packet.v6 {
             false => classify::<u32>(packet, pool, tables),
             true => classify::<u128>(packet, pool, tables),
@@ -66,19 +62,6 @@ pub fn run(burst: &mut Burst, pool: &Pool, tables: &Tables) -> Seen {
         }
     }
     seen
-}
-
-/// Nearly every packet: from outside, over IPv4, to a service. [`classify`] says the same of these, with more questions.
-#[inline(always)]
-fn plain(packet: &Packet, tables: &Tables) -> Option<u16> {
-    let tuple = &packet.tuple;
-    if packet.v6 || packet.hops_left <= 1 || is_from_host(packet, tables) {
-        return None;
-    }
-    let number = tables.v4.service(tuple.dst, tuple.dport, tuple.protocol)?;
-    let ours = tables.v4.address(tuple.src).is_some();
-    let forged = packet.agent.is_none() && tables.is_overlay(tuple.src);
-    (!ours && !forged).then_some(number)
 }
 
 #[inline]

@@ -54,7 +54,7 @@ impl Seeker<'_> {
         A::known(datagrams).first(datagram, decided, self.now);
         // Later ones have no ports; without them all have one tunnel entropy, and stay on one path.
         if packet.pending() {
-            (packet.tuple.sport, packet.tuple.dport) = (0, 0);
+            (packet.tuple.sport, packet.tuple.dport, packet.hash) = (0, 0, 0);
         }
     }
 

@@ -11,73 +11,16 @@ use crate::fragments::{self, Part};
 use crate::frame::Pool;
 use crate::tables::Tables;
 use crate::verdict::DropReason;
-use crate::wire::{ETHERNET, ip4, ip6, long, nd, tcp, vlan, word};
+use crate::wire::{ETHERNET, ip4, ip6, long, nd, vlan, word};
 
-/// Parses every packet.
+/// Parses every packet that [`super::express`] has not.
 pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables) {
-    for packet in burst.iter() {
-        pool.prefetch(&packet.frame);
-    }
-    for packet in burst {
+    for packet in burst.iter_mut().filter(|packet| !packet.is_parsed()) {
         let mac = tables.local.ports.get(usize::from(packet.ingress)).map(|p| p.mac).unwrap_or_default();
-        if !plain(packet, pool.bytes(&packet.frame), mac)
-            && let Err(reason) = outer(packet, pool, mac)
-        {
+        if let Err(reason) = outer(packet, pool, mac) {
             packet.drop(reason);
         }
     }
-}
-
-/// Ethernet without tags and IPv4 without options.
-const PLAIN: usize = ETHERNET + ip4::HEADER;
-
-/// Nearly every packet: TCP or UDP in a whole IPv4 packet without options, untagged, to us, nothing wrong with it. Its
-/// positions are known, so that none needs a check. Of any other nothing is written: [`outer`], which says the same of
-/// this kind, finds out what it is.
-#[inline(always)]
-fn plain(packet: &mut Packet, bytes: &[u8], ours: Mac) -> bool {
-    /// Type IPv4, and a header that begins as one without options does.
-    const KIND: u32 = 0x0800_45;
-    let Some((head, rest)) = bytes.split_first_chunk::<PLAIN>() else { return false };
-    let mac = |at: usize| Mac(std::array::from_fn(|i| head[at + i]));
-    let ip = |field: usize| ETHERNET + field;
-    let length = word(head, ip(ip4::field::LENGTH));
-    // Shorter than the header itself, it wraps and is longer than any packet.
-    let Some(l4) = rest.get(..usize::from(length).wrapping_sub(ip4::HEADER)) else { return false };
-    let (src, dst) = (long(head, ip(ip4::field::SOURCE)), long(head, ip(ip4::field::DESTINATION)));
-    let [hops_left, protocol] = [head[ip(ip4::field::TTL)], head[ip(ip4::field::PROTOCOL)]];
-    let (ports, tcp_flags) = match protocol {
-        ip4::TCP => {
-            let Some(tcp) = l4.first_chunk::<{ tcp::HEADER }>() else { return false };
-            let header = usize::from(tcp[12] >> 4) * 4;
-            if header < tcp::HEADER || header > l4.len() {
-                return false;
-            }
-            (long(tcp, 0), tcp[13])
-        }
-        ip4::UDP => {
-            let Some(udp) = l4.first_chunk::<8>() else { return false };
-            if !(8..=l4.len()).contains(&usize::from(word(udp, 4))) {
-                return false;
-            }
-            (long(udp, 0), 0)
-        }
-        _ => return false,
-    };
-    let whole = word(head, ip(ip4::field::FRAGMENT)) & 0x3fff == 0;
-    let for_us = mac(0) == ours && mac(6) != ours && !mac(6).is_group() && long(head, 12) >> 8 == KIND;
-    let from_somebody = !martian(src) && src != dst && ports >> 16 != 0;
-    if !(for_us && whole && from_somebody && ip4::sound(&head[ETHERNET..])) {
-        return false;
-    }
-    packet.l3 = ETHERNET as u8;
-    packet.l4 = PLAIN as u8;
-    packet.ip_len = length;
-    packet.hops_left = hops_left;
-    packet.tcp_flags = tcp_flags;
-    packet.frame.set_len(ETHERNET as u16 + length);
-    packet.tuple = Tuple { src, dst, sport: (ports >> 16) as u16, dport: ports as u16, protocol };
-    true
 }
 
 /// The frame as received.
@@ -193,7 +136,7 @@ pub fn ip6(packet: &mut Packet, bytes: &[u8]) -> Result<(), DropReason> {
     // `::` asks for itself while it probes for duplicates (RFC 4862 section 5.4.2). What comes from a link-local address is
     // answered on the link and never forwarded (RFC 4291 section 2.5.6).
     let probes = ends.0 == 0 && icmp == Some(nd::SOLICITATION);
-    if martian6(ends.0) && !probes || ends.0 == ends.1 || ends.0 >> 118 == 0x3fa && icmp.is_none() {
+    if martian6(ends.0) && !probes || ends.0 == ends.1 || is_link_local(ends.0) && icmp.is_none() {
         return Err(DropReason::Martian);
     }
     packet.l3 = ETHERNET as u8;
@@ -284,14 +227,20 @@ fn transport(packet: &mut Packet, tuple: &mut Tuple, payload: &[u8]) -> Result<(
 
 /// Sources that no sender can have (RFC 1122 section 3.2.1.3): 0/8, 127/8, multicast, reserved and broadcast.
 #[inline]
-fn martian(source: u32) -> bool {
+pub(super) fn martian(source: u32) -> bool {
     matches!((source >> 24) as u8, 0 | 127 | 224..)
 }
 
 /// Sources that no sender can have (RFC 4291): unspecified, loopback, multicast, IPv4-mapped.
 #[inline]
-fn martian6(source: u128) -> bool {
+pub(super) fn martian6(source: u128) -> bool {
     source <= 1 || source >> 120 == 0xff || source >> 32 == 0xffff
+}
+
+/// Whether an address is one of a link's own (fe80::/10, RFC 4291 section 2.5.6).
+#[inline]
+pub(super) fn is_link_local(source: u128) -> bool {
+    source >> 118 == 0x3fa
 }
 
 /// Whether the options hold a loose or strict source route (131, 137); a broken list counts as one.

@@ -109,6 +109,12 @@ impl Policy {
         self.empty
     }
 
+    /// Whether the service with this number is for some groups alone.
+    #[must_use]
+    pub fn is_service_grouped(&self, service: u16) -> bool {
+        self.services.get(usize::from(service)).is_some_and(|sets| !sets.is_empty())
+    }
+
     /// Whether a container with groups has this address: none is a router for others.
     #[must_use]
     pub fn is_grouped(&self, address: u32) -> bool {

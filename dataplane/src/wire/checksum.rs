@@ -25,10 +25,9 @@ pub fn sum(bytes: &[u8], sum: u64) -> u64 {
 #[must_use]
 #[inline]
 pub fn fold(sum: u64) -> u16 {
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + ((sum >> 16) & 0xffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    ((sum & 0xffff) + (sum >> 16)) as u16
+    // A half added to the other, on top of the carry that the same addition has in the lower half: end around.
+    let half = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    (half.wrapping_add(half.rotate_left(16)) >> 16) as u16
 }
 
 /// What changed in a packet: old words out, new words in.

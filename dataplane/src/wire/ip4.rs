@@ -1,7 +1,7 @@
 //! IPv4 headers (RFC 791) and the ports behind them.
 
 use super::checksum::{Delta, fold, sum};
-use super::{End, long, put, sctp, word};
+use super::{End, long, put, transport, word};
 
 /// ICMP (RFC 792).
 pub const ICMP: u8 = 1;
@@ -65,10 +65,11 @@ pub fn sound(header: &[u8]) -> bool {
 /// Takes one from the TTL.
 #[inline]
 pub fn decrement_ttl(ip: &mut [u8]) {
-    let before = word(ip, field::TTL);
+    let Some(header) = ip.first_chunk_mut::<HEADER>() else { return };
+    let before = word(header, field::TTL);
     let after = before.wrapping_sub(0x100);
-    put(ip, field::TTL, after.to_be_bytes());
-    Delta::default().word(before, after).update(ip, field::CHECKSUM);
+    put(header, field::TTL, after.to_be_bytes());
+    Delta::default().word(before, after).update(header, field::CHECKSUM);
 }
 
 /// Writes the ECN field.
@@ -82,25 +83,19 @@ pub fn set_ecn(ip: &mut [u8], ecn: u8) {
 
 /// Rewrites source and destination of a TCP, UDP or SCTP packet and takes one from its TTL. `ip` begins at the IP
 /// header, `l4` is the transport header's offset in it. Checksums by RFC 1624; SCTP's covers no addresses.
-#[inline]
+#[inline(always)]
 pub fn translate(ip: &mut [u8], l4: usize, protocol: u8, source: End<u32>, destination: End<u32>) {
+    // As arrays: positions in them need no checks.
+    let Some((header, behind)) = ip.split_first_chunk_mut::<HEADER>() else { return };
     let addresses =
-        Delta::default().long(long(ip, field::SOURCE), source.ip).long(long(ip, field::DESTINATION), destination.ip);
-    let all = addresses.word(word(ip, l4), source.port).word(word(ip, l4 + 2), destination.port);
-    put(ip, field::SOURCE, source.ip.to_be_bytes());
-    put(ip, field::DESTINATION, destination.ip.to_be_bytes());
-    if protocol != SCTP {
-        put(ip, l4, source.port.to_be_bytes());
-        put(ip, l4 + 2, destination.port.to_be_bytes());
-    }
-    match protocol {
-        TCP => all.update(ip, l4 + 16),
-        SCTP => sctp::readdress(ip, l4, source.port, destination.port),
-        _ => all.update_udp(ip, l4 + 6),
-    }
-    let ttl = word(ip, field::TTL);
-    put(ip, field::TTL, ttl.wrapping_sub(0x100).to_be_bytes());
-    addresses.word(ttl, ttl.wrapping_sub(0x100)).update(ip, field::CHECKSUM);
+        Delta::default().long(long(header, field::SOURCE), source.ip).long(long(header, field::DESTINATION), destination.ip);
+    put(header, field::SOURCE, source.ip.to_be_bytes());
+    put(header, field::DESTINATION, destination.ip.to_be_bytes());
+    let ttl = word(header, field::TTL);
+    put(header, field::TTL, ttl.wrapping_sub(0x100).to_be_bytes());
+    addresses.word(ttl, ttl.wrapping_sub(0x100)).update(header, field::CHECKSUM);
+    let behind = behind.get_mut(l4.wrapping_sub(HEADER)..).unwrap_or_default();
+    transport::readdress(behind, protocol, addresses, source.port, destination.port);
 }
 
 /// Writes other addresses into a header, and nothing behind it.

@@ -87,7 +87,8 @@ impl Balance<'_> {
             admission::newcomer::<A>(self.tables, self.flows, self.counters, number, self.clock)?;
         }
         self.counters.unremembered.add(1);
-        self.send::<A>(packet, pool, number, service, Flow::direct(backend, service.protocol))
+        let entry = self.tables.backend(backend).ok_or(DropReason::NoBackend)?;
+        self.send::<A>(packet, pool, number, service, (Flow::direct(backend, service.protocol), entry))
     }
 
     /// The backend's number. A packet in the middle of a flow may come from another node, which chose by the table
@@ -145,7 +146,7 @@ impl Balance<'_> {
                 let hash = A::sessions(self.flows).expect_client(client);
                 let first = self.known(Home::First, packet, client, service, hash);
                 let known = first.or_else(|| self.known(Home::Second, packet, client, service, hash));
-                known.ok_or(DropReason::SessionsFull)?
+                known.ok_or(DropReason::SessionsFull)?.0
             }
             // Who answers the client itself needs no session to be reached: Maglev alone decides.
             Err(Refused::Full) if miss.flow.way() == Way::Direct => {
@@ -156,7 +157,8 @@ impl Balance<'_> {
             Err(Refused::Taken) => return Err(DropReason::SnatExhausted),
             Err(Refused::Quota) => return Err(DropReason::SnatQuota),
         };
-        self.send::<A>(packet, pool, number, service, flow)
+        let backend = self.tables.backend(flow.backend).ok_or(DropReason::NoBackend)?;
+        self.send::<A>(packet, pool, number, service, (flow, backend))
     }
 
     #[inline]
