@@ -198,7 +198,7 @@ impl Pool {
 
     /// The packet.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn bytes(&self, frame: &Frame) -> &[u8] {
         let offset = self.offset(frame);
         // SAFETY: `offset` checked that the range lies in the pool's memory; the frame is the only one over its
@@ -208,7 +208,7 @@ impl Pool {
 
     /// The packet, to be changed.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn bytes_mut(&mut self, frame: &mut Frame) -> &mut [u8] {
         let offset = self.offset(frame);
         // SAFETY: as in `bytes`; frame and pool are borrowed mutably, so no other reference exists.
@@ -243,7 +243,7 @@ impl Pool {
         prefetch(self.base.as_ptr().wrapping_add(offset).wrapping_sub(1));
     }
 
-    #[inline]
+    #[inline(always)]
     fn offset(&self, frame: &Frame) -> usize {
         let end = usize::from(frame.start) + usize::from(frame.len);
         assert!(frame.chunk < self.count && end <= self.chunk_bytes, "a frame outside its chunk");

@@ -65,6 +65,51 @@ pub enum Way {
     Direct,
 }
 
+impl Way {
+    #[inline(always)]
+    fn of(snat: u8) -> Self {
+        match snat {
+            Flow::DIRECT => Self::Direct,
+            Flow::PRESERVED => Self::Preserved,
+            _ => Self::Translated,
+        }
+    }
+}
+
+/// What packets to a backend need of their flow, as entries hold it: backend, SNAT address and port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Choice(u64);
+
+impl Choice {
+    /// As [`Flow::backend`].
+    #[must_use]
+    #[inline(always)]
+    pub fn backend(self) -> u32 {
+        self.0 as u32 & 0xff_ffff
+    }
+
+    /// As [`Flow::snat`].
+    #[must_use]
+    #[inline(always)]
+    pub fn snat(self) -> u8 {
+        (self.0 >> 24) as u8
+    }
+
+    /// As [`Flow::port`].
+    #[must_use]
+    #[inline(always)]
+    pub fn port(self) -> u16 {
+        (self.0 >> 32) as u16
+    }
+
+    /// As [`Flow::way`].
+    #[must_use]
+    #[inline(always)]
+    pub fn way(self) -> Way {
+        Way::of(self.snat())
+    }
+}
+
 impl Flow {
     /// SNAT addresses that there are numbers for.
     pub const SNAT_ADDRESSES: usize = 254;
@@ -95,11 +140,14 @@ impl Flow {
     #[must_use]
     #[inline]
     pub fn way(self) -> Way {
-        match self.snat {
-            Self::DIRECT => Way::Direct,
-            Self::PRESERVED => Way::Preserved,
-            _ => Way::Translated,
-        }
+        Way::of(self.snat)
+    }
+
+    /// What its packets to the backend need of it.
+    #[must_use]
+    #[inline]
+    pub fn choice(self) -> Choice {
+        Choice(self.word())
     }
 
     /// The hash of the reverse entry, which in `nat-preserve` the client's address belongs to.
@@ -314,6 +362,19 @@ impl Chosen {
     #[inline]
     pub(super) fn aged(self) -> Self {
         Self(self.0 & !Self::YOUNG)
+    }
+
+    /// What was chosen.
+    #[inline(always)]
+    pub(super) fn choice(self) -> Choice {
+        Choice(self.0)
+    }
+
+    /// Whether the connection is over ([`State::over`]).
+    #[inline(always)]
+    pub(super) fn is_over(self) -> bool {
+        const OVER: u64 = 1 << State::Closing as u64 | 1 << State::Refused as u64;
+        OVER >> self.state_bits() & 1 != 0
     }
 
     #[inline]

@@ -51,7 +51,7 @@ mod peek;
 mod sweep;
 mod table;
 
-pub use entry::{ACK, Client, FIN, Flow, RST, SYN, Shown, State, Way};
+pub use entry::{ACK, Choice, Client, FIN, Flow, RST, SYN, Shown, State, Way};
 pub use insert::{Newcomer, Refused};
 pub use life::Lifetimes;
 pub use table::Home;
@@ -223,16 +223,10 @@ impl<A: Address> Sessions<A> {
         self.reverse.expect(hash, Home::Second);
     }
 
-    /// The flow of a client's session, which its packet keeps alive; `None` when there is none or it has expired.
+    /// What was chosen for a client's session, which its packet keeps alive, and whether its connection was over before
+    /// the packet; `None` when there is none or it has expired.
     #[inline]
-    pub fn forward(
-        &self,
-        client: Client<A>,
-        hash: u64,
-        flags: u8,
-        now: Tick,
-        life: Lifetimes,
-    ) -> Option<(Flow, State)> {
+    pub fn forward(&self, client: Client<A>, hash: u64, flags: u8, now: Tick, life: &Lifetimes) -> Option<(Choice, bool)> {
         let first = self.forward_in(Home::First, client, hash, flags, now, life);
         first.or_else(|| self.forward_in(Home::Second, client, hash, flags, now, life))
     }
@@ -246,22 +240,29 @@ impl<A: Address> Sessions<A> {
         hash: u64,
         flags: u8,
         now: Tick,
-        life: Lifetimes,
-    ) -> Option<(Flow, State)> {
-        let at = self.forward.find_in(home, hash, client.word(hash), |at| self.forward.beside(at).is(client.ip))?;
+        life: &Lifetimes,
+    ) -> Option<(Choice, bool)> {
+        let at = self.forward.find_in::<true>(home, hash, client.word(hash), |at| self.forward.beside(at).is(client.ip))?;
         let chosen = self.chosen(at);
-        if now.since(chosen.tick()) > life.of(chosen.state_bits()) && self.expired(at, now, life) {
+        if now.since(chosen.tick()) > life.of(chosen.state_bits()) && self.expired(at, now, *life) {
             self.lapse(at);
             return None;
         }
-        let (flow, before) = (chosen.flow(), chosen.state());
         // Nearly every packet changes nothing but the time.
         if chosen.is_settled() && flags & (FIN | RST) == 0 {
             if chosen.tick() != now {
                 self.forward.value(at).store(chosen.heard_at(now).0, Relaxed);
             }
-            return Some((flow, before));
+        } else {
+            self.advance(at, chosen, flags, now);
         }
+        Some((chosen.choice(), chosen.is_over()))
+    }
+
+    /// A session goes on by a packet of its client that may change its state.
+    #[inline(never)]
+    fn advance(&self, at: Place, chosen: Chosen, flags: u8, now: Tick) {
+        let before = chosen.state();
         let fresh = chosen.with(before.after(flags, true), now);
         if fresh != chosen {
             // A tick later, so that a duplicate on the way is no repetition.
@@ -270,7 +271,6 @@ impl<A: Address> Sessions<A> {
             }
             self.forward.value(at).store(fresh.0, Relaxed);
         }
-        Some((flow, before))
     }
 
     /// The client of a backend's reply in `nat`, which keeps the session alive; `None` when there is none or it has
@@ -294,7 +294,7 @@ impl<A: Address> Sessions<A> {
         now: Tick,
         life: Lifetimes,
     ) -> Option<Client<A>> {
-        let at = self.reverse.find_in(home, hash, flow.word(), |_| true)?;
+        let at = self.reverse.find_in::<false>(home, hash, flow.word(), |_| true)?;
         self.answered(at, flow, flags, now, life)
     }
 
@@ -312,7 +312,7 @@ impl<A: Address> Sessions<A> {
         now: Tick,
         life: Lifetimes,
     ) -> Option<Client<A>> {
-        let at = self.reverse.find_in(home, hash, flow.word(), |at| self.client_at(at).ip == ip)?;
+        let at = self.reverse.find_in::<false>(home, hash, flow.word(), |at| self.client_at(at).ip == ip)?;
         self.answered(at, flow, flags, now, life)
     }
 

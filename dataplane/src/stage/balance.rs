@@ -14,7 +14,7 @@ use crate::counters::Counters;
 use crate::family::{Family, Flows};
 use crate::frame::Pool;
 use crate::io::BURST;
-use crate::sessions::{ACK, Client, Flow, Home, Lifetimes, RST, SYN, Way};
+use crate::sessions::{ACK, Choice, Client, Flow, Home, Lifetimes, RST, SYN, Way};
 use crate::stage::refuse;
 use crate::tables::{BackendEntry, ServiceEntry, Tables};
 use crate::time::{Nanos, Tick};
@@ -49,7 +49,6 @@ pub struct Balance<'a> {
 /// Balances every packet to a service and returns every reply; whether it dropped one that may be answered ([`refuse`]).
 /// `others` says whether some have not been gathered.
 pub fn run(burst: &mut Burst, pool: &mut Pool, with: &Balance<'_>, others: bool) -> bool {
-    let mut told = false;
     if others {
         for packet in burst.iter_mut().filter(|packet| packet.hash == 0) {
             match packet.v6 {
@@ -59,12 +58,19 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, with: &Balance<'_>, others: bool)
         }
     }
     let mut elsewhere = Elsewhere::new();
+    let mut told = first_homes(burst, pool, with, &mut elsewhere);
+    if !elsewhere.is_empty() {
+        told |= second_homes(burst, pool, with, elsewhere);
+    }
+    told
+}
+
+/// A function of its own, as is what few packets need: what is compiled together shares the registers.
+#[inline(never)]
+fn first_homes(burst: &mut Burst, pool: &mut Pool, with: &Balance<'_>, elsewhere: &mut Elsewhere) -> bool {
+    let mut told = false;
     for (index, packet) in burst.iter_mut().enumerate() {
-        let done = match packet.v6 {
-            false => with.look_up::<u32>(packet, pool),
-            true => with.look_up::<u128>(packet, pool),
-        };
-        match done {
+        match with.look_up(packet, pool) {
             Ok(None) => {}
             // There is a place for every packet of the burst.
             Ok(Some(choice)) => elsewhere.push(Later { index: index as u8, hash: packet.hash, choice }),
@@ -74,9 +80,12 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, with: &Balance<'_>, others: bool)
             }
         }
     }
-    if elsewhere.is_empty() {
-        return told;
-    }
+    told
+}
+
+#[inline(never)]
+fn second_homes(burst: &mut Burst, pool: &mut Pool, with: &Balance<'_>, elsewhere: Elsewhere) -> bool {
+    let mut told = false;
     let (mut v4, mut v6) = (Misses::new(), Misses::new());
     for later in elsewhere {
         let packet = &mut burst[usize::from(later.index)];
@@ -139,17 +148,6 @@ fn flow(packet: &Packet, backend: u32, snat: u8) -> Flow {
 #[inline]
 fn client<A: Family>(packet: &Packet, service: u16) -> Client<A> {
     Client { ip: A::ends(packet).0, port: packet.tuple.sport, service }
-}
-
-/// Whether a mode keeps flows of this kind. A service that changed its mode begins its flows anew; `nat-preserve` has
-/// translated ones where the reply would not pass here ([`begin`]).
-#[inline]
-fn keeps(mode: Mode, way: Way) -> bool {
-    match mode {
-        Mode::Nat => way == Way::Translated,
-        Mode::NatPreserve => way != Way::Direct,
-        Mode::DsrIpip | Mode::DsrGue | Mode::DsrVxlan | Mode::DsrMac => way == Way::Direct,
-    }
 }
 
 impl<'a> Balance<'a> {
@@ -220,41 +218,74 @@ impl<'a> Balance<'a> {
 
     /// Sends on what needs no session or finds it in its first home; for what may have one elsewhere, the hash by which
     /// its backend is chosen if it has none.
-    #[inline]
-    fn look_up<A: Family>(&self, packet: &mut Packet, pool: &mut Pool) -> Result<Option<u64>, DropReason> {
-        let (sessions, hash) = (A::sessions(self.flows), packet.hash);
-        match packet.action {
-            Action::Balance(number) => {
-                let service = self.tables.service(number).ok_or(DropReason::NoService)?;
-                if !sessions.has_room() {
-                    return self.by_maglev::<A>(packet, pool, number, service, hash).map(|()| None);
-                }
-                let Some(known) = self.known(Home::First, packet, client::<A>(packet, number), service, hash) else {
-                    sessions.expect_client_there(hash);
-                    return Ok(Some(self.expect_backend::<A>(packet, service)));
-                };
-                self.send::<A>(packet, pool, number, service, known)?;
-            }
-            Action::Return { backend, snat } => {
-                let flow = flow(packet, backend, snat);
-                let Some(client) = self.session_of::<A>(Home::First, packet, flow, hash) else {
-                    sessions.expect_flow_there(hash);
-                    return Ok(Some(0));
-                };
-                self.reply(packet, pool, backend, client)?;
-            }
-            Action::Forward => self.forward::<A>(packet, pool)?,
-            Action::Done
-            | Action::Parsed
-            | Action::Arp
-            | Action::Dns
-            | Action::Echo
-            | Action::Solicited
-            | Action::Error
-            | Action::Later
-            | Action::Host => {}
+    #[inline(always)]
+    fn look_up(&self, packet: &mut Packet, pool: &mut Pool) -> Result<Option<u64>, DropReason> {
+        match (packet.action, packet.v6) {
+            (Action::Balance(number), false) => self.forth::<u32>(packet, pool, number),
+            (Action::Balance(number), true) => self.forth6(packet, pool, number),
+            (Action::Return { backend, snat }, false) => self.back::<u32>(packet, pool, backend, snat),
+            (Action::Return { backend, snat }, true) => self.back::<u128>(packet, pool, backend, snat),
+            (Action::Forward, false) => self.forward::<u32>(packet, pool).map(|()| None),
+            (Action::Forward, true) => self.forward::<u128>(packet, pool).map(|()| None),
+            (
+                Action::Done
+                | Action::Parsed
+                | Action::Arp
+                | Action::Dns
+                | Action::Echo
+                | Action::Solicited
+                | Action::Error
+                | Action::Later
+                | Action::Host,
+                _,
+            ) => Ok(None),
         }
-        Ok(None)
+    }
+
+    #[inline(never)]
+    fn forth6(&self, packet: &mut Packet, pool: &mut Pool, number: u16) -> Result<Option<u64>, DropReason> {
+        self.forth::<u128>(packet, pool, number)
+    }
+
+    /// [`Balance::look_up`] of a client's packet.
+    #[inline(always)]
+    fn forth<A: Family>(
+        &self,
+        packet: &mut Packet,
+        pool: &mut Pool,
+        number: u16,
+    ) -> Result<Option<u64>, DropReason> {
+        let (sessions, hash) = (A::sessions(self.flows), packet.hash);
+        let service = self.tables.service(number).ok_or(DropReason::NoService)?;
+        if !sessions.has_room() {
+            return self.by_maglev::<A>(packet, pool, number, service, hash).map(|()| None);
+        }
+        match self.known(Home::First, packet, client::<A>(packet, number), service, hash) {
+            Some(known) => self.send::<A>(packet, pool, number, service, known).map(|()| None),
+            None => {
+                sessions.expect_client_there(hash);
+                Ok(Some(self.expect_backend::<A>(packet, service)))
+            }
+        }
+    }
+
+    /// [`Balance::look_up`] of a reply.
+    #[inline(never)]
+    fn back<A: Family>(
+        &self,
+        packet: &mut Packet,
+        pool: &mut Pool,
+        backend: u32,
+        snat: u8,
+    ) -> Result<Option<u64>, DropReason> {
+        let (flow, hash) = (flow(packet, backend, snat), packet.hash);
+        match self.session_of::<A>(Home::First, packet, flow, hash) {
+            Some(client) => self.reply(packet, pool, backend, client).map(|()| None),
+            None => {
+                A::sessions(self.flows).expect_flow_there(hash);
+                Ok(Some(0))
+            }
+        }
     }
 
     /// Sends on what finds its session in its second home; a client's packet that has none begins one.
@@ -307,16 +338,17 @@ impl<'a> Balance<'a> {
         client: Client<A>,
         service: &ServiceEntry,
         hash: u64,
-    ) -> Option<(Flow, &'a BackendEntry)> {
+    ) -> Option<(Choice, &'a BackendEntry)> {
         let flags = packet.tcp_flags;
         let sessions = A::sessions(self.flows);
-        let (flow, state) = sessions.forward_in(home, client, hash, flags, self.now, self.life)?;
-        let anew = flags & (SYN | ACK | RST) == SYN && state.over();
-        let backend = self.tables.server(client.service, service, flow.backend);
-        let stays = backend.filter(|_| !anew && keeps(service.mode, flow.way()));
-        if stays.is_none() {
-            sessions.remove(client);
+        let (choice, over) = sessions.forward_in(home, client, hash, flags, self.now, &self.life)?;
+        let anew = over && flags & (SYN | ACK | RST) == SYN;
+        match self.tables.server(client.service, service, choice.backend()) {
+            Some(backend) if !anew && service.keeps(choice.way()) => Some((choice, backend)),
+            Some(_) | None => {
+                sessions.remove(client);
+                None
+            }
         }
-        stays.map(|backend| (flow, backend))
     }
 }

@@ -15,7 +15,7 @@ use sluice_config::model::{
 
 use crate::address::{Address, Districts};
 use crate::limiter::{Answer, Rate};
-use crate::sessions::{Flow, Lifetimes};
+use crate::sessions::{Flow, Lifetimes, Way};
 use crate::time::Nanos;
 use crate::wire::tunnel::{Family, Outer, Template};
 use crate::wire::vxlan;
@@ -203,13 +203,29 @@ pub struct ServiceEntry {
     size: Option<u32>,
     /// Backends with their weights, by which an unchanged table is known.
     members: Box<[(u32, u16)]>,
+    /// A bit for each [`Way`] that its flows may go.
+    ways: u8,
 }
 
 impl ServiceEntry {
     fn new(service: &Service, members: Box<[(u32, u16)]>, maglev: Arc<[u32]>, before: Option<Arc<[u32]>>) -> Self {
         let VipKey { protocol, ip, port } = service.key;
         let (mode, empty, size) = (service.mode, service.empty, service.maglev_size);
-        Self { ip, port, protocol, mode, empty, maglev, before, size, members }
+        // A service that changed its mode begins its flows anew; `nat-preserve` has translated ones where the reply would
+        // not pass here.
+        let ways = match mode {
+            Mode::Nat => 1 << Way::Translated as u8,
+            Mode::NatPreserve => 1 << Way::Translated as u8 | 1 << Way::Preserved as u8,
+            Mode::DsrIpip | Mode::DsrGue | Mode::DsrVxlan | Mode::DsrMac => 1 << Way::Direct as u8,
+        };
+        Self { ip, port, protocol, mode, empty, maglev, before, size, members, ways }
+    }
+
+    /// Whether it has flows of this kind.
+    #[must_use]
+    #[inline]
+    pub fn keeps(&self, way: Way) -> bool {
+        self.ways >> way as u8 & 1 != 0
     }
 
     /// Whether it is what `service` with these backends would compile to.
@@ -276,15 +292,17 @@ pub struct Exit {
     pub macs: [u8; 12],
     /// Largest IP packet.
     pub mtu: u16,
+    /// Port index.
+    pub port: u8,
 }
 
 impl Exit {
-    fn new(hop: Mac, port: &LocalPort) -> Self {
+    fn new(hop: Mac, index: usize, port: &LocalPort) -> Self {
         let mut macs = [0; 12];
         let (to, from) = macs.split_at_mut(6);
         to.copy_from_slice(&hop.0);
         from.copy_from_slice(&port.mac.0);
-        Self { macs, mtu: port.mtu }
+        Self { macs, mtu: port.mtu, port: index as u8 }
     }
 }
 
@@ -301,6 +319,8 @@ pub struct Agent {
     pub subnets: Box<[(u32, u32)]>,
     /// The next hop towards `underlay`, where one was known when the tables were compiled.
     pub hop: Option<u32>,
+    /// How that one is reached.
+    pub exit: Option<Exit>,
     /// What precedes packets to it, IPv4 and IPv6; `None` without a VTEP of our own.
     pub vxlan: Option<[Template; 2]>,
     /// Largest inner packet: the overlay's MTU, or less where the underlay really leaves less.
@@ -551,10 +571,12 @@ fn agent(agent: &OverlayAgent, ways: &Ways, local: &Local) -> Agent {
         vxlan::template(outer, family, vtep.udp_port, vtep.vni, vtep.mac, agent.vtep_mac)
     };
     let mtu = local.vtep.as_ref().map_or(u16::MAX, |vtep| vtep.mtu);
+    let hop = ways.hop(agent.ip.into());
     Agent {
         room: mtu.min(ways.mtu(agent.ip.into()).saturating_sub(vxlan::OVERHEAD as u16)),
         vxlan: local.vtep.as_ref().map(|vtep| [front(vtep, Family::V4), front(vtep, Family::V6)]),
-        hop: ways.hop(agent.ip.into()),
+        hop,
+        exit: ways.exit(hop),
         underlay: agent.ip,
         vtep_ip: agent.vtep_ip,
         vtep_mac: agent.vtep_mac,
@@ -573,7 +595,7 @@ impl Hops {
         let mut hops = Self { table: Vec::new(), numbers: BTreeMap::new() };
         for neighbour in &local.neighbours {
             let port = local.ports.get(neighbour.port);
-            hops.add(neighbour.ip, neighbour.port, port.map(|port| Exit::new(neighbour.mac, port)));
+            hops.add(neighbour.ip, neighbour.port, port.map(|port| Exit::new(neighbour.mac, neighbour.port, port)));
         }
         for route in &local.routes {
             if let Some(ip) = route.via {
@@ -629,6 +651,10 @@ impl Ways {
             IpAddr::V4(ip) => self.v4.lookup(ip.to_bits()),
             IpAddr::V6(ip) => self.v6.lookup(ip.to_bits()),
         }
+    }
+
+    fn exit(&self, hop: Option<u32>) -> Option<Exit> {
+        self.hops.table.get(hop? as usize)?.exit
     }
 
     fn hop(&self, ip: IpAddr) -> Option<u32> {

@@ -49,6 +49,13 @@ impl Delta {
         Self(self.0 + u64::from(!old) + u64::from(new))
     }
 
+    /// A TTL above 0 became one less, beside a protocol that stays: whatever they are, the difference is the same.
+    #[must_use]
+    #[inline(always)]
+    pub fn hop(self) -> Self {
+        Self(self.0 + 0xfeff)
+    }
+
     /// The checksum after the change.
     #[must_use]
     #[inline]

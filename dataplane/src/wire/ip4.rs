@@ -63,13 +63,19 @@ pub fn sound(header: &[u8]) -> bool {
 }
 
 /// Takes one from the TTL.
-#[inline]
+#[inline(always)]
 pub fn decrement_ttl(ip: &mut [u8]) {
     let Some(header) = ip.first_chunk_mut::<HEADER>() else { return };
-    let before = word(header, field::TTL);
-    let after = before.wrapping_sub(0x100);
-    put(header, field::TTL, after.to_be_bytes());
-    Delta::default().word(before, after).update(header, field::CHECKSUM);
+    decrement(header, Delta::default()).update(header, field::CHECKSUM);
+}
+
+/// The TTL itself, one of the header's changes. Nobody asks it of 0, which wraps.
+#[inline(always)]
+fn decrement(header: &mut [u8; HEADER], others: Delta) -> Delta {
+    let ttl = &mut header[field::TTL];
+    let delta = if *ttl > 0 { others.hop() } else { others.word(0, 0xff00) };
+    *ttl = ttl.wrapping_sub(1);
+    delta
 }
 
 /// Writes the ECN field.
@@ -91,9 +97,7 @@ pub fn translate(ip: &mut [u8], l4: usize, protocol: u8, source: End<u32>, desti
         Delta::default().long(long(header, field::SOURCE), source.ip).long(long(header, field::DESTINATION), destination.ip);
     put(header, field::SOURCE, source.ip.to_be_bytes());
     put(header, field::DESTINATION, destination.ip.to_be_bytes());
-    let ttl = word(header, field::TTL);
-    put(header, field::TTL, ttl.wrapping_sub(0x100).to_be_bytes());
-    addresses.word(ttl, ttl.wrapping_sub(0x100)).update(header, field::CHECKSUM);
+    decrement(header, addresses).update(header, field::CHECKSUM);
     let behind = behind.get_mut(l4.wrapping_sub(HEADER)..).unwrap_or_default();
     transport::readdress(behind, protocol, addresses, source.port, destination.port);
 }

@@ -164,15 +164,25 @@ impl Template {
 
     /// Writes the front. `packet` is [`Template::len`] octets of room and then the inner IP packet, nothing behind it;
     /// `entropy` is a hash of the inner flow: it becomes the UDP source port, and the flow label over IPv6 (RFC 6438).
-    #[inline(always)]
+    #[inline]
     pub fn write(&self, packet: &mut [u8], entropy: u16) {
-        if usize::from(self.ip_len) == ip4::HEADER { self.write4(packet, entropy) } else { self.write6(packet, entropy) }
+        if let Some((front, inner)) = packet.split_at_mut_checked(self.len()) {
+            self.write_before(front, inner, entropy);
+        }
+    }
+
+    /// The same with the room and the packet apart.
+    #[inline(always)]
+    pub fn write_before(&self, front: &mut [u8], inner: &[u8], entropy: u16) {
+        match usize::from(self.ip_len) {
+            ip4::HEADER => self.write4(front, inner, entropy),
+            _ => self.write6(front, inner, entropy),
+        }
     }
 
     #[inline(always)]
-    fn write4(&self, packet: &mut [u8], entropy: u16) {
-        let length = packet.len() as u16;
-        let Some((front, inner)) = packet.split_at_mut_checked(self.len()) else { return };
+    fn write4(&self, front: &mut [u8], inner: &[u8], entropy: u16) {
+        let length = (front.len() + inner.len()) as u16;
         // Headers as arrays: positions in them need no checks.
         let (Some((ip, behind)), Some((octets, rest))) =
             (front.split_first_chunk_mut::<{ ip4::HEADER }>(), self.octets.split_first_chunk())
@@ -192,9 +202,8 @@ impl Template {
     }
 
     #[inline(never)]
-    fn write6(&self, packet: &mut [u8], entropy: u16) {
-        let length = packet.len() as u16;
-        let Some((front, inner)) = packet.split_at_mut_checked(self.len()) else { return };
+    fn write6(&self, front: &mut [u8], inner: &[u8], entropy: u16) {
+        let length = (front.len() + inner.len()) as u16;
         copy(front, &self.octets);
         let ecn = self.family.ecn(inner);
         let udp_len = length.wrapping_sub(IP6_HEADER as u16);

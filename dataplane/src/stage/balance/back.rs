@@ -4,7 +4,7 @@ use super::{Balance, send};
 use crate::burst::{Out, Packet};
 use crate::family::Family;
 use crate::frame::Pool;
-use crate::sessions::{Client, Flow, Home, Way};
+use crate::sessions::{Client, Flow, Home, SYN, Way};
 use crate::stage::{fit, isolate};
 use crate::tables::fib::Target;
 use crate::verdict::DropReason;
@@ -43,6 +43,9 @@ impl Balance<'_> {
             return Err(DropReason::SnatNoSession);
         }
         let source = End { ip: A::from_ip(service.ip).ok_or(DropReason::NoService)?, port: service.port };
+        if packet.tcp_flags & SYN != 0 {
+            fit::check(packet, self.tables, || fit::room_to(self.tables, client.ip))?;
+        }
         // The segments that this limits go to the backend.
         fit::clamp::<A>(packet, pool, self.tables, self.counters, || {
             let there = self.tables.backend(backend).and_then(|b| send::out::<A>(service.mode, b).ok());

@@ -88,7 +88,7 @@ impl Balance<'_> {
         }
         self.counters.unremembered.add(1);
         let entry = self.tables.backend(backend).ok_or(DropReason::NoBackend)?;
-        self.send::<A>(packet, pool, number, service, (Flow::direct(backend, service.protocol), entry))
+        self.send::<A>(packet, pool, number, service, (Flow::direct(backend, service.protocol).choice(), entry))
     }
 
     /// The backend's number. A packet in the middle of a flow may come from another node, which chose by the table
@@ -135,10 +135,10 @@ impl Balance<'_> {
             true => self.begin_bounded(packet, pool, number, miss)?,
             false => self.make(packet, miss),
         };
-        let flow = match made {
+        let choice = match made {
             Ok(flow) => {
                 self.count(flow.backend);
-                flow
+                flow.choice()
             }
             // An earlier packet of this burst began it.
             Err(Refused::Known) => {
@@ -151,14 +151,14 @@ impl Balance<'_> {
             // Who answers the client itself needs no session to be reached: Maglev alone decides.
             Err(Refused::Full) if miss.flow.way() == Way::Direct => {
                 self.counters.unremembered.add(1);
-                miss.flow
+                miss.flow.choice()
             }
             Err(Refused::Full) => return Err(DropReason::SessionsFull),
             Err(Refused::Taken) => return Err(DropReason::SnatExhausted),
             Err(Refused::Quota) => return Err(DropReason::SnatQuota),
         };
-        let backend = self.tables.backend(flow.backend).ok_or(DropReason::NoBackend)?;
-        self.send::<A>(packet, pool, number, service, (flow, backend))
+        let backend = self.tables.backend(choice.backend()).ok_or(DropReason::NoBackend)?;
+        self.send::<A>(packet, pool, number, service, (choice, backend))
     }
 
     #[inline]

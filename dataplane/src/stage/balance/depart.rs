@@ -13,7 +13,7 @@ use crate::stage::fit;
 use crate::tables::fib::Target;
 use crate::tables::snat::Side;
 use crate::tables::tunnel::Kind;
-use crate::tables::{BackendEntry, Exit, Hop, Tables};
+use crate::tables::{BackendEntry, Exit, Tables};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::tunnel::Template;
 use crate::wire::{ETHERNET, End};
@@ -24,7 +24,6 @@ pub(super) type Ends<A> = Option<(End<A>, End<A>)>;
 /// A way whose every header is known.
 pub(super) struct Whole<'a> {
     exit: &'a Exit,
-    port: u8,
     front: Option<&'a Template>,
 }
 
@@ -41,9 +40,9 @@ impl Balance<'_> {
         ends: Ends<A>,
     ) -> Result<(), DropReason> {
         let destination = ends.map_or_else(|| A::ends(packet).1, |(_, destination)| destination.ip);
-        match Whole::by_routes(self.tables, destination).filter(|way| way.takes(packet, self.tables)) {
-            Some(way) => self.send_off(packet, pool, &way, ends),
-            None => {
+        match Whole::by_routes(self.tables, destination) {
+            Some(way) if way.takes(packet, self.tables) => self.send_off(packet, pool, &way, ends),
+            Some(_) | None => {
                 fit::check(packet, self.tables, || fit::room_to(self.tables, destination))?;
                 leave(packet, pool, Out::Route, ends);
             }
@@ -79,11 +78,14 @@ impl Balance<'_> {
             Some(front) if front.is_spread() => A::sessions(self.flows).entropy(packet.hash),
             Some(_) | None => 0,
         };
-        if let Some((ethernet, ip)) = pool.bytes_mut(&mut packet.frame).split_first_chunk_mut::<ETHERNET>() {
-            change(ip.get_mut(usize::from(room)..).unwrap_or_default(), l4, protocol, ends);
+        let bytes = pool.bytes_mut(&mut packet.frame);
+        if let Some((head, inner)) = bytes.split_at_mut_checked(ETHERNET + usize::from(room))
+            && let Some((ethernet, outer)) = head.split_first_chunk_mut::<ETHERNET>()
+        {
+            change(inner, l4, protocol, ends);
             let kind = match way.front {
                 Some(front) => {
-                    front.write(ip, entropy);
+                    front.write_before(outer, inner, entropy);
                     front.ether_type()
                 }
                 None => A::ETHER_TYPE,
@@ -91,7 +93,7 @@ impl Balance<'_> {
             ethernet[..12].copy_from_slice(&way.exit.macs);
             ethernet[12..].copy_from_slice(&kind);
         }
-        packet.end(Verdict::Transmit(way.port));
+        packet.end(Verdict::Transmit(way.exit.port));
     }
 }
 
@@ -118,20 +120,16 @@ impl<'a> Whole<'a> {
     /// Where a mode sends a backend's packets ([`super::send::out`]).
     #[inline(always)]
     pub(super) fn to_backend<A: Family>(tables: &'a Tables, mode: Mode, backend: &BackendEntry) -> Option<Self> {
-        let tunnel = |kind| {
-            let tunnel = tables.tunnels.get(backend.tunnel(kind)? as usize)?;
-            Self::by(tables, tunnel.hop?, Some(&tunnel.template))
-        };
         match mode {
             Mode::Nat | Mode::NatPreserve => match backend.agent {
                 Some(agent) => Self::to_agent::<A>(tables, agent),
-                None if backend.side == Side::Underlay => Self::by(tables, backend.hop?, None),
+                None if backend.side == Side::Underlay => Self::by(tables, backend.hop?),
                 None => None,
             },
-            Mode::DsrIpip => tunnel(Kind::ipip(A::V6)),
-            Mode::DsrGue => tunnel(Kind::gue(A::V6)),
+            Mode::DsrIpip => Self::by_tunnel(tables, backend.tunnel(Kind::ipip(A::V6))?),
+            Mode::DsrGue => Self::by_tunnel(tables, backend.tunnel(Kind::gue(A::V6))?),
             Mode::DsrVxlan => Self::to_agent::<A>(tables, backend.agent?),
-            Mode::DsrMac => Self::by(tables, backend.hop?, None),
+            Mode::DsrMac => Self::by(tables, backend.hop?),
         }
     }
 
@@ -139,8 +137,8 @@ impl<'a> Whole<'a> {
     fn by_routes<A: Family>(tables: &'a Tables, destination: A) -> Option<Self> {
         let ours = A::tables(tables);
         match ours.fib.lookup(destination)? {
-            Target::Hop(hop) => Self::by(tables, hop, None),
-            Target::Link(port) => Self::by(tables, ours.link(destination, port)?, None),
+            Target::Hop(hop) => Self::by(tables, hop),
+            Target::Link(port) => Self::by(tables, ours.link(destination, port)?),
             Target::Agent(agent) => Self::to_agent::<A>(tables, agent),
             Target::NoAgent | Target::Host => None,
         }
@@ -150,13 +148,18 @@ impl<'a> Whole<'a> {
     fn to_agent<A: Family>(tables: &'a Tables, number: u16) -> Option<Self> {
         let agent = tables.agents.get(usize::from(number))?;
         let [v4_inside, v6_inside] = agent.vxlan.as_ref()?;
-        Self::by(tables, agent.hop?, Some(if A::V6 { v6_inside } else { v4_inside }))
+        Some(Self { exit: agent.exit.as_ref()?, front: Some(if A::V6 { v6_inside } else { v4_inside }) })
     }
 
     #[inline(always)]
-    fn by(tables: &'a Tables, hop: u32, front: Option<&'a Template>) -> Option<Self> {
-        let Hop { exit, port, .. } = tables.hops.get(hop as usize)?;
-        Some(Self { exit: exit.as_ref()?, port: *port, front })
+    fn by_tunnel(tables: &'a Tables, number: u32) -> Option<Self> {
+        let tunnel = tables.tunnels.get(number as usize)?;
+        Some(Self { exit: tunnel.exit.as_ref()?, front: Some(&tunnel.template) })
+    }
+
+    #[inline(always)]
+    fn by(tables: &'a Tables, hop: u32) -> Option<Self> {
+        Some(Self { exit: tables.hops.get(hop as usize)?.exit.as_ref()?, front: None })
     }
 
     /// Octets of the outer header.

@@ -7,7 +7,7 @@ use super::depart::{Ends, Whole};
 use crate::burst::{Out, Packet};
 use crate::family::Family;
 use crate::frame::Pool;
-use crate::sessions::{Flow, SYN, Way};
+use crate::sessions::{Choice, SYN, Way};
 use crate::stage::fit;
 use crate::tables::snat::Side;
 use crate::tables::tunnel::Kind;
@@ -24,15 +24,15 @@ impl Balance<'_> {
         pool: &mut Pool,
         number: u16,
         service: &ServiceEntry,
-        (flow, backend): (Flow, &BackendEntry),
+        (choice, backend): (Choice, &BackendEntry),
     ) -> Result<(), DropReason> {
-        let ends = self.ends::<A>(packet, flow, backend)?;
+        let ends = self.ends::<A>(packet, choice, backend)?;
         if ends.is_some() && packet.tcp_flags & SYN != 0 {
-            self.clamp::<A>(packet, pool, service, backend);
+            self.clamp::<A>(packet, pool, service, backend)?;
         }
-        match Whole::to_backend::<A>(self.tables, service.mode, backend).filter(|way| way.takes(packet, self.tables)) {
-            Some(way) => self.send_off(packet, pool, &way, ends),
-            None => self.send_on(packet, pool, out::<A>(service.mode, backend)?, ends)?,
+        match Whole::to_backend::<A>(self.tables, service.mode, backend) {
+            Some(way) if way.takes(packet, self.tables) => self.send_off(packet, pool, &way, ends),
+            Some(_) | None => self.send_on(packet, pool, out::<A>(service.mode, backend)?, ends)?,
         }
         if let Some(counter) = self.counters.services.get(usize::from(number)) {
             counter.add(1);
@@ -42,11 +42,11 @@ impl Balance<'_> {
 
     /// The ends that a packet to a backend gets.
     #[inline(always)]
-    fn ends<A: Family>(&self, packet: &Packet, flow: Flow, backend: &BackendEntry) -> Result<Ends<A>, DropReason> {
-        let source = match flow.way() {
+    fn ends<A: Family>(&self, packet: &Packet, choice: Choice, backend: &BackendEntry) -> Result<Ends<A>, DropReason> {
+        let source = match choice.way() {
             Way::Direct => return Ok(None),
             Way::Translated => {
-                End { ip: self.tables.snat.address(flow.snat).ok_or(DropReason::NoSnat)?, port: flow.port }
+                End { ip: self.tables.snat.address(choice.snat()).ok_or(DropReason::NoSnat)?, port: choice.port() }
             }
             Way::Preserved => End { ip: A::ends(packet).0, port: packet.tuple.sport },
         };
@@ -57,12 +57,20 @@ impl Balance<'_> {
 
     /// Lowers the MSS that a client says to what both directions have room for.
     #[inline(never)]
-    fn clamp<A: Family>(&self, packet: &mut Packet, pool: &mut Pool, service: &ServiceEntry, backend: &BackendEntry) {
-        let client = A::ends(packet).0;
+    fn clamp<A: Family>(
+        &self,
+        packet: &mut Packet,
+        pool: &mut Pool,
+        service: &ServiceEntry,
+        backend: &BackendEntry,
+    ) -> Result<(), DropReason> {
+        let (client, out) = (A::ends(packet).0, out::<A>(service.mode, backend)?);
+        // Before anything is changed.
+        fit::check(packet, self.tables, || fit::room(self.tables, out))?;
         fit::clamp::<A>(packet, pool, self.tables, self.counters, || {
-            let there = out::<A>(service.mode, backend).map_or(u16::MAX, |out| fit::room(self.tables, out));
-            there.min(fit::room_to(self.tables, client))
+            fit::room(self.tables, out).min(fit::room_to(self.tables, client))
         });
+        Ok(())
     }
 }
 
