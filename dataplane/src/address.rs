@@ -47,6 +47,12 @@ pub trait Address: Key + Copy + Eq + Ord + Default + Debug + Send + Sync + 'stat
 
     /// One of [`Districts::COUNT`] that it lies in.
     fn district(self) -> usize;
+
+    /// Its first octet on the wire.
+    fn first_octet(self) -> u8;
+
+    /// The first and the last address with this first octet.
+    fn octet_range(octet: u8) -> (Self, Self);
 }
 
 /// Which districts some addresses lie in, a bit each: one look tells of nearly every address that it is none of them. Of
@@ -112,6 +118,16 @@ impl Address for u32 {
     fn district(self) -> usize {
         self as usize >> 20
     }
+
+    #[inline]
+    fn first_octet(self) -> u8 {
+        (self >> 24) as u8
+    }
+
+    fn octet_range(octet: u8) -> (Self, Self) {
+        let first = Self::from(octet) << 24;
+        (first, first | Self::MAX >> 8)
+    }
 }
 
 impl Address for u128 {
@@ -149,5 +165,15 @@ impl Address for u128 {
     fn district(self) -> usize {
         let folded = (self >> 64) as u64 ^ self as u64;
         (folded ^ folded >> 12 ^ folded >> 24 ^ folded >> 48) as usize % Districts::COUNT
+    }
+
+    #[inline]
+    fn first_octet(self) -> u8 {
+        (self >> 120) as u8
+    }
+
+    fn octet_range(octet: u8) -> (Self, Self) {
+        let first = Self::from(octet) << 120;
+        (first, first | Self::MAX >> 8)
     }
 }

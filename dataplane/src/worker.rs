@@ -21,9 +21,7 @@ use crate::ring::{Giver, Label, Taker, ring};
 use crate::stage::balance::{self, Balance};
 use crate::stage::classify::{self, Seen};
 use crate::stage::seeker::Seeker;
-use crate::stage::{
-    decap, dns, egress, encap, express, follow, fragment, icmp_error, isolate, parse, refuse, reply,
-};
+use crate::stage::{decap, dns, egress, encap, express, follow, fragment, icmp_error, isolate, parse, refuse, reply};
 use crate::tables::Tables;
 use crate::time::Nanos;
 use crate::verdict::{DropReason, Verdict};

@@ -344,8 +344,10 @@ impl Chosen {
     /// Whether a packet without FIN or RST leaves its state as it is ([`State::after`]).
     #[inline]
     pub(super) fn is_settled(self) -> bool {
-        const SETTLED: u64 =
-            1 << State::Established as u64 | 1 << State::Closing as u64 | 1 << State::Udp as u64 | 1 << State::Sctp as u64;
+        const SETTLED: u64 = 1 << State::Established as u64
+            | 1 << State::Closing as u64
+            | 1 << State::Udp as u64
+            | 1 << State::Sctp as u64;
         SETTLED >> self.state_bits() & 1 != 0
     }
 

@@ -226,7 +226,14 @@ impl<A: Address> Sessions<A> {
     /// What was chosen for a client's session, which its packet keeps alive, and whether its connection was over before
     /// the packet; `None` when there is none or it has expired.
     #[inline]
-    pub fn forward(&self, client: Client<A>, hash: u64, flags: u8, now: Tick, life: &Lifetimes) -> Option<(Choice, bool)> {
+    pub fn forward(
+        &self,
+        client: Client<A>,
+        hash: u64,
+        flags: u8,
+        now: Tick,
+        life: &Lifetimes,
+    ) -> Option<(Choice, bool)> {
         let first = self.forward_in(Home::First, client, hash, flags, now, life);
         first.or_else(|| self.forward_in(Home::Second, client, hash, flags, now, life))
     }
@@ -242,7 +249,8 @@ impl<A: Address> Sessions<A> {
         now: Tick,
         life: &Lifetimes,
     ) -> Option<(Choice, bool)> {
-        let at = self.forward.find_in::<true>(home, hash, client.word(hash), |at| self.forward.beside(at).is(client.ip))?;
+        let at =
+            self.forward.find_in::<true>(home, hash, client.word(hash), |at| self.forward.beside(at).is(client.ip))?;
         let chosen = self.chosen(at);
         if now.since(chosen.tick()) > life.of(chosen.state_bits()) && self.expired(at, now, *life) {
             self.lapse(at);
@@ -316,32 +324,46 @@ impl<A: Address> Sessions<A> {
         self.answered(at, flow, flags, now, life)
     }
 
-    #[inline]
+    #[inline(always)]
     fn answered(&self, at: Place, flow: Flow, flags: u8, now: Tick, life: Lifetimes) -> Option<Client<A>> {
         let client = self.client_at(at);
         let heard = self.heard(at);
         if heard.is_resting() {
             return None;
         }
-        if heard.tick() != now || !heard.is_told() || flags & (FIN | RST) != 0 {
-            let place = self.find_client(client, client.hash(self.key))?;
-            let chosen = self.chosen(place);
-            let lasting = life.of(chosen.state_bits());
-            if now.since(heard.tick()) > lasting && now.since(chosen.tick()) > lasting {
-                self.end(place);
-                return None;
-            }
-            if !heard.is_told() && flow.protocol == Protocol::Tcp {
-                match chosen.state() == State::HalfOpen && flags & RST != 0 {
-                    true => self.observed.failed(flow.backend, Seen::Refused),
-                    false => self.observed.answered(flow.backend),
-                }
-            }
-            let after = chosen.with(chosen.state().after(flags, false), chosen.tick());
-            self.forward.value(place).store(after.0, Relaxed);
-            let word = flow.word() | Flow::TOLD | u64::from(now.0) << Flow::TICK_SHIFT;
-            self.reverse.key(at).store(word, Relaxed);
+        let quiet = heard.tick() == now && heard.is_told() && flags & (FIN | RST) == 0;
+        if quiet { Some(client) } else { self.note_answer(at, client, flow, flags, now, life) }
+    }
+
+    /// What a reply changes: once a tick the time, its session's state, and what is told of the handshake.
+    #[inline(never)]
+    fn note_answer(
+        &self,
+        at: Place,
+        client: Client<A>,
+        flow: Flow,
+        flags: u8,
+        now: Tick,
+        life: Lifetimes,
+    ) -> Option<Client<A>> {
+        let heard = self.heard(at);
+        let place = self.find_client(client, client.hash(self.key))?;
+        let chosen = self.chosen(place);
+        let lasting = life.of(chosen.state_bits());
+        if now.since(heard.tick()) > lasting && now.since(chosen.tick()) > lasting {
+            self.end(place);
+            return None;
         }
+        if !heard.is_told() && flow.protocol == Protocol::Tcp {
+            match chosen.state() == State::HalfOpen && flags & RST != 0 {
+                true => self.observed.failed(flow.backend, Seen::Refused),
+                false => self.observed.answered(flow.backend),
+            }
+        }
+        let after = chosen.with(chosen.state().after(flags, false), chosen.tick());
+        self.forward.value(place).store(after.0, Relaxed);
+        let word = flow.word() | Flow::TOLD | u64::from(now.0) << Flow::TICK_SHIFT;
+        self.reverse.key(at).store(word, Relaxed);
         Some(client)
     }
 

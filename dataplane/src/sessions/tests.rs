@@ -73,6 +73,15 @@ impl Address for Clashing {
     fn district(self) -> usize {
         self.0.district()
     }
+
+    fn first_octet(self) -> u8 {
+        self.0.first_octet()
+    }
+
+    fn octet_range(octet: u8) -> (Self, Self) {
+        let (first, last) = u128::octet_range(octet);
+        (Self(first), Self(last))
+    }
 }
 
 #[derive(Debug, Default)]

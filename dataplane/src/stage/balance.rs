@@ -249,12 +249,7 @@ impl<'a> Balance<'a> {
 
     /// [`Balance::look_up`] of a client's packet.
     #[inline(always)]
-    fn forth<A: Family>(
-        &self,
-        packet: &mut Packet,
-        pool: &mut Pool,
-        number: u16,
-    ) -> Result<Option<u64>, DropReason> {
+    fn forth<A: Family>(&self, packet: &mut Packet, pool: &mut Pool, number: u16) -> Result<Option<u64>, DropReason> {
         let (sessions, hash) = (A::sessions(self.flows), packet.hash);
         let service = self.tables.service(number).ok_or(DropReason::NoService)?;
         if !sessions.has_room() {

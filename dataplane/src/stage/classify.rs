@@ -93,9 +93,7 @@ fn classify<A: Errors>(packet: &Packet, pool: &Pool, tables: &Tables) -> Result<
     match action {
         Action::Host if from_host => Err(DropReason::NotForUs),
         Action::Error | Action::Solicited if packet.part != Part::Whole => Err(DropReason::Fragment),
-        Action::Balance(_) | Action::Return { .. } | Action::Error | Action::Forward => {
-            alive(packet).map(|()| action)
-        }
+        Action::Balance(_) | Action::Return { .. } | Action::Error | Action::Forward => alive(packet).map(|()| action),
         Action::Done
         | Action::Parsed
         | Action::Arp

@@ -28,10 +28,7 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables) {
 #[inline]
 fn is_vxlan(packet: &Packet, vtep: &OwnVtep) -> bool {
     let tuple = &packet.tuple;
-    tuple.dport == vtep.udp_port
-        && !packet.v6
-        && tuple.protocol == ip4::UDP
-        && tuple.dst == vtep.underlay.to_bits()
+    tuple.dport == vtep.udp_port && !packet.v6 && tuple.protocol == ip4::UDP && tuple.dst == vtep.underlay.to_bits()
 }
 
 #[inline]

@@ -21,9 +21,7 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables, events: &Events,
         let verdict = match packet.out {
             Out::Back => back(packet, pool, tables),
             Out::Host => host(packet, pool, tables),
-            Out::Hop(hop) => {
-                tables.hops.get(hop as usize).ok_or(Stop::NoRoute).and_then(|h| leave(packet, pool, h))
-            }
+            Out::Hop(hop) => tables.hops.get(hop as usize).ok_or(Stop::NoRoute).and_then(|h| leave(packet, pool, h)),
             Out::Route if packet.v6 => on_link::<u128>(packet, tables).and_then(|h| leave(packet, pool, h)),
             Out::Route => on_link::<u32>(packet, tables).and_then(|h| leave(packet, pool, h)),
             Out::Agent(_) | Out::Tunnel(_) | Out::Nowhere => Err(Stop::NoRoute),

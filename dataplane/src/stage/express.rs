@@ -88,7 +88,12 @@ fn ip6(packet: &mut Packet, bytes: &[u8]) -> bool {
     let protocol = head[at(ip6::field::NEXT)];
     let Some((ports, tcp_flags)) = transport(l4, protocol) else { return false };
     let unsummed = protocol == ip4::UDP && word(l4, 6) == 0;
-    if head[ETHERNET] >> 4 != 6 || unsummed || parse::martian6(ends.0) || parse::is_link_local(ends.0) || ends.0 == ends.1 {
+    if head[ETHERNET] >> 4 != 6
+        || unsummed
+        || parse::martian6(ends.0)
+        || parse::is_link_local(ends.0)
+        || ends.0 == ends.1
+    {
         return false;
     }
     packet.l3 = ETHERNET as u8;

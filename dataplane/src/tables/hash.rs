@@ -192,8 +192,11 @@ mod tests {
             let key = MixKey::from(HashKey::new([seed; 16]));
             let address = |n: u64| n << 32 | 80;
             let port = |n: u64| 0x0a00_0001 << 32 | n << 16 | 1;
-            let hashes: [fn(MixKey, u64) -> u64; 3] =
-                [|key, n| key.one(n << 32 | 80), |key, n| key.one(0x0a00_0001 << 32 | n << 16), |key, n| key.three(n, 7, 9)];
+            let hashes: [fn(MixKey, u64) -> u64; 3] = [
+                |key, n| key.one(n << 32 | 80),
+                |key, n| key.one(0x0a00_0001 << 32 | n << 16),
+                |key, n| key.three(n, 7, 9),
+            ];
             for hash in hashes {
                 for shift in [0, 32] {
                     let mut buckets = vec![0u8; 65_536];

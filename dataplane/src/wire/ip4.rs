@@ -93,8 +93,9 @@ pub fn set_ecn(ip: &mut [u8], ecn: u8) {
 pub fn translate(ip: &mut [u8], l4: usize, protocol: u8, source: End<u32>, destination: End<u32>) {
     // As arrays: positions in them need no checks.
     let Some((header, behind)) = ip.split_first_chunk_mut::<HEADER>() else { return };
-    let addresses =
-        Delta::default().long(long(header, field::SOURCE), source.ip).long(long(header, field::DESTINATION), destination.ip);
+    let addresses = Delta::default()
+        .long(long(header, field::SOURCE), source.ip)
+        .long(long(header, field::DESTINATION), destination.ip);
     put(header, field::SOURCE, source.ip.to_be_bytes());
     put(header, field::DESTINATION, destination.ip.to_be_bytes());
     decrement(header, addresses).update(header, field::CHECKSUM);

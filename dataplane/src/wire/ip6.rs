@@ -114,7 +114,9 @@ pub fn readdress(ip: &mut [u8], source: u128, destination: u128) {
 #[inline(always)]
 fn moved(header: &[u8; HEADER], at: usize, address: u128, delta: Delta) -> Delta {
     let before = self::address(header, at);
-    (0..4).fold(delta, |delta, n| delta.long((before >> (32 * n)) as u32, (address >> (32 * n)) as u32))
+    let part = |of: u128, n: u32| (of >> (32 * n)) as u32;
+    let delta = delta.long(part(before, 0), part(address, 0)).long(part(before, 1), part(address, 1));
+    delta.long(part(before, 2), part(address, 2)).long(part(before, 3), part(address, 3))
 }
 
 /// Rewrites source and destination of a TCP, UDP or SCTP packet and takes one from its hop limit. `ip` begins at the

@@ -196,7 +196,12 @@ impl Template {
         let checksum = !fold(u64::from(self.sum) + u64::from(length) + u64::from(ecn));
         put(ip, ip4::field::CHECKSUM, checksum.to_be_bytes());
         if self.udp {
-            copy(behind, rest);
+            // With GUE, or with VXLAN and its Ethernet header.
+            match behind.len() {
+                12 => fixed::<12>(behind, rest),
+                30 => fixed::<30>(behind, rest),
+                _ => copy(behind, rest),
+            }
             finish_udp(behind, entropy, length.wrapping_sub(ip4::HEADER as u16));
         }
     }
@@ -228,7 +233,7 @@ impl Template {
 }
 
 /// The source port, which it says, and the length.
-#[inline]
+#[inline(always)]
 fn finish_udp(behind: &mut [u8], entropy: u16, udp_len: u16) -> u16 {
     // From the dynamic range (RFC 7348 section 4.1).
     let port = 49152 | (entropy & 0x3fff);
@@ -239,20 +244,16 @@ fn finish_udp(behind: &mut [u8], entropy: u16, udp_len: u16) -> u16 {
     port
 }
 
-/// Fixed lengths, so that each is a few moves and no call.
-#[inline]
-fn copy(front: &mut [u8], octets: &[u8]) {
-    #[inline]
-    fn fixed<const N: usize>(front: &mut [u8], octets: &[u8]) {
-        if let Some(octets) = octets.first_chunk::<N>() {
-            put(front, 0, *octets);
-        }
+/// A fixed length is a few moves and no call.
+#[inline(always)]
+fn fixed<const N: usize>(front: &mut [u8], octets: &[u8]) {
+    if let Some(octets) = octets.first_chunk::<N>() {
+        put(front, 0, *octets);
     }
+}
+
+fn copy(front: &mut [u8], octets: &[u8]) {
     match front.len() {
-        // Behind IPv4: UDP with GUE, and with VXLAN and its Ethernet header.
-        12 => fixed::<12>(front, octets),
-        30 => fixed::<30>(front, octets),
-        // Behind IPv6 too, which is copied along.
         40 => fixed::<40>(front, octets),
         52 => fixed::<52>(front, octets),
         70 => fixed::<70>(front, octets),

@@ -12,7 +12,7 @@ use crate::wire::End;
 
 impl Balance<'_> {
     /// Whose session a reply belongs to, looked for in one home.
-    #[inline]
+    #[inline(always)]
     pub(super) fn session_of<A: Family>(
         &self,
         home: Home,
@@ -29,7 +29,7 @@ impl Balance<'_> {
     }
 
     /// A backend's reply to the client, as the VIP.
-    #[inline]
+    #[inline(always)]
     pub(super) fn reply<A: Family>(
         &self,
         packet: &mut Packet,

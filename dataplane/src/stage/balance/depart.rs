@@ -50,23 +50,6 @@ impl Balance<'_> {
         Ok(())
     }
 
-    /// Leaves it to the stages that follow to find the way.
-    ///
-    /// # Errors
-    /// [`DropReason::TooBig`].
-    #[inline(never)]
-    pub(super) fn send_on<A: Family>(
-        &self,
-        packet: &mut Packet,
-        pool: &mut Pool,
-        out: Out,
-        ends: Ends<A>,
-    ) -> Result<(), DropReason> {
-        fit::check(packet, self.tables, || fit::room(self.tables, out))?;
-        leave(packet, pool, out, ends);
-        Ok(())
-    }
-
     /// Writes all that changes, of a packet that the way takes.
     #[inline(always)]
     pub(super) fn send_off<A: Family>(&self, packet: &mut Packet, pool: &mut Pool, way: &Whole<'_>, ends: Ends<A>) {
@@ -106,7 +89,8 @@ fn change<A: Family>(ip: &mut [u8], l4: usize, protocol: u8, ends: Ends<A>) {
     }
 }
 
-fn leave<A: Family>(packet: &mut Packet, pool: &mut Pool, out: Out, ends: Ends<A>) {
+/// Changes a packet and leaves it to the stages that follow to find its way.
+pub(super) fn leave<A: Family>(packet: &mut Packet, pool: &mut Pool, out: Out, ends: Ends<A>) {
     let (l3, l4) = (usize::from(packet.l3), usize::from(packet.l4));
     change(&mut pool.bytes_mut(&mut packet.frame)[l3..], l4 - l3, packet.tuple.protocol, ends);
     if let Some((source, destination)) = ends {

@@ -3,7 +3,7 @@
 use sluice_config::model::Mode;
 
 use super::Balance;
-use super::depart::{Ends, Whole};
+use super::depart::{Whole, leave};
 use crate::burst::{Out, Packet};
 use crate::family::Family;
 use crate::frame::Pool;
@@ -26,13 +26,18 @@ impl Balance<'_> {
         service: &ServiceEntry,
         (choice, backend): (Choice, &BackendEntry),
     ) -> Result<(), DropReason> {
-        let ends = self.ends::<A>(packet, choice, backend)?;
-        if ends.is_some() && packet.tcp_flags & SYN != 0 {
-            self.clamp::<A>(packet, pool, service, backend)?;
-        }
-        match Whole::to_backend::<A>(self.tables, service.mode, backend) {
-            Some(way) if way.takes(packet, self.tables) => self.send_off(packet, pool, &way, ends),
-            Some(_) | None => self.send_on(packet, pool, out::<A>(service.mode, backend)?, ends)?,
+        let way = Whole::to_backend::<A>(self.tables, service.mode, backend);
+        let way = if way.as_ref().is_some_and(|way| way.takes(packet, self.tables)) { way } else { None };
+        match (way, choice.way()) {
+            (Some(way), Way::Direct) => self.send_off::<A>(packet, pool, &way, None),
+            (Some(way), Way::Translated | Way::Preserved) => {
+                let ends = self.ends::<A>(packet, choice, backend)?;
+                if packet.tcp_flags & SYN != 0 {
+                    self.clamp::<A>(packet, pool, service, backend)?;
+                }
+                self.send_off(packet, pool, &way, Some(ends));
+            }
+            (None, _) => self.send_on::<A>(packet, pool, service, (choice, backend))?,
         }
         if let Some(counter) = self.counters.services.get(usize::from(number)) {
             counter.add(1);
@@ -40,19 +45,45 @@ impl Balance<'_> {
         Ok(())
     }
 
-    /// The ends that a packet to a backend gets.
+    /// Leaves it to the stages that follow to find the way.
+    #[inline(never)]
+    fn send_on<A: Family>(
+        &self,
+        packet: &mut Packet,
+        pool: &mut Pool,
+        service: &ServiceEntry,
+        (choice, backend): (Choice, &BackendEntry),
+    ) -> Result<(), DropReason> {
+        let out = out::<A>(service.mode, backend)?;
+        fit::check(packet, self.tables, || fit::room(self.tables, out))?;
+        let ends = match choice.way() {
+            Way::Direct => None,
+            Way::Translated | Way::Preserved => Some(self.ends::<A>(packet, choice, backend)?),
+        };
+        if ends.is_some() && packet.tcp_flags & SYN != 0 {
+            self.clamp::<A>(packet, pool, service, backend)?;
+        }
+        leave(packet, pool, out, ends);
+        Ok(())
+    }
+
+    /// The ends that a packet to a backend gets in the NAT modes.
     #[inline(always)]
-    fn ends<A: Family>(&self, packet: &Packet, choice: Choice, backend: &BackendEntry) -> Result<Ends<A>, DropReason> {
+    fn ends<A: Family>(
+        &self,
+        packet: &Packet,
+        choice: Choice,
+        backend: &BackendEntry,
+    ) -> Result<(End<A>, End<A>), DropReason> {
         let source = match choice.way() {
-            Way::Direct => return Ok(None),
             Way::Translated => {
                 End { ip: self.tables.snat.address(choice.snat()).ok_or(DropReason::NoSnat)?, port: choice.port() }
             }
-            Way::Preserved => End { ip: A::ends(packet).0, port: packet.tuple.sport },
+            Way::Preserved | Way::Direct => End { ip: A::ends(packet).0, port: packet.tuple.sport },
         };
         // One of another family was left out when tables were compiled.
         let destination = End { ip: A::from_ip(backend.ip).ok_or(DropReason::NoBackend)?, port: backend.port };
-        Ok(Some((source, destination)))
+        Ok((source, destination))
     }
 
     /// Lowers the MSS that a client says to what both directions have room for.
