@@ -34,6 +34,13 @@ pub(super) fn health(file: Option<&Spanned<file::Health>>, found: &mut Findings<
             seconds: value::number("eject_seconds", &file.eject_seconds, passive.seconds, 1..=3600, found),
             percent: value::number("eject_percent", &file.eject_percent, passive.percent, 0..=100, found),
         },
+        upgrade_percent: value::number(
+            "upgrade_percent",
+            &file.upgrade_percent,
+            default.upgrade_percent,
+            0..=100,
+            found,
+        ),
         probe_range: range(&file.probe_range, found),
     }
 }

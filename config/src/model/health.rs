@@ -17,6 +17,9 @@ pub struct Health {
     pub parallel: usize,
     /// Observation by the packet path.
     pub passive: Passive,
+    /// While an app is deployed: how much of its tasks that could take new flows must be of the new version, percent,
+    /// before those of the old one take none. One task at least, whatever this says.
+    pub upgrade_percent: u8,
     /// Addresses of [`super::ProbePath`]s: routed to the host port and to nowhere else.
     pub probe_range: Ipv4Net,
 }
@@ -29,7 +32,7 @@ impl Health {
 impl Default for Health {
     fn default() -> Self {
         let (check, passive) = (HealthCheck::default(), Passive::default());
-        Self { check, parallel: 128, passive, probe_range: Self::PROBE_RANGE }
+        Self { check, parallel: 128, passive, upgrade_percent: 25, probe_range: Self::PROBE_RANGE }
     }
 }
 

@@ -19,6 +19,7 @@ mod modes;
 mod ownership;
 mod serving;
 mod standing;
+mod upgrade;
 
 struct Case {
     config: Config,

@@ -13,7 +13,7 @@ use super::ports::protocols;
 use crate::desire::vip_label;
 use crate::names;
 use crate::rejected::Rejected;
-use crate::view::{Health, Labels, Listing, PortAt, Task, TaskPort, TaskState};
+use crate::view::{Health, Labels, Listing, PortAt, Rollout, Task, TaskPort, TaskState};
 
 /// An endpoint as the spec defines it.
 struct Endpoint {
@@ -110,6 +110,7 @@ impl Shape {
             host: instance["agentHostname"].as_str().unwrap_or_default().to_owned(),
             state: TaskState::read(container["status"].as_str().unwrap_or_default()),
             health: health(checked, said),
+            rollout: Rollout::None,
             ips: ips.filter_map(|ip| ip.as_str()?.parse::<IpAddr>().ok()).collect(),
             ports: endpoints.iter().flat_map(|e| self.ports(e, said)).collect(),
             networks: self.networks.clone(),
@@ -129,6 +130,7 @@ impl Shape {
             host: String::new(),
             state: TaskState::Preparing,
             health: Health::Unknown,
+            rollout: Rollout::None,
             ips: Vec::new(),
             ports: endpoints.flat_map(|e| self.ports(e, &[])).collect(),
             networks: self.networks.clone(),

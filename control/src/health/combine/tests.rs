@@ -41,9 +41,9 @@ fn judge(service: &Service, healths: &str, judgements: &Judgements) -> Vec<Judge
             'h' => Health::Healthy,
             _ => Health::Unhealthy,
         };
-        Heard { backend, running: letter != 'k', health }
+        Heard { backend, running: letter != 'k', health, rollout: Rollout::None, app: None }
     });
-    combine(service, &heard.collect::<Vec<_>>(), judgements, Passive::default())
+    combine(service, &heard.collect::<Vec<_>>(), judgements, Bounds::from(&HealthSection::default()))
 }
 
 fn states(judged: &[Judged]) -> Vec<&'static str> {
