@@ -545,6 +545,7 @@ pub static SECTIONS: &[Section] = &[
                 Value("\"198.18.0.0/15\""),
                 "Addresses that probes of DSR backends are sent to on the host port; nobody else may use them.",
             ),
+            key("probe_range6", Text, Value("\"2001:2::/48\""), "The same for VIPs of IPv6."),
         ],
     },
     Section {

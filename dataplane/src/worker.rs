@@ -17,10 +17,14 @@ use crate::frame::Pool;
 use crate::io::{BURST, Frames, Port};
 use crate::limiter::{Answer, Rate, RateLimits};
 use crate::mailbox::Mailbox;
+use crate::probing::Probing;
 use crate::ring::{Giver, Label, Taker, ring};
 use crate::stage::balance::{self, Balance};
+use crate::stage::probe::Carry;
 use crate::stage::seeker::Seeker;
-use crate::stage::{classify, decap, dns, egress, encap, follow, fragment, icmp_error, isolate, parse, refuse, reply};
+use crate::stage::{
+    classify, decap, dns, egress, encap, follow, fragment, icmp_error, isolate, parse, probe, refuse, reply,
+};
 use crate::tables::Tables;
 use crate::time::Nanos;
 use crate::verdict::{DropReason, Verdict};
@@ -88,6 +92,7 @@ pub struct Worker<P> {
     limits: RateLimits,
     leaving: Vec<Frames>,
     datagrams: Datagrams,
+    probing: Probing,
     first_port: usize,
     first_inbox: usize,
 }
@@ -100,7 +105,9 @@ impl<P: Port> Worker<P> {
         let datagrams = Datagrams::new(setup.flows.v4.key(), setup.pool.count());
         // Without tables nothing is received; they bring the rates.
         let limits = RateLimits::new([Rate::NEVER; Answer::ALL.len()]);
-        Self { setup, tables: None, burst: Box::default(), limits, leaving, datagrams, first_port: 0, first_inbox: 0 }
+        let probing = Probing::new(setup.id);
+        let burst = Box::default();
+        Self { setup, tables: None, burst, limits, leaving, datagrams, probing, first_port: 0, first_inbox: 0 }
     }
 
     /// One burst; returns the packets that it took from ports and rings. Without tables it takes none.
@@ -120,6 +127,10 @@ impl<P: Port> Worker<P> {
             parse::run(burst, pool, &tables);
             decap::run(burst, pool, &tables);
             let seen = classify::run(burst, pool, &tables);
+            if seen.probes {
+                let carry = Carry { tables: &tables, counters, worker: *id, now };
+                probe::run(burst, pool, &carry, &mut self.probing);
+            }
             isolate::run(burst, &tables);
             if seen.fragments {
                 fragment::run(burst, datagrams, &seeker);

@@ -202,7 +202,7 @@ fn judge(
     report: &mut Report,
 ) {
     let heard: Vec<Heard<'_>> = candidates.values().map(Candidate::heard).collect();
-    let judged = combine(service, &heard, &cluster.view.health, Bounds::from(&cluster.config.health));
+    let judged = combine(service, &heard, &cluster.view.health, Bounds::of(cluster.config));
     let backends = candidates.into_values().map(|c| c.backend);
     if judged.iter().any(|j| j.state == State::FailOpen) {
         report.fail_open.push(service.key);

@@ -4,14 +4,14 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use sluice_config::model::{Backend, FailOpen, Health as HealthSection, Passive, Probe, Service};
+use sluice_config::model::{Backend, Config, FailOpen, Health as HealthSection, Passive, Probe, Service};
 use sluice_dataplane::tables::ids::BackendKey;
 use sluice_dataplane::time::Nanos;
 
 use super::Judgements;
 use super::drains::Drained;
 use super::standing::Standing;
-use super::target::{Target, needs_path};
+use super::target::{Carried, Target};
 use super::upgrade;
 use crate::view::{Health, Rollout};
 
@@ -158,11 +158,16 @@ pub struct Bounds {
     pub passive: Passive,
     /// `health.upgrade_percent`.
     pub upgrade_percent: u8,
+    /// Whose backends are probed as the VIP.
+    pub carried: Carried,
 }
 
-impl From<&HealthSection> for Bounds {
-    fn from(health: &HealthSection) -> Self {
-        Self { passive: health.passive, upgrade_percent: health.upgrade_percent }
+impl Bounds {
+    /// Those of a configuration.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let HealthSection { passive, upgrade_percent, .. } = config.health;
+        Self { passive, upgrade_percent, carried: Carried::of(config) }
     }
 }
 
@@ -175,7 +180,7 @@ pub fn combine(service: &Service, heard: &[Heard<'_>], judgements: &Judgements, 
     let opinions = |(h, drain): (&Heard<'_>, &Option<&Drained>)| {
         let mut opinions = Vec::new();
         opinions.extend(marathon(h));
-        opinions.extend(probe(service, h.backend, judgements));
+        opinions.extend(probe(service, h.backend, judgements, bounds.carried));
         opinions.extend(out.get(&h.backend.address).map(|honoured| ejection(*honoured, passive)));
         opinions.extend(drain.map(draining));
         opinions
@@ -240,12 +245,17 @@ fn marathon(heard: &Heard<'_>) -> Option<Opinion> {
     Some(Opinion { judge: Judge::Marathon, verdict, reason: reason.into(), since: 0 })
 }
 
-fn probe(service: &Service, backend: &Backend, judgements: &Judgements) -> Option<Opinion> {
-    let target = Target::of(service, backend)?;
+fn probe(service: &Service, backend: &Backend, judgements: &Judgements, carried: Carried) -> Option<Opinion> {
+    let target = Target::of(service, backend, carried)?;
     let standing = judgements.probes.get(&target).copied().unwrap_or_default();
-    let way = match service.mode.is_dsr() && !needs_path(service.mode) {
-        true => format!(" at its own address, not yet in {}: whether it owns the VIP is unknown", service.mode.name()),
-        false => String::new(),
+    let way = match (target.through, service.mode.is_dsr()) {
+        (Some((_, mode)), _) => format!(" as the VIP, in {}", mode.name()),
+        (None, true) => format!(
+            " at its own address (to go in {} it needs [host] and a [snat] `underlay` of the VIP's family): whether it \
+             owns the VIP is unknown",
+            service.mode.name()
+        ),
+        (None, false) => String::new(),
     };
     let asked = &target.probe;
     let (verdict, reason) = match standing {

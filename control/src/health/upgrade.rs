@@ -47,12 +47,12 @@ pub(super) fn retire(heard: &[Heard<'_>], judged: &mut [Judged], percent: u8) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::config;
     use crate::health::Judgements;
     use crate::health::combine::tests::{backend, service};
     use crate::health::combine::{Bounds, combine};
     use crate::health::drains::{Drained, What};
     use crate::view::Health;
-    use sluice_config::model::Health as Section;
 
     /// What becomes of tasks, a letter each: `o`ld, `n`ew, `u`nready; in capitals unhealthy; `k` a new one that is killed, `?`
     /// one whose check has not spoken. Behind a blank another app's.
@@ -76,7 +76,7 @@ mod tests {
             },
             app: Some(&apps[*app]),
         });
-        let bounds = Bounds { upgrade_percent: percent, ..Bounds::from(&Section::default()) };
+        let bounds = Bounds { upgrade_percent: percent, ..Bounds::of(&config()) };
         combine(&service(1, Vec::new()), &heard.collect::<Vec<_>>(), judgements, bounds)
     }
 

@@ -25,6 +25,7 @@ use flat::FlatMap;
 use hash::HashKey;
 use ids::{BackendKey, Ids};
 use policy::Policy;
+use probe::Probes;
 use snat::{Side, Snat};
 use tunnel::{Kind, Tunnel};
 use zone::Zones;
@@ -36,6 +37,7 @@ pub mod hash;
 pub mod ids;
 pub mod maglev;
 pub mod policy;
+pub mod probe;
 pub mod snat;
 pub mod tunnel;
 mod unfit;
@@ -74,6 +76,8 @@ pub struct Tables {
     pub policy: Policy,
     /// Bounds of services.
     pub admission: Admissions,
+    /// Ways of the node's own probes.
+    pub probes: Probes,
     /// Names.
     pub zones: Arc<Zones>,
     /// This node's own.
@@ -360,11 +364,14 @@ impl Tables {
             services(shared, &ways, before, ids, now);
         let numbered = Names { seed, ours: &ours, services: &services, backends: &backends, protocols: &protocols };
         let Ways { v4, v6, hops, .. } = ways;
+        let (v4, v6) = (numbered.tables(v4, &hops), numbered.tables(v6, &hops));
+        let probes = Probes::new(local, seed, (&v4, &v6));
         Ok(Self {
             generation: previous.map_or(0, |p| p.generation) + 1,
             key,
-            v4: numbered.tables(v4, &hops),
-            v6: numbered.tables(v6, &hops),
+            v4,
+            v6,
+            probes,
             services: services.into(),
             order: order.into(),
             left_out: left_out.into(),

@@ -9,5 +9,6 @@ mod errors;
 mod fit;
 mod hairpin;
 mod preserve;
+mod probes;
 mod tables;
 mod world;

@@ -70,7 +70,7 @@ impl Word {
             }
             Self::Probed(n, fit) => {
                 let standing = if fit { Standing::Fit } else { Standing::Unfit(Failure::Refused) };
-                let target = target::wanted(desired).into_keys().nth(n);
+                let target = target::wanted(desired, target::Carried::default()).into_keys().nth(n);
                 Arc::make_mut(&mut judgements.probes).extend(target.map(|target| (target, standing)));
             }
         }

@@ -92,7 +92,7 @@ pub(in crate::stage) fn out<A: Family>(mode: Mode, backend: &BackendEntry) -> Re
 
 /// Writes new ends into a packet, and what is known of it.
 #[inline]
-pub(super) fn rewrite<A: Family>(packet: &mut Packet, pool: &mut Pool, source: End<A>, destination: End<A>) {
+pub(in crate::stage) fn rewrite<A: Family>(packet: &mut Packet, pool: &mut Pool, source: End<A>, destination: End<A>) {
     let (l3, l4) = (usize::from(packet.l3), usize::from(packet.l4));
     let ip = &mut pool.bytes_mut(&mut packet.frame)[l3..];
     A::translate(ip, l4 - l3, packet.tuple.protocol, source, destination);
