@@ -553,6 +553,8 @@ struct Ways {
     hops: Hops,
     /// By port index.
     own: Vec<Own>,
+    /// Largest inner packet of the overlay.
+    overlay_mtu: u16,
 }
 
 /// What outer headers need to know of a port.
@@ -571,7 +573,8 @@ impl Ways {
             v6: port.addresses6.first().map(ipnet::Ipv6Net::addr),
             mtu: port.mtu,
         });
-        Self { v4: Fib::new(prefixes.iter().copied()), v6: Fib::new(prefixes), hops, own: own.collect() }
+        let overlay_mtu = local.vtep.as_ref().map_or(u16::MAX, |vtep| vtep.mtu);
+        Self { v4: Fib::new(prefixes.iter().copied()), v6: Fib::new(prefixes), hops, own: own.collect(), overlay_mtu }
     }
 
     fn target(&self, ip: IpAddr) -> Option<Target> {
