@@ -12,9 +12,10 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use sluice_config::model::Protocol;
 
-use super::payload::{LooseTasks, groups, id_alone, labels, port_number};
+use super::payload::{LooseTasks, groups, id_alone, labels, network_groups, port_number};
 use super::ports::{AppPort, Mode, Place, PortReader};
 use super::rollout::{Versions, is_deploying};
+use crate::desire::own_labels::GROUPS;
 use crate::desire::vip_label;
 use crate::names;
 use crate::rejected::Rejected;
@@ -294,8 +295,9 @@ fn network_names(app: &App<'_>) -> Vec<String> {
 fn app_groups(app: &App<'_>, own: &Labels, rejected: &mut Vec<Rejected>) -> Arc<[String]> {
     let of_networks = app.networks.iter().flatten().filter_map(|n| n.labels.as_ref());
     let of_address = app.ip_address.iter().filter_map(|a| a.labels.as_ref());
-    let near: Vec<&str> = of_networks.chain(of_address).filter_map(|l| l.get("SLUICE_GROUPS")?.as_str()).collect();
-    let label = if near.is_empty() { own.get("SLUICE_GROUPS").cloned() } else { Some(near.join(",")) };
+    let maps = of_networks.chain(of_address);
+    let near: Vec<&str> = maps.filter_map(|map| network_groups(&app.id, map.iter(), rejected)).collect();
+    let label = if near.is_empty() { own.get(GROUPS).cloned() } else { Some(near.join(",")) };
     let listed = app.ip_address.iter().filter_map(|a| a.groups.as_ref()).flatten().filter_map(Value::as_str);
     groups(&app.id, listed, label.as_deref(), rejected)
 }
