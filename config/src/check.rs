@@ -9,6 +9,7 @@ mod dns;
 mod health;
 pub(crate) mod machine;
 mod marathon;
+mod narrow;
 mod needs;
 mod node;
 mod overlay;
@@ -60,6 +61,7 @@ pub(crate) fn check(file: &File, found: &mut Findings<'_>) -> Config {
     }
     claims.settle(found);
     needs::settle(file, &config, &needs, found);
+    narrow::check(file, &config, found);
     capacity(file, &config, found);
     config
 }

@@ -17,11 +17,15 @@ use crate::frame::Pool;
 use crate::io::{BURST, Frames, Port};
 use crate::limiter::{Answer, Rate, RateLimits};
 use crate::mailbox::Mailbox;
+use crate::probing::Probing;
 use crate::ring::{Giver, Label, Taker, ring};
 use crate::stage::balance::{self, Balance};
 use crate::stage::classify::{self, Seen};
+use crate::stage::probe::Carry;
 use crate::stage::seeker::Seeker;
-use crate::stage::{decap, dns, egress, encap, express, follow, fragment, icmp_error, isolate, parse, refuse, reply};
+use crate::stage::{
+    decap, dns, egress, encap, express, follow, fragment, icmp_error, isolate, parse, probe, refuse, reply,
+};
 use crate::tables::Tables;
 use crate::time::Nanos;
 use crate::verdict::{DropReason, Verdict};
@@ -89,6 +93,7 @@ pub struct Worker<P> {
     limits: RateLimits,
     leaving: Vec<Frames>,
     datagrams: Datagrams,
+    probing: Probing,
     first_port: usize,
     first_inbox: usize,
 }
@@ -101,7 +106,9 @@ impl<P: Port> Worker<P> {
         let datagrams = Datagrams::new(setup.flows.v4.key(), setup.pool.count());
         // Without tables nothing is received; they bring the rates.
         let limits = RateLimits::new([Rate::NEVER; Answer::ALL.len()]);
-        Self { setup, tables: None, burst: Box::default(), limits, leaving, datagrams, first_port: 0, first_inbox: 0 }
+        let probing = Probing::new(setup.id);
+        let burst = Box::default();
+        Self { setup, tables: None, burst, limits, leaving, datagrams, probing, first_port: 0, first_inbox: 0 }
     }
 
     /// One burst; returns the packets that it took from ports and rings. Without tables it takes none.
@@ -125,6 +132,10 @@ impl<P: Port> Worker<P> {
                 parse::run(burst, pool, &tables);
                 decap::run(burst, pool, &tables);
                 seen = classify::run(burst, pool, &tables);
+                if seen.probes {
+                    let carry = Carry { tables: &tables, counters, worker: *id, now };
+                    probe::run(burst, pool, &carry, &mut self.probing);
+                }
                 isolate::run(burst, &tables);
             }
             if seen.fragments {

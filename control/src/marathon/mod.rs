@@ -13,4 +13,5 @@ mod app;
 mod complaints;
 mod pod;
 mod ports;
+mod rollout;
 pub(crate) mod text;
