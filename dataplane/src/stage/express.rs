@@ -46,7 +46,7 @@ fn is_to_us(packet: &Packet, ethernet: &[u8; ETHERNET], tables: &Tables) -> bool
     // Eight octets at a time, of which six are the address.
     let station = |at: usize| u64::from_be_bytes(std::array::from_fn(|i| ethernet[at + i])) >> 16;
     let (to, from) = (station(0), station(6));
-    to == port.station && from != port.station && from & GROUP == 0
+    to == port.station && from != port.station && from != 0 && from & GROUP == 0
 }
 
 /// Ethernet and IPv4 without options.
