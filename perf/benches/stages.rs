@@ -133,7 +133,7 @@ impl Bench {
     }
 
     fn receive(&mut self, frame: &[u8]) {
-        self.burst.push(Packet::received(self.pool.take_copy(frame).unwrap(), 0, false));
+        self.burst.push(Packet::received(self.pool.take_copy(frame).unwrap(), 0));
     }
 
     fn recycle(&mut self) {
@@ -155,10 +155,10 @@ impl Bench {
             Reply => reply::run(burst, pool, tables, events, counters, limits, NOW),
             Balanced => {
                 let with = Balance::new(tables, flows, counters, 0, NOW);
-                let _told = balance::run(burst, pool, &with);
+                let _told = balance::run(burst, pool, &with, true);
             }
             Refuse => refuse::run(burst, pool, tables, limits, counters, NOW),
-            Encap => encap::run(burst, pool, tables),
+            Encap => encap::run(burst, pool, tables, flows),
             Egress => egress::run(burst, pool, tables, events, counters),
         }
     }

@@ -13,4 +13,5 @@ pub(crate) mod app;
 pub(crate) mod complaints;
 mod pod;
 pub(crate) mod ports;
+mod rollout;
 pub(crate) mod text;

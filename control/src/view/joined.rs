@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{ClusterView, Health, Listing, PortAt, Said, Task, TaskPort, TaskState};
+use super::{ClusterView, Health, Listing, PortAt, Rollout, Said, Task, TaskPort, TaskState};
 use crate::marathon::app::{LEGACY, legacy, legacy_port, scheme};
 use crate::marathon::payload::groups;
 use crate::marathon::ports::protocols;
@@ -168,6 +168,7 @@ impl<'a> Mesos<'a> {
             host: self.agent_host(mesos)?.to_owned(),
             state: mesos.state,
             health: mesos.health,
+            rollout: Rollout::None,
             ips: mesos.ips(),
             ports: ports(mesos, rejected),
             networks: network_names(mesos),

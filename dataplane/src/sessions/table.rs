@@ -97,7 +97,7 @@ impl<A: Address> Side<A> {
         Self { buckets: buckets.into(), key_mask }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn homes(&self, hash: u64) -> [u32; 2] {
         let mask = self.buckets.len() as u32 - 1;
         [hash as u32 & mask, (hash >> 32) as u32 & mask]
@@ -128,39 +128,47 @@ impl<A: Address> Side<A> {
     /// The entry with this key whose place `confirm` accepts. Entries of different IPv6 addresses may share a key word.
     #[inline]
     pub(super) fn find(&self, hash: u64, key: u64, confirm: impl Fn(Place) -> bool) -> Option<Place> {
-        self.find_in(Home::First, hash, key, &confirm).or_else(|| self.find_in(Home::Second, hash, key, &confirm))
+        let first = self.find_in::<false>(Home::First, hash, key, &confirm);
+        first.or_else(|| self.find_in::<false>(Home::Second, hash, key, &confirm))
     }
 
-    /// The same in one of its homes.
-    #[inline]
-    pub(super) fn find_in(&self, home: Home, hash: u64, key: u64, confirm: impl Fn(Place) -> bool) -> Option<Place> {
+    /// The same in one of its homes; `WHOLE` on a side whose key words hold no time.
+    #[inline(always)]
+    pub(super) fn find_in<const WHOLE: bool>(
+        &self,
+        home: Home,
+        hash: u64,
+        key: u64,
+        confirm: impl Fn(Place) -> bool,
+    ) -> Option<Place> {
         let bucket = self.homes(hash)[home as usize];
         let keys = &self.buckets[bucket as usize].keys;
+        let is_key = |word: u64| if WHOLE { word == key } else { (word ^ key) & self.key_mask == 0 };
         // All eight are compared before anything branches: the hit's way is not predictable.
-        let mut hits = 0u32;
+        let mut hit = WAYS as u8;
         for (way, slot) in keys.iter().enumerate() {
-            hits |= u32::from(slot.load(Relaxed) & self.key_mask == key) << way;
+            hit = if is_key(slot.load(Relaxed)) { way as u8 } else { hit };
         }
-        while hits != 0 {
-            let at = Place { bucket, way: hits.trailing_zeros() as u8 };
-            if confirm(at) {
-                return Some(at);
-            }
-            hits &= hits - 1;
+        let last = Place { bucket, way: hit };
+        match usize::from(hit) {
+            WAYS => None,
+            _ if confirm(last) => Some(last),
+            // Another address with the same digest lies behind it.
+            _ => Place::of(bucket).find(|at| is_key(self.key(*at).load(Relaxed)) && confirm(*at)),
         }
-        None
     }
 
-    /// Both homes in one pass: whether a way has this key, and which have none.
+    /// Both homes in one pass: whether a way has this key, and which have none; `WHOLE` as in [`Side::find_in`].
     #[inline]
-    pub(super) fn survey(&self, hash: u64, key: u64) -> Survey {
+    pub(super) fn survey<const WHOLE: bool>(&self, hash: u64, key: u64) -> Survey {
         let homes = self.homes(hash);
+        let is_key = |word: u64| if WHOLE { word == key } else { (word ^ key) & self.key_mask == 0 };
         let mut survey = Survey { homes, met: false, vacant: 0 };
-        for (home, bucket) in homes.into_iter().enumerate() {
-            for (way, slot) in self.buckets[bucket as usize].keys.iter().enumerate() {
+        for bucket in homes.into_iter().rev() {
+            for slot in self.buckets[bucket as usize].keys.iter().rev() {
                 let word = slot.load(Relaxed);
-                survey.met |= word & self.key_mask == key;
-                survey.vacant |= u32::from(word == 0) << (home * WAYS + way);
+                survey.met |= is_key(word);
+                survey.vacant = survey.vacant << 1 | u32::from(word == 0);
             }
         }
         survey

@@ -8,8 +8,10 @@ use std::net::IpAddr;
 
 use sluice_config::model::Mode;
 
+use super::Exit;
+use super::Ways;
 use super::fib::Target;
-use super::{Ways, unfit::Unfit};
+use super::unfit::{self, Unfit};
 use crate::wire::tunnel::{Family, Outer, Template};
 use crate::wire::{gue, ipip};
 
@@ -53,6 +55,16 @@ impl Kind {
         }
     }
 
+    /// The mode, and whether IPv6 is inside.
+    fn says(self) -> (Mode, bool) {
+        match self {
+            Self::Ipip4 => (Mode::DsrIpip, false),
+            Self::Ipip6 => (Mode::DsrIpip, true),
+            Self::Gue4 => (Mode::DsrGue, false),
+            Self::Gue6 => (Mode::DsrGue, true),
+        }
+    }
+
     fn template(self, outer: Outer) -> Template {
         match self {
             Self::Ipip4 => ipip::template(outer, Family::V4),
@@ -72,6 +84,8 @@ pub struct Tunnel {
     pub room: u16,
     /// The next hop towards `destination`, where one was known when the tables were compiled.
     pub hop: Option<u32>,
+    /// How that one is reached ([`Hop::exit`](super::Hop)).
+    pub exit: Option<Exit>,
     /// Outer destination, the backend's address.
     pub destination: IpAddr,
 }
@@ -89,7 +103,10 @@ impl Tunnel {
         };
         let template = kind.template(outer);
         let room = ways.mtu(destination).saturating_sub(template.len() as u16);
-        Ok(Self { template, room, hop: ways.hop(destination), destination })
+        let (mode, v6) = kind.says();
+        unfit::wide_enough(mode, v6, room)?;
+        let hop = ways.hop(destination);
+        Ok(Self { template, room, hop, exit: ways.exit(hop), destination })
     }
 }
 

@@ -124,12 +124,12 @@ fn untouched(machine: &Machine, bytes: Vec<u8>) {
     let mut pool = Pool::heap(1, 2048);
     let frame = pool.take_copy(&bytes).unwrap();
     let mut burst = Burst::new();
-    burst.push(Packet::received(frame, 0, false));
+    burst.push(Packet::received(frame, 0));
     let (flows, counters) = (Flows::new(16, [3; 16]), Counters::new(2, 64, 256));
     let tables = &machine.tables;
     parse::run(&mut burst, &mut pool, tables);
     classify::run(&mut burst, &pool, tables);
-    balance::run(&mut burst, &mut pool, &Balance::new(tables, &flows, &counters, 0, machine.now));
+    balance::run(&mut burst, &mut pool, &Balance::new(tables, &flows, &counters, 0, machine.now), true);
     assert_eq!(burst[0].verdict, Verdict::Drop(DropReason::TooBig));
     assert_eq!(pool.bytes(&burst[0].frame), bytes);
 }
@@ -152,4 +152,28 @@ fn a_reply_that_does_not_fit_the_clients_tunnel_is_refused_as_it_came() {
     let sized = |octets: usize| segment(("10.0.0.11", 80), (&snat, port), "A", &[], octets - 40);
     assert_eq!(machine.pass(0, sized(1450)).len(), 14 + 1500);
     told(&machine.pass(0, sized(1451)), &snat, "10.0.0.11", 1450);
+}
+
+/// RFC 8200 section 5: a host sends packets of 1280 octets whatever it is told.
+#[test]
+fn a_way_that_is_too_narrow_for_ipv6_is_left_out_with_its_reason() {
+    let narrow = |mode, vip: &str, backends: &[&str], mtu| {
+        let mut desired = cluster(1, vec![service_in(mode, vip, backends)]);
+        desired.local.ports[0].mtu = mtu;
+        desired.local.vtep.as_mut().unwrap().mtu = mtu - 50;
+        Machine::new(desired).tables.left_out.to_vec()
+    };
+    for (mode, backends, header) in [
+        (Mode::DsrIpip, BACKENDS4, 20),
+        (Mode::DsrIpip, BACKENDS6, 40),
+        (Mode::DsrGue, BACKENDS4, 32),
+        (Mode::DsrGue, BACKENDS6, 52),
+        (Mode::DsrVxlan, OVERLAY, 50),
+    ] {
+        assert_eq!(narrow(mode, VIP6, &backends, 1280 + header), Vec::<String>::new(), "{mode:?}");
+        let left_out = narrow(mode, VIP6, &backends, 1279 + header);
+        assert_eq!(left_out.len(), 2, "{mode:?}");
+        assert!(left_out[0].contains("leaves 1279 octets"), "{left_out:?}");
+        assert_eq!(narrow(mode, VIP, &backends, 1279 + header), Vec::<String>::new(), "IPv4 has no such rule");
+    }
 }
