@@ -33,7 +33,7 @@ fn the_samples_are_read_and_cut_anywhere_they_are_read_or_refused() {
 #[test]
 fn the_recorded_files_are_read() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
-    let folder = std::env::var_os("SLUICE_GOLDEN").map_or(folder.join("golden"), PathBuf::from);
+    let folder = std::env::var_os("SLUICE_GOLDEN").map_or_else(|| folder.join("golden"), PathBuf::from);
     let mut read = 0;
     for part in ["mesos-dns", "mesos-operator-api/in", "../samples"] {
         let entries = std::fs::read_dir(folder.join(part));
