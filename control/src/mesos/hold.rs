@@ -45,10 +45,13 @@ impl Hold {
     /// What is known, with what is held.
     pub(super) fn fill(&mut self, now: Duration, mut facts: Facts) -> Facts {
         self.settle(now, &facts);
-        let named: BTreeSet<(&str, &str)> = facts.tasks.iter().map(key).collect();
         let held = self.tasks.iter().filter(|t| self.waiting.contains_key(&t.agent));
         let unread = self.unread.iter().filter(|t| facts.unread.covers(t));
-        let kept: Vec<Arc<Task>> = held.chain(unread).filter(|t| !named.contains(&key(t))).cloned().collect();
+        let mut kept: Vec<Arc<Task>> = held.chain(unread).cloned().collect();
+        if !kept.is_empty() {
+            let named: BTreeSet<(&str, &str)> = facts.tasks.iter().map(key).collect();
+            kept.retain(|t| !named.contains(&key(t)));
+        }
         let back = self.waiting.keys().filter_map(|id| Some((id.clone(), Arc::clone(self.agents.get(id)?))));
         facts.agents.extend(back);
         facts.recovered.extend(self.waiting.keys().cloned());
