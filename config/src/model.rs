@@ -15,8 +15,10 @@ use std::sync::Arc;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 mod health;
+mod zone;
 
 pub use health::{FailOpen, Health, HealthCheck, Pace, Passive, Probe, is_path};
+pub use zone::{Reach, Record, RecordData, Records, Zone};
 
 /// An Ethernet address, octets in wire order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -814,47 +816,6 @@ pub struct Container {
     pub groups: Vec<String>,
 }
 
-/// An authoritative zone. Names are lower case, absolute, without the final dot.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Zone {
-    /// Apex (`mesos`, `thisdcos.directory`).
-    pub apex: String,
-    /// SOA MNAME.
-    pub mname: String,
-    /// SOA RNAME.
-    pub rname: String,
-    /// SOA REFRESH, RETRY, EXPIRE and MINIMUM, seconds.
-    pub timers: [u32; 4],
-    /// TTL of the SOA in positive answers, seconds (negative ones use MINIMUM).
-    pub soa_ttl: u32,
-    /// NS target and its TTL.
-    pub ns: String,
-    /// TTL of NS, seconds.
-    pub ns_ttl: u32,
-    /// Records, sorted.
-    pub records: Vec<Record>,
-}
-
-/// A record of a zone.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Record {
-    /// Owner, lower case, absolute, without the final dot.
-    pub name: String,
-    /// Seconds.
-    pub ttl: u32,
-    /// Type and value.
-    pub data: RecordData,
-}
-
-/// Type and value of a record.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum RecordData {
-    /// RFC 1035 A.
-    A(Ipv4Addr),
-    /// RFC 3596 AAAA.
-    Aaaa(Ipv6Addr),
-}
-
 /// What is this node's own.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Local {
@@ -882,14 +843,12 @@ pub struct Local {
     pub vtep: Option<OwnVtep>,
     /// Addresses that DNS is answered on.
     pub dns_addresses: Vec<Ipv4Addr>,
-    /// Serial of every SOA.
+    /// IPv6 addresses that DNS is answered on.
+    pub dns_addresses6: Vec<Ipv6Addr>,
+    /// Serial of every SOA whose zone has none of its own.
     pub soa_serial: u32,
-    /// Largest UDP answer offered by EDNS, octets.
-    pub edns_max: u16,
-    /// Whether TC is set on answers that were cut.
-    pub truncate_bit: bool,
-    /// Whether RA is set in answers.
-    pub recursion_available: bool,
+    /// On what terms names are answered.
+    pub dns: LocalDns,
     /// Session time-outs.
     pub timeouts: Timeouts,
     /// What is answered by the node itself.
@@ -916,7 +875,55 @@ pub struct ProbePath {
     pub mode: Mode,
 }
 
+/// On what terms names are answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LocalDns {
+    /// Largest UDP answer offered by EDNS, octets.
+    pub edns_max: u16,
+    /// Whether TC is set on answers that were cut.
+    pub truncate_bit: bool,
+    /// Whether RA is set in answers.
+    pub recursion_available: bool,
+    /// What NSID is answered with (RFC 5001); empty: it is ignored.
+    pub nsid: String,
+    /// The first makes cookies (RFC 9018), all are taken; without one no cookie is good.
+    pub cookie_secrets: Vec<[u8; 16]>,
+    /// Who is believed to be who it says, and may have long answers at any rate.
+    pub trusted: Vec<IpNet>,
+    /// Whether the overlay's containers are, too.
+    pub trust_overlay: bool,
+    /// Answers a second to one prefix (/24, /56) of others that have no cookie; what is beyond is dropped or cut.
+    pub responses_per_second: u32,
+    /// Seconds since 1970 at the monotonic clock's zero, modulo 2^32: by it packets know how old a cookie is.
+    pub epoch: u32,
+    /// Whether questions about others' names are forwarded by the node's kernel and control.
+    pub forward: bool,
+}
+
+impl Default for LocalDns {
+    fn default() -> Self {
+        Self {
+            edns_max: 1232,
+            truncate_bit: true,
+            recursion_available: true,
+            nsid: String::new(),
+            cookie_secrets: Vec::new(),
+            trusted: Vec::new(),
+            trust_overlay: true,
+            responses_per_second: 200,
+            epoch: 0,
+            forward: false,
+        }
+    }
+}
+
 impl Local {
+    /// Every address that DNS is answered on.
+    pub fn dns_addresses(&self) -> impl Iterator<Item = IpAddr> + Clone + '_ {
+        let v4 = self.dns_addresses.iter().map(|ip| IpAddr::V4(*ip));
+        v4.chain(self.dns_addresses6.iter().map(|ip| IpAddr::V6(*ip)))
+    }
+
     /// Every SNAT address in the order of its index: underlay, overlay, IPv6.
     pub fn snat_addresses(&self) -> impl Iterator<Item = IpAddr> + Clone + '_ {
         let v4 = self.snat_underlay.iter().chain(&self.snat_overlay).map(|ip| IpAddr::V4(*ip));

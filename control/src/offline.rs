@@ -1,7 +1,7 @@
 //! What a node is, from its configuration file alone: for `replay`, `compile` and tests, where no card is asked.
 
 use ipnet::{IpNet, Ipv4Net};
-use sluice_config::model::{Config, Local, LocalPort, Mac, Overlay, OwnVtep, Port, Role, Route};
+use sluice_config::model::{Config, Local, LocalDns, LocalPort, Mac, Overlay, OwnVtep, Port, Role, Route};
 use sluice_dataplane::wire::vxlan;
 
 /// MTU of a port that names none (Ethernet).
@@ -47,9 +47,12 @@ pub(crate) fn of_file(config: &Config, ports: Vec<LocalPort>) -> Local {
         snat_ports: (*config.snat.ports.start(), *config.snat.ports.end()),
         vtep: config.overlay.as_ref().and_then(|o| vtep(config, o, &ports)),
         dns_addresses: config.dns.addresses.clone(),
-        edns_max: config.dns.edns_max,
-        truncate_bit: config.dns.truncate_bit,
-        recursion_available: config.dns.recurse,
+        dns: LocalDns {
+            edns_max: config.dns.edns_max,
+            truncate_bit: config.dns.truncate_bit,
+            recursion_available: config.dns.recurse,
+            ..LocalDns::default()
+        },
         timeouts: config.timeouts,
         answers: config.limits.answers,
         ports,

@@ -19,6 +19,7 @@ use crate::limiter::{Answer, Rate, RateLimits};
 use crate::mailbox::Mailbox;
 use crate::ring::{Giver, Label, Taker, ring};
 use crate::stage::balance::{self, Balance};
+use crate::stage::dns::guard::Guard;
 use crate::stage::seeker::Seeker;
 use crate::stage::{classify, decap, dns, egress, encap, follow, fragment, icmp_error, isolate, parse, refuse, reply};
 use crate::tables::Tables;
@@ -88,6 +89,7 @@ pub struct Worker<P> {
     limits: RateLimits,
     leaving: Vec<Frames>,
     datagrams: Datagrams,
+    guard: Guard,
     first_port: usize,
     first_inbox: usize,
 }
@@ -100,7 +102,9 @@ impl<P: Port> Worker<P> {
         let datagrams = Datagrams::new(setup.flows.v4.key(), setup.pool.count());
         // Without tables nothing is received; they bring the rates.
         let limits = RateLimits::new([Rate::NEVER; Answer::ALL.len()]);
-        Self { setup, tables: None, burst: Box::default(), limits, leaving, datagrams, first_port: 0, first_inbox: 0 }
+        let guard = Guard::new(setup.flows.v4.key());
+        let burst = Box::default();
+        Self { setup, tables: None, burst, limits, leaving, datagrams, guard, first_port: 0, first_inbox: 0 }
     }
 
     /// One burst; returns the packets that it took from ports and rings. Without tables it takes none.
@@ -124,7 +128,7 @@ impl<P: Port> Worker<P> {
             if seen.fragments {
                 fragment::run(burst, datagrams, &seeker);
             }
-            dns::run(burst, pool, &tables, counters);
+            dns::run(burst, pool, &tables, counters, &mut self.guard, now);
             reply::run(burst, pool, &tables, events, counters, limits, now);
             if seen.errors {
                 icmp_error::run(burst, pool, &seeker);

@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use sluice_config::model::{RecordData, Zone};
+use sluice_config::model::Zone;
 
 /// One set of records.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Row {
     /// Lower case, absolute, with the final dot.
     pub name: String,
-    /// `A`, `AAAA`, `NS` or `SOA`.
+    /// Mnemonic of the type.
     pub r#type: &'static str,
     /// Seconds.
     pub ttl: u32,
@@ -41,12 +41,11 @@ pub fn rows(zones: &[Zone], serial: u32) -> Vec<Row> {
         let [refresh, retry, expire, minimum] = zone.timers;
         let soa = format!("{}. {}. {serial} {refresh} {retry} {expire} {minimum}", zone.mname, zone.rname);
         put(&zone.apex, "SOA", zone.soa_ttl, soa);
-        put(&zone.apex, "NS", zone.ns_ttl, format!("{}.", zone.ns));
-        for record in &zone.records {
-            match record.data {
-                RecordData::A(ip) => put(&record.name, "A", record.ttl, ip.to_string()),
-                RecordData::Aaaa(ip) => put(&record.name, "AAAA", record.ttl, ip.to_string()),
-            }
+        for ns in &zone.ns {
+            put(&zone.apex, "NS", zone.ns_ttl, format!("{ns}."));
+        }
+        for record in zone.records.iter() {
+            put(&record.name, record.data.mnemonic(), record.ttl, record.data.to_string());
         }
     }
     let row = |((name, r#type), (ttl, mut values)): ((String, &'static str), (u32, Vec<String>))| {

@@ -56,14 +56,11 @@ fn data(ip: IpAddr) -> RecordData {
 fn dcos_zone(config: &Config, apex: &str, records: BTreeSet<Record>) -> Zone {
     let [refresh, retry, expire] = DCOS_TIMERS;
     Zone {
-        apex: apex.to_owned(),
-        mname: DCOS_NS.to_owned(),
-        rname: "support.mesosphere.com".to_owned(),
         timers: [refresh, retry, expire, config.dns.negative_ttl],
         soa_ttl: config.dns.dcos_ttl,
-        ns: DCOS_NS.to_owned(),
         ns_ttl: DCOS_NS_TTL,
         records: records.into_iter().collect(),
+        ..Zone::new(apex, DCOS_NS)
     }
 }
 
@@ -105,14 +102,12 @@ fn domain(cluster: &Cluster<'_>, report: &mut Report) -> Zone {
         all.extend(own_records(cluster.config, &dns.soa_mname, dns.ttl));
     }
     Zone {
-        apex: dns.domain.clone(),
-        mname: dns.soa_mname.clone(),
         rname: dns.soa_rname.clone(),
         timers: [dns.soa_refresh, dns.soa_retry, dns.soa_expire, dns.negative_ttl],
         soa_ttl: dns.ttl,
-        ns: dns.soa_mname.clone(),
         ns_ttl: dns.ttl,
         records: all.into_iter().collect(),
+        ..Zone::new(&dns.domain, &dns.soa_mname)
     }
 }
 

@@ -375,7 +375,7 @@ mod tests {
     }
 
     fn has_name(tables: &Tables) -> bool {
-        let mut records = tables.desired.shared.zones.iter().flat_map(|z| &z.records);
+        let mut records = tables.desired.shared.zones.iter().flat_map(|z| z.records.iter());
         records.any(|r| r.name == "web.marathon.l4lb.thisdcos.directory")
     }
 

@@ -262,7 +262,7 @@ fn entries(steering: &Steering, side: Side, local: impl Fn(IpAddr) -> bool) -> B
     let answer = if arp { TAKE_ARP } else { 0 };
     let mut entries: BTreeMap<IpAddr, u32> = BTreeMap::new();
     for ip in &steering.dns {
-        *entries.entry((*ip).into()).or_default() |= TAKE_DNS | if local((*ip).into()) { 0 } else { answer };
+        *entries.entry(*ip).or_default() |= TAKE_DNS | if local(*ip) { 0 } else { answer };
     }
     if let Some((ip, port)) = steering.vtep {
         *entries.entry(ip.into()).or_default() |= u32::from(port);
