@@ -23,6 +23,7 @@ mod answer;
 mod compat;
 mod cookie;
 pub mod guard;
+pub mod sum;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -30,6 +31,7 @@ mod write;
 
 pub use answer::{Answer, Limit, Reply, answer, read};
 pub use cookie::Asker;
+pub use sum::Sum;
 use guard::{Guard, Portion};
 
 /// A question of the burst.
@@ -170,8 +172,8 @@ fn reply(
     let most = question.at.max(l3 + mtu(packet, tables)).min(octets.len());
     let message = &mut octets[question.at..most.max(question.at + question.len)];
     match answer.reply(message, question.len, &tables.zones, terms, asker, limit) {
-        Reply::Answer { len, rcode } => {
-            let total = turn::turn(octets, packet.v6, l3, len);
+        Reply::Answer { len, rcode, sum } => {
+            let total = turn::turn(octets, packet.v6, l3, len, answer.question_end(), sum);
             packet.frame.set_len((l3 + total) as u16);
             packet.l4 = (question.at - turn::UDP_LEN) as u8;
             packet.ip_len = total as u16;

@@ -148,12 +148,31 @@ pub struct Found<'a> {
     pub entry: Entry<'a>,
     /// Whether it is there, by itself or by a wildcard.
     pub exact: bool,
+    authority: &'a Authority,
+}
+
+impl<'a> Found<'a> {
     /// For negative answers.
-    pub soa: Soa<'a>,
+    #[must_use]
+    #[inline]
+    pub fn soa(&self) -> Soa<'a> {
+        let Authority { apex_len, soa, reach, .. } = self.authority;
+        let apex_len = if *reach == Reach::Exact { self.entry.name_len() } else { *apex_len };
+        Soa { apex_len, record: soa }
+    }
+
     /// The zone's NS records, owned by the question.
-    pub ns: &'a [u8],
+    #[must_use]
+    pub fn ns(&self) -> &'a [u8] {
+        &self.authority.ns
+    }
+
     /// Whether Mesos-DNS's quirks hold.
-    pub compat: bool,
+    #[must_use]
+    #[inline]
+    pub fn compat(&self) -> bool {
+        self.authority.compat
+    }
 }
 
 /// An SOA for the authority section.
@@ -254,10 +273,7 @@ impl Zones {
     }
 
     fn found<'a>(&'a self, entry: Entry<'a>, exact: bool, authority: &'a Authority) -> Option<Found<'a>> {
-        let Authority { apex_len, soa, ns, compat, .. } = authority;
-        let apex_len = if authority.reach == Reach::Exact { entry.name_len() } else { *apex_len };
-        let soa = Soa { apex_len, record: soa };
-        let found = Found { entry, exact, soa, ns, compat: *compat };
+        let found = Found { entry, exact, authority };
         if exact {
             return Some(found);
         }
@@ -265,7 +281,7 @@ impl Zones {
             return None;
         }
         let wild = if entry.has(flag::WILD) { self.wildcard(entry.name()) } else { None };
-        Some(wild.map_or(found, |entry| Found { entry, exact: true, ..found }))
+        Some(wild.map_or(found, |entry| Found { entry, exact: true, authority }))
     }
 
     /// The wildcard directly below a name.
@@ -429,9 +445,8 @@ impl<'a> Entry<'a> {
         if self.flags() & !flag::WILD != 0 {
             return None;
         }
-        let Authority { apex_len, soa, ns, .. } = self.zones.zones.get(self.zone())?;
-        let soa = Soa { apex_len: *apex_len, record: soa };
-        Some(Found { entry: *self, exact: true, soa, ns, compat: false })
+        let authority = self.zones.zones.get(self.zone())?;
+        Some(Found { entry: *self, exact: true, authority })
     }
 }
 

@@ -5,12 +5,13 @@
 //! over TCP by the same functions ([`answer`]).
 
 use crate::tables::dns::Terms;
-use crate::tables::zone::{Found, Probe, RrSet, Soa, Zones};
+use crate::tables::zone::{Found, Probe, RrSet, Zones};
 use crate::verdict::DropReason;
 use crate::wire::dns::{self, CLASS_IN, EDNS_VERSION, Edns, HEADER_LEN, Query, Rcode, UDP_MAX, flag, rtype};
 
 use super::compat;
 use super::cookie::{self, Asker};
+use super::sum::Sum;
 use super::write::{Writer, options_len};
 
 /// What becomes of a query.
@@ -22,6 +23,8 @@ pub enum Reply {
         len: usize,
         /// Response code.
         rcode: Rcode,
+        /// Sum of all octets but the question's, from behind the header to [`Answer::question_end`].
+        sum: Sum,
     },
     /// No answer; the buffer is as it was.
     Drop(DropReason),
@@ -73,7 +76,7 @@ pub fn read<'a>(message: &[u8], probe: &Probe, zones: &'a Zones) -> Result<Answe
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'a> {
     /// Where the question ends; [`HEADER_LEN`] when none is echoed.
-    pub(super) question_end: usize,
+    question_end: u16,
     pub(super) rcode: Rcode,
     pub(super) body: Body<'a>,
     pub(super) edns: Option<Edns>,
@@ -88,8 +91,8 @@ pub(super) enum Body<'a> {
     Records(RrSet<'a>),
     /// Another name stands for the one that was asked for.
     Chain(RrSet<'a>),
-    /// An SOA in authority, and where in the message its owner is.
-    Negative { soa: Soa<'a>, name_end: usize },
+    /// An SOA in authority.
+    Negative(Found<'a>),
     /// What Mesos-DNS would say.
     Compat(Found<'a>),
 }
@@ -120,7 +123,7 @@ pub(super) fn unusual<'a>(message: &[u8], zones: &'a Zones) -> Answer<'a> {
 }
 
 fn refusal<'a>(question_end: usize, edns: Option<Edns>, rcode: Rcode) -> Answer<'a> {
-    Answer { question_end, rcode, body: Body::Nothing, edns, qtype: 0 }
+    Answer { question_end: question_end as u16, rcode, body: Body::Nothing, edns, qtype: 0 }
 }
 
 #[inline]
@@ -135,15 +138,15 @@ fn served<'a>(query: &Query, found: Option<Found<'a>>) -> Answer<'a> {
     }
     let Some(found) = found else { return refuse(Rcode::Refused) };
     let (rcode, body) = said(query, found);
-    Answer { question_end: query.question_end(), rcode, body, edns: query.edns, qtype: query.qtype }
+    Answer { question_end: query.question_end() as u16, rcode, body, edns: query.edns, qtype: query.qtype }
 }
 
 #[inline]
 fn said<'a>(query: &Query, found: Found<'a>) -> (Rcode, Body<'a>) {
-    if found.compat {
+    if found.compat() {
         return (compat::rcode(query, &found), Body::Compat(found));
     }
-    let negative = Body::Negative { soa: found.soa, name_end: HEADER_LEN + query.name_len };
+    let negative = Body::Negative(found);
     if !found.exact {
         return (Rcode::NxDomain, negative);
     }
@@ -155,6 +158,13 @@ fn said<'a>(query: &Query, found: Found<'a>) -> (Rcode, Body<'a>) {
 }
 
 impl<'a> Answer<'a> {
+    /// Where the question ends.
+    #[must_use]
+    #[inline]
+    pub fn question_end(&self) -> usize {
+        usize::from(self.question_end)
+    }
+
     /// Question type; 0 where none was read.
     #[must_use]
     pub fn qtype(&self) -> u16 {
@@ -173,7 +183,7 @@ impl<'a> Answer<'a> {
     pub fn pointing(&self) -> Option<RrSet<'a>> {
         match self.body {
             Body::Records(set) if set.rtype == rtype::SRV => Some(set),
-            Body::Records(_) | Body::Nothing | Body::Chain(_) | Body::Negative { .. } | Body::Compat(_) => None,
+            Body::Records(_) | Body::Nothing | Body::Chain(_) | Body::Negative(_) | Body::Compat(_) => None,
         }
     }
 
@@ -198,8 +208,8 @@ impl<'a> Answer<'a> {
     ) -> Reply {
         let opt_len = self.edns.map_or(0, |edns| options_len(&edns, terms));
         let most = self.limit(query_len, terms, limit).min(buffer.len());
-        let end = most.saturating_sub(opt_len).max(self.question_end);
-        let mut writer = Writer::new(buffer, self.question_end, end);
+        let end = most.saturating_sub(opt_len).max(self.question_end());
+        let mut writer = Writer::new(buffer, self.question_end(), end);
         let mut rcode = self.rcode;
         if limit == Limit::Slip {
             writer.cut();
@@ -207,12 +217,16 @@ impl<'a> Answer<'a> {
             rcode = self.write_body(&mut writer, zones, terms.truncate_bit);
         }
         let written = writer.written();
-        self.write_header(buffer, rcode, &written, terms);
+        let mut sum = self.write_header(buffer, rcode, &written, terms);
+        sum.join(written.sum, self.question_end());
         let mut len = written.end;
         if let Some(edns) = &self.edns {
-            len += super::write::opt(buffer.get_mut(len..).unwrap_or_default(), edns, rcode, terms, asker);
+            let room = buffer.get_mut(len..).unwrap_or_default();
+            let added = super::write::opt(room, edns, rcode, terms, asker);
+            sum.add(&room[..added], len);
+            len += added;
         }
-        Reply::Answer { len, rcode }
+        Reply::Answer { len, rcode, sum }
     }
 
     #[inline]
@@ -225,9 +239,12 @@ impl<'a> Answer<'a> {
                     writer.additional(set, zones, usize::MAX);
                 }
             }
-            Body::Negative { soa, name_end } => writer.soa(soa, name_end.saturating_sub(soa.apex_len)),
+            Body::Negative(found) => {
+                let soa = found.soa();
+                writer.soa(&soa, self.question_end().saturating_sub(4 + soa.apex_len));
+            }
             Body::Chain(first) => return writer.chain(first, self.qtype, zones, whole),
-            Body::Compat(found) => compat::write(writer, found, self.qtype, zones, self.question_end),
+            Body::Compat(found) => compat::write(writer, found, self.qtype, zones, self.question_end()),
         }
         self.rcode
     }
@@ -246,20 +263,28 @@ impl<'a> Answer<'a> {
     /// The id stays. RD is copied, CD, AD and Z are cleared, as is whatever else the query had no right to set; RA is
     /// never set where recursion would have been needed.
     #[inline]
-    fn write_header(&self, buffer: &mut [u8], rcode: Rcode, written: &super::write::Written, terms: &Terms) {
-        let Some(header) = buffer.first_chunk_mut::<HEADER_LEN>() else { return };
+    fn write_header(&self, buffer: &mut [u8], rcode: Rcode, written: &super::write::Written, terms: &Terms) -> Sum {
+        let Some(header) = buffer.first_chunk_mut::<HEADER_LEN>() else { return Sum::default() };
         let (aa, ra) = match self.body {
             Body::Nothing => (0, 0),
-            Body::Records(_) | Body::Negative { .. } | Body::Chain(_) | Body::Compat(_) => {
+            Body::Records(_) | Body::Negative(_) | Body::Chain(_) | Body::Compat(_) => {
                 (flag::AA, if terms.recursion_available { flag::RA } else { 0 })
             }
         };
         let tc = if written.cut && terms.truncate_bit { flag::TC } else { 0 };
-        header[2] = flag::QR | header[2] & (flag::OPCODE | flag::RD) | aa | tc;
-        header[3] = ra | rcode.header_bits();
-        let [a0, a1] = written.answers.to_be_bytes();
-        let [x0, x1] = (written.additional + u16::from(self.edns.is_some())).to_be_bytes();
-        let question = u8::from(self.question_end > HEADER_LEN);
-        header[4..].copy_from_slice(&[0, question, a0, a1, 0, written.authorities, x0, x1]);
+        let flags = u16::from_be_bytes([
+            flag::QR | header[2] & (flag::OPCODE | flag::RD) | aa | tc,
+            ra | rcode.header_bits(),
+        ]);
+        let id = u16::from_be_bytes([header[0], header[1]]);
+        let question = u16::from(self.question_end() > HEADER_LEN);
+        let additional = written.additional + u16::from(self.edns.is_some());
+        let words = [id, flags, question, written.answers, u16::from(written.authorities), additional];
+        let mut sum = Sum::default();
+        for (word, at) in words.iter().zip(header.as_chunks_mut::<2>().0) {
+            *at = word.to_be_bytes();
+            sum.add_word(*word);
+        }
+        sum
     }
 }

@@ -13,7 +13,7 @@ use super::write::Writer;
 /// As [`Zones::resolve`]; in a zone with quirks as Mesos-DNS cleans names.
 pub(super) fn resolve<'a>(zones: &'a Zones, name: &[u8]) -> Option<Found<'a>> {
     let found = zones.resolve(name)?;
-    match cleaned(name).filter(|_| found.compat) {
+    match cleaned(name).filter(|_| found.compat()) {
         Some(cleaned) => zones.resolve(&cleaned),
         None => Some(found),
     }
@@ -47,16 +47,16 @@ pub(super) fn rcode(query: &Query, found: &Found<'_>) -> Rcode {
 }
 
 pub(super) fn write(writer: &mut Writer<'_>, found: &Found<'_>, qtype: u16, zones: &Zones, question_end: usize) {
-    let soa = |writer: &mut Writer<'_>| writer.soa(&found.soa, HEADER_LEN);
+    let soa = |writer: &mut Writer<'_>| writer.soa(&found.soa(), HEADER_LEN);
     match qtype {
         rtype::SOA => soa(writer),
-        rtype::NS => writer.authority(found.ns, 1),
+        rtype::NS => writer.authority(found.ns(), 1),
         rtype::ANY => {
             for set in found.entry.sets().filter(|_| exists(found)) {
                 put(writer, found, set.rtype, zones, question_end);
             }
             soa(writer);
-            writer.authority(found.ns, 1);
+            writer.authority(found.ns(), 1);
             if !exists(found) {
                 soa(writer);
             }

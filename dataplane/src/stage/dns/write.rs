@@ -8,6 +8,7 @@ use crate::wire::dns::{EDNS_VERSION, Edns, HEADER_LEN, OPT_LEN, Rcode, option, r
 use crate::wire::name;
 
 use super::cookie::{self, Asker, COOKIE_LEN};
+use super::sum::Sum;
 
 /// Most names on the way from a question to its answer (as resolvers have it: a longer chain is a mistake or a loop).
 const CHAIN: usize = 8;
@@ -16,9 +17,13 @@ const TARGETS: usize = 32;
 /// A pointer reaches that far (RFC 1035 section 4.1.4).
 const POINTER_MAX: usize = 0x3fff;
 
+/// The owner of every record in the table.
+const QUESTION: [u8; 2] = [0xc0, HEADER_LEN as u8];
+
 /// The message from the question's end to where records must end.
 pub(super) struct Writer<'a> {
     buffer: &'a mut [u8],
+    from: usize,
     end: usize,
     written: Written,
 }
@@ -33,13 +38,15 @@ pub(super) struct Written {
     pub(super) additional: u16,
     /// Records did not fit.
     pub(super) cut: bool,
+    /// Of what was written: summed from where it was copied from, for what has just been written is slow to read.
+    pub(super) sum: Sum,
 }
 
 impl<'a> Writer<'a> {
     #[inline]
     pub(super) fn new(buffer: &'a mut [u8], from: usize, end: usize) -> Self {
-        let written = Written { end: from, answers: 0, authorities: 0, additional: 0, cut: false };
-        Self { buffer, end, written }
+        let written = Written { end: from, answers: 0, authorities: 0, additional: 0, cut: false, sum: Sum::default() };
+        Self { buffer, from, end, written }
     }
 
     #[inline]
@@ -91,6 +98,10 @@ impl<'a> Writer<'a> {
             let (head, tail) = room.split_at_mut(first.len());
             head.copy_from_slice(first);
             tail.copy_from_slice(last);
+            self.written.sum.add(first, at - self.from);
+            if !last.is_empty() {
+                self.written.sum.add(last, at - self.from + first.len());
+            }
             self.written.end = at + records.len();
         }
     }
@@ -151,8 +162,11 @@ impl<'a> Writer<'a> {
     fn own(&mut self, from: usize, each: usize, owner: usize) {
         let pointer = (0xc000 | owner as u16).to_be_bytes();
         let Some(records) = self.buffer.get_mut(from..self.written.end) else { return };
+        let mut at = from - self.from;
         for record in records.chunks_exact_mut(each.max(2)) {
+            self.written.sum.replace(QUESTION, pointer, at);
             record[..2].copy_from_slice(&pointer);
+            at += each.max(2);
         }
     }
 
@@ -170,6 +184,8 @@ impl<'a> Writer<'a> {
         {
             *pointer = (0xc000 | owner as u16).to_be_bytes();
             rest.copy_from_slice(soa.record);
+            self.written.sum.add(pointer, at - self.from);
+            self.written.sum.add(soa.record, at - self.from + 2);
             self.written.end = at + len;
             self.written.authorities += 1;
         }
@@ -218,7 +234,7 @@ impl<'a> Writer<'a> {
                 return Rcode::NoError;
             };
             if !found.exact {
-                self.soa(&found.soa, owner + target.len() - found.soa.apex_len.min(target.len()));
+                self.soa(&found.soa(), owner + target.len() - found.soa().apex_len.min(target.len()));
                 return Rcode::NxDomain;
             }
             match (found.entry.answer(qtype), found.entry.answer(rtype::CNAME)) {
@@ -228,7 +244,7 @@ impl<'a> Writer<'a> {
                 }
                 (None, Some(next)) => set = next,
                 (None, None) => {
-                    self.soa(&found.soa, owner + target.len() - found.soa.apex_len.min(target.len()));
+                    self.soa(&found.soa(), owner + target.len() - found.soa().apex_len.min(target.len()));
                     return Rcode::NoError;
                 }
             }
@@ -242,6 +258,7 @@ impl<'a> Writer<'a> {
         let pointer = (0xc000 | owner as u16).to_be_bytes();
         let mut at = from;
         while let Some(record) = self.buffer.get_mut(at..self.written.end).filter(|r| r.len() > HEADER_LEN) {
+            self.written.sum.replace(QUESTION, pointer, at - self.from);
             record[..2].copy_from_slice(&pointer);
             // Owner as a pointer, type, class and TTL stand before the length.
             at += 12 + usize::from(u16::from_be_bytes([record[10], record[11]]));

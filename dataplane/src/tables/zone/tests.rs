@@ -257,7 +257,7 @@ fn aliases_wildcards_and_names_on_their_own_are_found() {
         let wire = name::from_text(text).unwrap();
         zones.resolve(&wire).map(|f| {
             let types: Vec<String> = f.entry.sets().map(|set| mnemonic(set.rtype)).collect();
-            let apex = name::to_text(&wire[wire.len() - f.soa.apex_len..]);
+            let apex = name::to_text(&wire[wire.len() - f.soa().apex_len..]);
             format!("{} {} {apex}", f.exact, types.join(","))
         })
     };
