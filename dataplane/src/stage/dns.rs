@@ -155,7 +155,11 @@ fn reply(
         Ok(answer) if terms.forward && answer.is_foreign() && is_outside(packet, tables) => return packet.leave(Out::Host),
         Ok(answer) => answer,
     };
-    let limit = if terms.trusts(asker.ip) || answer.is_proven(terms, asker) {
+    let proven = |pool: &Pool| {
+        let message = pool.bytes(&packet.frame).get(question.at..question.at + question.len);
+        answer.is_proven(message.unwrap_or_default(), terms, asker)
+    };
+    let limit = if terms.trusts(asker.ip) || proven(pool) {
         Limit::Udp
     } else {
         match guard.portion(asker.ip, terms.rate, now) {

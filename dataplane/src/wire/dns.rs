@@ -108,8 +108,29 @@ pub struct Edns {
     pub dnssec_ok: bool,
     /// Whether the name of the server is asked for (RFC 5001).
     pub nsid: bool,
-    /// The client's cookie, if it sent one.
-    pub cookie: Option<Cookie>,
+    /// Where in the message the client's cookie is; 0 for none. See [`Edns::cookie`].
+    cookie_at: u16,
+    /// Its octets.
+    cookie_len: u8,
+}
+
+impl Edns {
+    /// Whether the client sent a cookie.
+    #[must_use]
+    #[inline]
+    pub fn has_cookie(&self) -> bool {
+        self.cookie_at != 0
+    }
+
+    /// The client's cookie, if it sent one, out of its message, which still is as it came.
+    #[must_use]
+    pub fn cookie(&self, message: &[u8]) -> Option<Cookie> {
+        let at = usize::from(self.cookie_at);
+        if at == 0 {
+            return None;
+        }
+        Cookie::read(message.get(at..at + usize::from(self.cookie_len))?)
+    }
 }
 
 /// A COOKIE option (RFC 7873 section 4).
@@ -243,7 +264,7 @@ fn cookie_alone(message: &[u8]) -> Option<Edns> {
     let mut reader = Reader { message, at: HEADER_LEN };
     let edns = reader.record().filter(|record| record.rtype == rtype::OPT)?.edns()?;
     let alone = counts == [0, 0, 0, 0, 0, 0, 0, 1] && reader.at == message.len();
-    alone.then_some(edns).filter(|edns| edns.cookie.is_some())
+    alone.then_some(edns).filter(Edns::has_cookie)
 }
 
 /// Walks records.
@@ -303,7 +324,7 @@ impl Record<'_> {
     #[inline]
     fn fixed(&self) -> Edns {
         let [_, version, flags, _] = self.ttl;
-        Edns { size: self.class, version, dnssec_ok: flags & 0x80 != 0, nsid: false, cookie: None }
+        Edns { size: self.class, version, dnssec_ok: flags & 0x80 != 0, nsid: false, cookie_at: 0, cookie_len: 0 }
     }
 
     /// An OPT record owned by the root whose options fill its data exactly (RFC 6891 section 6.1.2).
@@ -318,8 +339,11 @@ impl Record<'_> {
                 option::NSID => edns.nsid = true,
                 // Of several the first counts (RFC 7873 section 5.2).
                 option::COOKIE => {
-                    let cookie = Cookie::read(data)?;
-                    edns.cookie.get_or_insert(cookie);
+                    Cookie::read(data)?;
+                    if edns.cookie_at == 0 {
+                        edns.cookie_at = (self.end - after.len() - data.len()) as u16;
+                        edns.cookie_len = data.len() as u8;
+                    }
                 }
                 _ => {}
             }

@@ -64,7 +64,7 @@ pub fn answer(
 ///
 /// # Errors
 /// When it deserves no answer.
-#[inline]
+#[inline(always)]
 pub fn read<'a>(message: &[u8], probe: &Probe, zones: &'a Zones) -> Result<Answer<'a>, DropReason> {
     if message.len() < HEADER_LEN || message[2] & flag::QR != 0 {
         return Err(DropReason::DnsMalformed);
@@ -98,7 +98,7 @@ pub(super) enum Body<'a> {
 }
 
 /// The usual query for a name that exists: no label is walked, for the name equals a stored one.
-#[inline]
+#[inline(always)]
 pub(super) fn usual<'a>(message: &[u8], probe: &Probe, zones: &'a Zones) -> Option<Answer<'a>> {
     let query = dns::plain(message, probe.name_len)?;
     let found = zones.find(probe, message.get(HEADER_LEN..)?)?.usual()?;
@@ -126,7 +126,7 @@ fn refusal<'a>(question_end: usize, edns: Option<Edns>, rcode: Rcode) -> Answer<
     Answer { question_end: question_end as u16, rcode, body: Body::Nothing, edns, qtype: 0 }
 }
 
-#[inline]
+#[inline(always)]
 fn served<'a>(query: &Query, found: Option<Found<'a>>) -> Answer<'a> {
     let refuse = |rcode| Answer { qtype: query.qtype, ..refusal(query.question_end(), query.edns, rcode) };
     if query.edns.is_some_and(|edns| edns.version != EDNS_VERSION) {
@@ -141,7 +141,7 @@ fn served<'a>(query: &Query, found: Option<Found<'a>>) -> Answer<'a> {
     Answer { question_end: query.question_end() as u16, rcode, body, edns: query.edns, qtype: query.qtype }
 }
 
-#[inline]
+#[inline(always)]
 fn said<'a>(query: &Query, found: Found<'a>) -> (Rcode, Body<'a>) {
     if found.compat() {
         return (compat::rcode(query, &found), Body::Compat(found));
@@ -190,8 +190,8 @@ impl<'a> Answer<'a> {
     /// Whether the client has shown that it is who it says: only it can know a server cookie.
     #[must_use]
     #[inline]
-    pub fn is_proven(&self, terms: &Terms, asker: &Asker) -> bool {
-        let cookie = self.edns.and_then(|edns| edns.cookie);
+    pub fn is_proven(&self, message: &[u8], terms: &Terms, asker: &Asker) -> bool {
+        let cookie = self.edns.filter(Edns::has_cookie).and_then(|edns| edns.cookie(message));
         cookie.is_some_and(|cookie| cookie::is_valid(&cookie, &terms.secrets, asker))
     }
 
@@ -206,6 +206,7 @@ impl<'a> Answer<'a> {
         asker: &Asker,
         limit: Limit,
     ) -> Reply {
+        let cookie = self.edns.filter(Edns::has_cookie).and_then(|edns| edns.cookie(buffer));
         let opt_len = self.edns.map_or(0, |edns| options_len(&edns, terms));
         let most = self.limit(query_len, terms, limit).min(buffer.len());
         let end = most.saturating_sub(opt_len).max(self.question_end());
@@ -222,7 +223,7 @@ impl<'a> Answer<'a> {
         let mut len = written.end;
         if let Some(edns) = &self.edns {
             let room = buffer.get_mut(len..).unwrap_or_default();
-            let added = super::write::opt(room, edns, rcode, terms, asker);
+            let added = super::write::opt(room, edns, cookie, rcode, terms, asker);
             sum.add(&room[..added], len);
             len += added;
         }

@@ -4,7 +4,7 @@ use arrayvec::ArrayVec;
 
 use crate::tables::dns::Terms;
 use crate::tables::zone::{RrSet, Soa, Zones};
-use crate::wire::dns::{EDNS_VERSION, Edns, HEADER_LEN, OPT_LEN, Rcode, option, rtype};
+use crate::wire::dns::{Cookie, EDNS_VERSION, Edns, HEADER_LEN, OPT_LEN, Rcode, option, rtype};
 use crate::wire::name;
 
 use super::cookie::{self, Asker, COOKIE_LEN};
@@ -270,14 +270,21 @@ impl<'a> Writer<'a> {
 #[inline]
 pub(super) fn options_len(edns: &Edns, terms: &Terms) -> usize {
     let nsid = if edns.nsid && !terms.nsid.is_empty() { 4 + terms.nsid.len() } else { 0 };
-    let cookie = if edns.cookie.is_some() { 4 + COOKIE_LEN } else { 0 };
+    let cookie = if edns.has_cookie() { 4 + COOKIE_LEN } else { 0 };
     OPT_LEN + nsid + cookie
 }
 
 /// OPT with our size, version 0, DO as the client had it (RFC 3225 section 3), NSID and cookie where they were asked for.
 /// Its octets.
 #[inline]
-pub(super) fn opt(room: &mut [u8], edns: &Edns, rcode: Rcode, terms: &Terms, asker: &Asker) -> usize {
+pub(super) fn opt(
+    room: &mut [u8],
+    edns: &Edns,
+    cookie: Option<Cookie>,
+    rcode: Rcode,
+    terms: &Terms,
+    asker: &Asker,
+) -> usize {
     let len = options_len(edns, terms);
     let Some((fixed, mut options)) = room.get_mut(..len).and_then(|room| room.split_first_chunk_mut::<OPT_LEN>())
     else {
@@ -291,7 +298,7 @@ pub(super) fn opt(room: &mut [u8], edns: &Edns, rcode: Rcode, terms: &Terms, ask
     if edns.nsid && !terms.nsid.is_empty() {
         options = put_option(options, option::NSID, &terms.nsid);
     }
-    if let Some(cookie) = &edns.cookie {
+    if let Some(cookie) = cookie {
         put_option(options, option::COOKIE, &cookie::fresh(&cookie.client, &terms.secrets, asker));
     }
     len

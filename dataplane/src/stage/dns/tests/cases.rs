@@ -311,11 +311,11 @@ fn cookies_and_nsid() {
     let query = crate::wire::dns::parse(&shown).unwrap();
     let (zones, asker) = (compiled(), super::ASKER);
     let read = |query: &[u8]| crate::stage::dns::read(query, &zones.probe(query), &zones).unwrap();
-    assert!(query.edns.is_some() && read(&shown).is_proven(&terms, &asker));
-    assert!(!read(&with(&client)).is_proven(&terms, &asker));
+    assert!(query.edns.is_some() && read(&shown).is_proven(&shown, &terms, &asker));
+    assert!(!read(&with(&client)).is_proven(&with(&client), &terms, &asker));
     let mut wrong = shown.clone();
     *wrong.last_mut().unwrap() ^= 1;
-    assert!(!read(&wrong).is_proven(&terms, &asker) && options(&wrong, &terms)[0].1.len() == 24);
+    assert!(!read(&wrong).is_proven(&wrong, &terms, &asker) && options(&wrong, &terms)[0].1.len() == 24);
     for len in [0u8, 7, 9, 15, 41] {
         let option = [&[0, 10, 0, len][..], &vec![1; usize::from(len)]].concat();
         assert_eq!(say(&with(&option), &zones, &terms), FORMERR_OPT, "a cookie of {len} octets");
