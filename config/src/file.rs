@@ -22,7 +22,7 @@ pub(crate) struct File {
     pub(crate) route: Sections<Route>,
     pub(crate) marathon: Sections<Marathon>,
     /// Nothing in it works yet.
-    pub(crate) mesos: Option<Mesos>,
+    pub(crate) mesos: Option<Spanned<Mesos>>,
     pub(crate) vip: Option<Spanned<Vip>>,
     pub(crate) service: Sections<Service>,
     pub(crate) snat: Option<Spanned<Snat>>,
@@ -85,7 +85,20 @@ pub(crate) struct Marathon {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Mesos {}
+pub(crate) struct Mesos {
+    pub(crate) masters: List<String>,
+    pub(crate) zk: Value<String>,
+    pub(crate) https: Value<bool>,
+    pub(crate) refresh_seconds: Value<i64>,
+    pub(crate) reregister_seconds: Value<i64>,
+    pub(crate) state_octets: Value<i64>,
+    pub(crate) user: Value<String>,
+    pub(crate) password_file: Value<String>,
+    pub(crate) token_file: Value<String>,
+    pub(crate) ca_file: Value<String>,
+    pub(crate) cert_file: Value<String>,
+    pub(crate) key_file: Value<String>,
+}
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -15,9 +15,11 @@ use std::sync::Arc;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 mod health;
+mod mesos;
 mod zone;
 
 pub use health::{FailOpen, Health, HealthCheck, Pace, Passive, Probe, is_path};
+pub use mesos::{Access, Masters, Mesos, ZooKeeper};
 pub use zone::{Reach, Record, RecordData, Records, Zone};
 
 /// An Ethernet address, octets in wire order.
@@ -231,6 +233,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// Marathons to follow.
     pub marathons: Vec<Marathon>,
+    /// Mesos, where it is asked.
+    pub mesos: Option<Mesos>,
     /// Ranges and defaults of VIPs.
     pub vip: Vip,
     /// Static services (`[[service]]`).

@@ -67,6 +67,7 @@ pub(crate) fn config() -> Config {
         neighbours: Vec::new(),
         routes: Vec::new(),
         marathons: vec![marathon("")],
+        mesos: None,
         vip: Vip {
             named: Ipv4Addr::new(11, 0, 0, 0)..=Ipv4Addr::new(11, 255, 255, 255),
             named6: "fd01:c::".parse::<Ipv6Addr>().unwrap()..="fd01:c::ffff:ffff:ffff:ffff".parse().unwrap(),

@@ -5,12 +5,14 @@
 //! thin shells beside it: `marathon::shell`, `netlink`, `api`, and [`run`], which holds them together.
 
 pub mod api;
+mod back_off;
 pub mod cli;
 pub mod compile;
 pub mod desire;
 pub mod health;
 mod json_file;
 pub mod marathon;
+pub mod mesos;
 pub mod names;
 pub mod netlink;
 pub mod offline;

@@ -99,6 +99,7 @@ impl Report {
         for listing in cluster.view.marathons.values() {
             listing.rejected.iter().cloned().for_each(|r| self.reject(r));
         }
+        cluster.view.mesos.iter().flat_map(|facts| &facts.rejected).cloned().for_each(|r| self.reject(r));
         cluster.view.overlay.rejected.iter().cloned().for_each(|r| self.reject(r));
         let heard = cluster.view.marathons.iter();
         self.listings = heard.map(|(n, l)| (cluster.framework(*n).to_owned(), Arc::clone(l))).collect();

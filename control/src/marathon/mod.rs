@@ -9,8 +9,8 @@ pub mod payload;
 pub mod shell;
 pub mod sse;
 
-mod app;
+pub(crate) mod app;
 mod complaints;
 mod pod;
-mod ports;
+pub(crate) mod ports;
 pub(crate) mod text;

@@ -21,6 +21,7 @@ pub(crate) fn config(queues: &[u32], mode: XdpMode) -> Config {
         neighbours: Vec::new(),
         routes: Vec::new(),
         marathons: Vec::new(),
+        mesos: None,
         vip: Vip {
             named: Ipv4Addr::new(11, 0, 0, 0)..=Ipv4Addr::new(11, 255, 255, 255),
             named6: "fd01:c::".parse().unwrap()..="fd01:c::ffff".parse().unwrap(),
