@@ -461,8 +461,10 @@ impl Snat {
 /// `[dns]` (facts/dcos.md A, B.6).
 #[derive(Clone, Debug)]
 pub struct Dns {
-    /// Addresses that the packet path answers on; empty switches DNS off.
+    /// Addresses that the packet path answers on; none of either family switches DNS off.
     pub addresses: Vec<Ipv4Addr>,
+    /// IPv6 addresses likewise.
+    pub addresses6: Vec<Ipv6Addr>,
     /// The Mesos domain, lower case, without dots at its ends.
     pub domain: String,
     /// TTL of records under `domain`, seconds.
@@ -491,6 +493,69 @@ pub struct Dns {
     pub ip_sources: Vec<IpSource>,
     /// Whether labels follow RFC 952 (24 characters, letters first) instead of RFC 1123.
     pub enforce_rfc952: bool,
+    /// What health does to answers under `domain`.
+    pub health: DnsHealth,
+    /// Whether answers under `domain` are Mesos-DNS's, quirks included.
+    pub compat: bool,
+    /// Weight in SRV records.
+    pub srv_weight: u16,
+    /// Whether the HTTP API lists all records.
+    pub enumeration: bool,
+    /// Crypto id of the cluster; empty: there are no names with it.
+    pub cluster_id: String,
+    /// Whose addresses are believed; empty: private and link-local ones, and the overlay's.
+    pub trusted: Vec<IpNet>,
+    /// Answers a second to one prefix of others without a cookie.
+    pub responses_per_second: u32,
+    /// File of the secrets of DNS cookies.
+    pub cookie_secret_file: Option<PathBuf>,
+    /// What NSID is answered with.
+    pub nsid: String,
+    /// Zones of the operator's own.
+    pub zones: Vec<StaticZone>,
+}
+
+impl Dns {
+    /// Whether names are served at all.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        !(self.addresses.is_empty() && self.addresses6.is_empty())
+    }
+
+    /// SOA MINIMUM of the zones beside `domain`: Mesos-DNS's own, where its quirks hold, is its own alone.
+    #[must_use]
+    pub fn negative_ttl_of_dcos(&self) -> u32 {
+        if self.compat { self.dcos_ttl } else { self.negative_ttl }
+    }
+
+    /// Addresses of both families.
+    pub fn all_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let v4 = self.addresses.iter().map(|ip| IpAddr::V4(*ip));
+        v4.chain(self.addresses6.iter().map(|ip| IpAddr::V6(*ip)))
+    }
+}
+
+/// What unhealthy tasks do to answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum DnsHealth {
+    /// They are left out while there are healthy ones of the name.
+    #[default]
+    Prefer,
+    /// They are left out.
+    Require,
+    /// They are answered.
+    Ignore,
+}
+
+/// One `[[dns.zone]]`. Its records are text still: reading them takes more than this crate has.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StaticZone {
+    /// Apex, lower case, without dots at its ends.
+    pub name: String,
+    /// Master file.
+    pub file: Option<PathBuf>,
+    /// Lines of a master file.
+    pub records: Vec<String>,
 }
 
 /// One of `dns.ip_sources`.

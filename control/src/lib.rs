@@ -20,6 +20,7 @@ pub mod overlay_state;
 pub mod rejected;
 pub mod replay;
 pub mod run;
+pub mod static_zones;
 pub mod store;
 pub mod view;
 

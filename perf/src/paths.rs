@@ -92,12 +92,7 @@ impl Path {
     #[must_use]
     pub fn curve(self) -> &'static [u32] {
         match self {
-            Self::ParseDrop
-            | Self::DnsA
-            | Self::DnsMix10k
-            | Self::Dns6Mix10k
-            | Self::DnsMix1m
-            | Self::Idle => &[0],
+            Self::ParseDrop | Self::DnsA | Self::DnsMix10k | Self::Dns6Mix10k | Self::DnsMix1m | Self::Idle => &[0],
             // A table of one session is no table.
             Self::VipNewFlow => &CURVE[1..],
             Self::VipNatHit

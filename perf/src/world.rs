@@ -8,8 +8,9 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sluice_config::model::{
-    AnswerRates, Backend, Container, Desired, Isolation, Local, LocalDns, LocalPort, Mac, Mode, Neighbour, OverlayAgent,
-    OverlayNetwork, OwnVtep, Protocol, Record, RecordData, Role, Route, Service, Shared, Timeouts, VipKey, Vni, Zone,
+    AnswerRates, Backend, Container, Desired, Isolation, Local, LocalDns, LocalPort, Mac, Mode, Neighbour,
+    OverlayAgent, OverlayNetwork, OwnVtep, Protocol, Record, RecordData, Role, Route, Service, Shared, Timeouts,
+    VipKey, Vni, Zone,
 };
 use sluice_dataplane::tables::Tables;
 use sluice_dataplane::tables::ids::Ids;
@@ -168,10 +169,7 @@ fn zone() -> Zone {
     let address = |n: u32| Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 4, 0).to_bits() + n);
     let records: Vec<_> =
         (0..NAMES).map(|n| Record { name: name(n), ttl: 60, data: RecordData::A(address(n)) }).collect();
-    Zone {
-        records: records.into(),
-        ..Zone::new("mesos", "ns1.mesos")
-    }
+    Zone { records: records.into(), ..Zone::new("mesos", "ns1.mesos") }
 }
 
 /// The `n`th name of the zone, without the final dot.
@@ -218,7 +216,10 @@ fn local(workers: usize) -> Result<Local> {
         soa_serial: 1,
         dns_addresses6: vec![DNS6],
         // Who asks here is known: the benchmarks' own range.
-        dns: LocalDns { trusted: vec![net(Ipv4Addr::new(198, 18, 0, 0), 15)?.into(), IpNet::V6(Ipv6Net::default())], ..LocalDns::default() },
+        dns: LocalDns {
+            trusted: vec![net(Ipv4Addr::new(198, 18, 0, 0), 15)?.into(), IpNet::V6(Ipv6Net::default())],
+            ..LocalDns::default()
+        },
         probes: Vec::new(),
         // Established sessions outlast the time that passes between runs (`vip-nat-new-flow`).
         timeouts: Timeouts { tcp_established: Timeouts::MAX_SECONDS, ..Timeouts::default() },

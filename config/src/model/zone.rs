@@ -235,9 +235,9 @@ impl Records {
 /// FNV-1a: equal on every node and in every version. Whoever chooses names can fill one group, which then costs as much
 /// as a zone that is not grouped at all.
 fn index(name: &str, groups: usize) -> Option<usize> {
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| {
-        (hash ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| (hash ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3));
     (hash >> 32).checked_rem(groups as u64).map(|at| at as usize)
 }
 

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use sluice_config::model::{
-    Backend, Config, Container, Desired, Local, OverlayAgent, OverlayNetwork, Service, Shared, VipKey, Zone,
+    Backend, Config, Container, Desired, Local, OverlayAgent, OverlayNetwork, Service, Shared, VipKey,
 };
 
 use crate::health::combine::Judged;
@@ -19,6 +19,7 @@ use crate::view::{ClusterView, Listing};
 pub mod claims;
 pub mod labels;
 pub mod named_vip;
+pub mod naming;
 pub mod vip_label;
 
 mod backends;
@@ -30,10 +31,10 @@ mod own_labels;
 mod reserved;
 mod services;
 mod serving;
-mod zones;
 
 pub use claims::Claims;
 use claims::{InUse, Owner};
+pub use naming::{Names, Naming};
 use services::Links;
 pub use serving::Serving;
 
@@ -158,23 +159,16 @@ pub fn desire(
     (desired, report)
 }
 
-/// The names of a cluster, apart from what packets need: they cost several times as much, and a service is to be there
-/// before its name is (dcos-net#130).
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Names {
-    /// [`Shared::zones`].
-    pub zones: Arc<Vec<Zone>>,
-    /// What has no name, and why.
-    pub rejected: Vec<Rejected>,
-}
-
 /// The names of what is known, `services` among it.
 #[must_use]
 pub fn names(config: &Config, view: &ClusterView, services: &[Arc<Service>]) -> Names {
-    let mut report = Report::default();
-    let zones = Arc::new(zones::zones(&Cluster::new(config, view), services, &mut report));
-    report.settle();
-    Names { zones, rejected: report.rejected }
+    let mut naming = Naming::default();
+    naming.make(&Cluster::new(config, view), services).clone()
+}
+
+/// The same out of what `naming` made last: what has not changed costs a comparison.
+pub fn rename<'a>(naming: &'a mut Naming, config: &Config, view: &ClusterView, services: &[Arc<Service>]) -> &'a Names {
+    naming.make(&Cluster::new(config, view), services)
 }
 
 /// As [`desire`] without names.

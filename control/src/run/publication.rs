@@ -9,7 +9,7 @@ use sluice_dataplane::tables::{CompileError, Tables};
 use sluice_dataplane::time::Nanos;
 
 use super::hash_key::Key;
-use crate::desire::{Claims, DrainInForce, Names, Report, Serving, names};
+use crate::desire::{Claims, DrainInForce, Names, Naming, Report, Serving, rename};
 use crate::health::chronicle;
 use crate::health::drains::{Drain, Drains};
 use crate::health::paths::Paths;
@@ -41,6 +41,7 @@ pub struct Publication {
     tables: Option<Arc<Tables>>,
     /// The names that were made last, and since when newer ones wait.
     names: Names,
+    naming: Naming,
     names_wait: Option<Nanos>,
     /// The report that claims were settled with last, and when.
     settled: Option<(Arc<Report>, u64)>,
@@ -86,6 +87,7 @@ impl Publication {
             tables: None,
             settled: None,
             names: Names::default(),
+            naming: Naming::default(),
             names_wait: None,
             unsaved: false,
             drains: Drains::default(),
@@ -163,11 +165,8 @@ impl Publication {
             return;
         }
         self.names_wait = None;
-        let names = names(&self.config, &self.view, &desired.shared.services);
         // The same names stay the same allocation: comparing them later costs nothing.
-        if names != self.names {
-            self.names = names;
-        }
+        self.names = rename(&mut self.naming, &self.config, &self.view, &desired.shared.services).clone();
     }
 
     /// The claims that are not saved yet, if any.

@@ -31,8 +31,8 @@ mod write;
 
 pub use answer::{Answer, Limit, Reply, answer, read};
 pub use cookie::Asker;
-pub use sum::Sum;
 use guard::{Guard, Portion};
+pub use sum::Sum;
 
 /// A question of the burst.
 struct Asked<'a> {
@@ -50,14 +50,7 @@ struct Asked<'a> {
 const AHEAD: usize = 4;
 
 /// Answers every packet whose action is [`Action::Dns`].
-pub fn run(
-    burst: &mut Burst,
-    pool: &mut Pool,
-    tables: &Tables,
-    counters: &Counters,
-    guard: &mut Guard,
-    now: Nanos,
-) {
+pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables, counters: &Counters, guard: &mut Guard, now: Nanos) {
     let mut asked = ArrayVec::<Asked<'_>, BURST>::new();
     for packet in burst.iter().filter(|p| p.action == Action::Dns) {
         prefetch_message(pool.bytes(&packet.frame));
@@ -112,11 +105,7 @@ fn prefetch_message(octets: &[u8]) {
 
 #[inline]
 fn client(packet: &Packet) -> IpAddr {
-    if packet.v6 {
-        IpAddr::V6(packet.ends6.0.into())
-    } else {
-        IpAddr::V4(packet.tuple.src.into())
-    }
+    if packet.v6 { IpAddr::V6(packet.ends6.0.into()) } else { IpAddr::V4(packet.tuple.src.into()) }
 }
 
 /// Where the message is, and its name on the way to the table. The frame is opened to its chunk's end: room for the
@@ -152,7 +141,9 @@ fn reply(
     let answer = match &question.answer {
         Err(reason) => return packet.drop(*reason),
         // Who would forward it is behind the host port; what came from there has been forwarded already.
-        Ok(answer) if terms.forward && answer.is_foreign() && is_outside(packet, tables) => return packet.leave(Out::Host),
+        Ok(answer) if terms.forward && answer.is_foreign() && is_outside(packet, tables) => {
+            return packet.leave(Out::Host);
+        }
         Ok(answer) => answer,
     };
     let proven = |pool: &Pool| {

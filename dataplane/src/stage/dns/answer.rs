@@ -45,14 +45,7 @@ pub enum Limit {
 }
 
 /// Answers the query in the first `query_len` octets of `buffer`, with the rest of it as room.
-pub fn answer(
-    buffer: &mut [u8],
-    query_len: usize,
-    zones: &Zones,
-    terms: &Terms,
-    asker: &Asker,
-    limit: Limit,
-) -> Reply {
+pub fn answer(buffer: &mut [u8], query_len: usize, zones: &Zones, terms: &Terms, asker: &Asker, limit: Limit) -> Reply {
     let probe = zones.probe(buffer);
     match read(buffer.get(..query_len).unwrap_or_default(), &probe, zones) {
         Ok(answer) => answer.reply(buffer, query_len, zones, terms, asker, limit),
@@ -273,10 +266,8 @@ impl<'a> Answer<'a> {
             }
         };
         let tc = if written.cut && terms.truncate_bit { flag::TC } else { 0 };
-        let flags = u16::from_be_bytes([
-            flag::QR | header[2] & (flag::OPCODE | flag::RD) | aa | tc,
-            ra | rcode.header_bits(),
-        ]);
+        let flags =
+            u16::from_be_bytes([flag::QR | header[2] & (flag::OPCODE | flag::RD) | aa | tc, ra | rcode.header_bits()]);
         let id = u16::from_be_bytes([header[0], header[1]]);
         let question = u16::from(self.question_end() > HEADER_LEN);
         let additional = written.additional + u16::from(self.edns.is_some());

@@ -53,7 +53,8 @@ impl Guard {
         };
         let pair = hash as usize & (PREFIXES - 2);
         let tag = (hash >> 32) as u32;
-        let Some([one, other]) = self.places.get_mut(pair..pair + 2).and_then(|pair| pair.first_chunk_mut::<2>()) else {
+        let Some([one, other]) = self.places.get_mut(pair..pair + 2).and_then(|pair| pair.first_chunk_mut::<2>())
+        else {
             return Portion::Little;
         };
         let place = match (one.tag == tag, other.tag == tag) {
@@ -96,9 +97,8 @@ mod tests {
     fn a_flood_from_everywhere_forgets_prefixes_and_grows_nothing() {
         let mut guard = Guard::new(HashKey::new([7; 16]));
         let rate = Rate::new(1, 1);
-        let little = (0..200_000u32).filter(|n| {
-            guard.portion(IpAddr::V4((n << 8).into()), rate, Nanos(u64::from(*n))) == Portion::Little
-        });
+        let little = (0..200_000u32)
+            .filter(|n| guard.portion(IpAddr::V4((n << 8).into()), rate, Nanos(u64::from(*n))) == Portion::Little);
         assert!(little.count() > 190_000);
         assert_eq!(guard.places.len(), PREFIXES);
     }

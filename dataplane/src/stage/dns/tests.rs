@@ -186,7 +186,8 @@ fn a_buffer_without_room_is_not_overrun() {
         for room in query.len()..query.len() + 80 {
             let mut buffer = query.clone();
             buffer.resize(room, 0);
-            let Reply::Answer { len, .. } = super::answer(&mut buffer, query.len(), &zones, &terms, &ASKER, Limit::Udp) else {
+            let Reply::Answer { len, .. } = super::answer(&mut buffer, query.len(), &zones, &terms, &ASKER, Limit::Udp)
+            else {
                 panic!("dropped");
             };
             decode(&buffer[..len], &query);

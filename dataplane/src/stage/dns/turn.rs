@@ -58,7 +58,14 @@ pub(super) fn question(
 /// The identification stays the question's, unique among what the client has under way; DF is cleared, for nobody here
 /// follows up an ICMP too big.
 #[inline]
-pub(super) fn turn(octets: &mut [u8], v6: bool, l3: usize, message_len: usize, question_end: usize, rest: Sum) -> usize {
+pub(super) fn turn(
+    octets: &mut [u8],
+    v6: bool,
+    l3: usize,
+    message_len: usize,
+    question_end: usize,
+    rest: Sum,
+) -> usize {
     let (addresses, ip_len) = header(v6);
     let udp_len = UDP_LEN + message_len;
     let total = ip_len + udp_len;
@@ -76,7 +83,11 @@ pub(super) fn turn(octets: &mut [u8], v6: bool, l3: usize, message_len: usize, q
         [0, 0] => [0xff, 0xff],
         other => other,
     };
-    if v6 { turn6(ip, udp_len) } else { turn4(ip, total) }
+    if v6 {
+        turn6(ip, udp_len)
+    } else {
+        turn4(ip, total)
+    }
     let Some(udp) = datagram.first_chunk_mut::<UDP_LEN>() else { return 0 };
     let [s0, s1, d0, d1, ..] = *udp;
     let [l0, l1] = (udp_len as u16).to_be_bytes();

@@ -124,7 +124,8 @@ impl Zones {
             }
             changed.insert(&checked.zone.apex, names);
         }
-        let anew = |r: &Rejected| r.name == r.zone || changed.get(r.zone.as_str()).is_some_and(|n| n.contains(&*r.name));
+        let anew =
+            |r: &Rejected| r.name == r.zone || changed.get(r.zone.as_str()).is_some_and(|n| n.contains(&*r.name));
         rejected.extend(self.rejected.iter().filter(|r| !anew(r)).cloned());
         draft.finish(plan.authorities(serial), plan.alias_table(), rejected.into_iter().collect())
     }
@@ -233,7 +234,8 @@ impl<'a> Plan<'a> {
         if !is_below(&wire, apex) {
             return Err(Reason::Outside);
         }
-        let nearest = suffixes(&wire).find(|suffix| self.zones.contains_key(*suffix) || self.aliases.contains_key(*suffix));
+        let nearest =
+            suffixes(&wire).find(|suffix| self.zones.contains_key(*suffix) || self.aliases.contains_key(*suffix));
         match nearest.filter(|nearest| *nearest != apex) {
             Some(other) => Err(Reason::Occluded(name::to_text(other).trim_end_matches('.').to_owned())),
             None => Ok(wire),

@@ -34,8 +34,7 @@ fn row(entry: &Entry<'_>, set: &RrSet<'_>) -> Row {
     let wire = entry.name();
     let apex_len = entry.zones.zones.get(entry.zone()).map_or(0, |authority| authority.apex_len);
     let apex_len = if apex_len == 0 { wire.len() } else { apex_len };
-    let mut values: Vec<String> =
-        set.each().filter_map(|r| Some(value(set.rtype, r.get(record::FIXED..)?))).collect();
+    let mut values: Vec<String> = set.each().filter_map(|r| Some(value(set.rtype, r.get(record::FIXED..)?))).collect();
     values.sort();
     Row {
         name: name::to_text(wire),

@@ -250,8 +250,15 @@ fn one_name_of_many_makes_few_shards_anew() {
 fn aliases_wildcards_and_names_on_their_own_are_found() {
     let txt = |text: &str| RecordData::Txt(vec![text.as_bytes().to_vec()]);
     let main = zone("z", &[("web.l4lb.z", a(1)), ("*.wild.z", txt("w")), ("there.wild.z", a(2))]);
-    let main = Zone { aliases: vec!["y".into(), "long.alias".into()], renames: vec![("dclb.z".into(), "l4lb.z".into())], ..main };
-    let alone = Zone { reach: Reach::Exact, ..zone("in-addr.arpa", &[("1.0.0.10.in-addr.arpa", RecordData::Ptr("a.z".into()))]) };
+    let main = Zone {
+        aliases: vec!["y".into(), "long.alias".into()],
+        renames: vec![("dclb.z".into(), "l4lb.z".into())],
+        ..main
+    };
+    let alone = Zone {
+        reach: Reach::Exact,
+        ..zone("in-addr.arpa", &[("1.0.0.10.in-addr.arpa", RecordData::Ptr("a.z".into()))])
+    };
     let zones = Zones::compile(&[main, alone], 1, HashKey::new(KEY));
     let find = |text: &str| {
         let wire = name::from_text(text).unwrap();

@@ -235,11 +235,7 @@ fn edns_rules() {
         ("EDNS version 255", opt([0, 255, 0, 0], &[]), BADVERS),
         ("BADVERS goes before NXDOMAIN", additional(ask("nx.mesos", A), &opt_record(1232, [0, 1, 0, 0], &[])), BADVERS),
         ("unknown option ignored, not echoed", opt([0; 4], &[0xff, 0xf0, 0, 2, 1, 2]), APP_A_OPT),
-        (
-            "NSID, ECS and EXPIRE together",
-            opt([0; 4], &[0, 3, 0, 0, 0, 8, 0, 4, 0, 1, 0, 0, 0, 9, 0, 0]),
-            APP_A_OPT,
-        ),
+        ("NSID, ECS and EXPIRE together", opt([0; 4], &[0, 3, 0, 0, 0, 8, 0, 4, 0, 1, 0, 0, 0, 9, 0, 0]), APP_A_OPT),
         (
             "DO copied",
             opt([0, 0, 0x80, 0], &[]),

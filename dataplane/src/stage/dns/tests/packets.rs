@@ -27,7 +27,8 @@ fn tables(mtu: u16) -> Tables {
     let mac = Mac([2, 0, 0, 0, 0, 1]);
     let port =
         LocalPort { name: "a".into(), mac, addresses: vec![], addresses6: vec![], mtu, role: Role::Both, arp: true };
-    let dns = LocalDns { trusted: vec!["198.51.100.0/24".parse().unwrap()], responses_per_second: 4, ..LocalDns::default() };
+    let dns =
+        LocalDns { trusted: vec!["198.51.100.0/24".parse().unwrap()], responses_per_second: 4, ..LocalDns::default() };
     let local = Local { ports: vec![port], soa_serial: 2024, dns, ..Local::default() };
     let shared = Shared { hash_key: KEY, zones: Arc::new(test_zones()), ..Shared::default() };
     Tables::compile(&Arc::new(Desired { shared, local }), &mut Ids::new(8, 8, 60), Nanos(0), None).unwrap()
@@ -269,19 +270,22 @@ fn who_shows_a_cookie_gets_all_of_it() {
         let data = [&[0, 10, 0, cookie.len() as u8][..], cookie].concat();
         super::additional(ask("many.marathon.mesos", 1), &super::opt_record(4096, [0; 4], &data))
     };
-    let mut secrets = Local { dns: LocalDns { cookie_secrets: vec![[5; 16]], ..LocalDns::default() }, ..Local::default() };
+    let mut secrets =
+        Local { dns: LocalDns { cookie_secrets: vec![[5; 16]], ..LocalDns::default() }, ..Local::default() };
     secrets.workers = 1;
     let terms = crate::tables::dns::Terms::new(&secrets, &[]);
     let asker = super::Asker { ip: "203.0.113.9".parse().unwrap(), unix_seconds: 100 };
     let cookie = super::super::cookie::fresh(&[1; 8], &terms.secrets, &asker);
     let zones = crate::tables::zone::tests::compiled();
-    let proven = |query: &[u8]| super::super::read(query, &zones.probe(query), &zones).unwrap().is_proven(query, &terms, &asker);
+    let proven =
+        |query: &[u8]| super::super::read(query, &zones.probe(query), &zones).unwrap().is_proven(query, &terms, &asker);
     assert!(proven(&option(&cookie)) && !proven(&option(&[1; 8])));
 }
 
 /// A question over IPv6 through the stage, with a destination options header or without.
 fn six(message: &[u8], options: bool) -> Vec<u8> {
-    let (client, server) = ([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2], [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    let (client, server) =
+        ([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2], [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
     let mut bytes = Vec::new();
     PacketBuilder::ethernet2([2; 6], [4; 6]).ipv6(client, server, 1).udp(4000, 53).write(&mut bytes, message).unwrap();
     bytes[15] = 0x5a;
@@ -299,7 +303,10 @@ fn six(message: &[u8], options: bool) -> Vec<u8> {
     asked.tuple = Tuple { sport: 4000, dport: 53, protocol: 17, ..Tuple::default() };
     burst.push(asked);
     let mut tables = tables(1500);
-    let local = Local { dns: LocalDns { trusted: vec!["fd00::/8".parse().unwrap()], ..LocalDns::default() }, ..Local::default() };
+    let local = Local {
+        dns: LocalDns { trusted: vec!["fd00::/8".parse().unwrap()], ..LocalDns::default() },
+        ..Local::default()
+    };
     tables.local.dns = crate::tables::dns::Terms::new(&local, &[]);
     run(&mut burst, &mut pool, &tables, &Counters::new(1, 1, 1), &mut guard(), Nanos(0));
     assert_eq!((burst[0].out, burst[0].l4), (Out::Back, 54));
