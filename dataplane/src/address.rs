@@ -44,6 +44,43 @@ pub trait Address: Key + Copy + Eq + Ord + Default + Debug + Send + Sync + 'stat
 
     /// The address after this one; `None` after the last.
     fn next(self) -> Option<Self>;
+
+    /// One of [`Districts::COUNT`] that it lies in.
+    fn district(self) -> usize;
+
+    /// Its first octet on the wire.
+    fn first_octet(self) -> u8;
+
+    /// The first and the last address with this first octet.
+    fn octet_range(octet: u8) -> (Self, Self);
+}
+
+/// Which districts some addresses lie in, a bit each: one look tells of nearly every address that it is none of them. Of
+/// IPv4 a district is a /12, so that prefixes are a few; of IPv6 it is a digest.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Districts(Box<[u64; Self::COUNT / 64]>);
+
+impl Districts {
+    /// How many there are.
+    pub const COUNT: usize = 4096;
+
+    /// Those with these numbers.
+    #[must_use]
+    pub fn new(numbers: impl IntoIterator<Item = usize>) -> Self {
+        let mut bits = Box::new([0; Self::COUNT / 64]);
+        for number in numbers {
+            bits[number % Self::COUNT / 64] |= 1 << (number % 64);
+        }
+        Self(bits)
+    }
+
+    /// Whether one of the addresses may be this one.
+    #[must_use]
+    #[inline]
+    pub fn have<A: Address>(&self, address: A) -> bool {
+        let number = address.district() % Self::COUNT;
+        self.0[number / 64] >> (number % 64) & 1 != 0
+    }
 }
 
 impl Address for u32 {
@@ -76,6 +113,21 @@ impl Address for u32 {
     fn next(self) -> Option<Self> {
         self.checked_add(1)
     }
+
+    #[inline]
+    fn district(self) -> usize {
+        self as usize >> 20
+    }
+
+    #[inline]
+    fn first_octet(self) -> u8 {
+        (self >> 24) as u8
+    }
+
+    fn octet_range(octet: u8) -> (Self, Self) {
+        let first = Self::from(octet) << 24;
+        (first, first | Self::MAX >> 8)
+    }
 }
 
 impl Address for u128 {
@@ -107,5 +159,21 @@ impl Address for u128 {
 
     fn next(self) -> Option<Self> {
         self.checked_add(1)
+    }
+
+    #[inline]
+    fn district(self) -> usize {
+        let folded = (self >> 64) as u64 ^ self as u64;
+        (folded ^ folded >> 12 ^ folded >> 24 ^ folded >> 48) as usize % Districts::COUNT
+    }
+
+    #[inline]
+    fn first_octet(self) -> u8 {
+        (self >> 120) as u8
+    }
+
+    fn octet_range(octet: u8) -> (Self, Self) {
+        let first = Self::from(octet) << 120;
+        (first, first | Self::MAX >> 8)
     }
 }

@@ -18,7 +18,7 @@ pub type Burst = ArrayVec<Packet, BURST>;
 pub enum Action {
     /// Nothing more to do; the verdict stands.
     Done,
-    /// Parsed, not yet classified.
+    /// Not yet classified.
     Parsed,
     /// ARP to be looked at.
     Arp,
@@ -96,12 +96,14 @@ pub struct Packet {
     pub handed: bool,
     /// Workers that have looked for its session in vain, on its one round of them ([`Packet::go_round`]).
     pub round: u8,
-    /// Offset of the IP header.
+    /// Offset of the IP header; 0 where there is none, or it has not been parsed ([`Packet::is_parsed`]).
     pub l3: u8,
     /// Offset of the transport header.
     pub l4: u8,
     /// TCP flags (RFC 9293 section 3.1), 0 for others.
     pub tcp_flags: u8,
+    /// TTL or hop limit as received.
+    pub hops_left: u8,
     /// Agent (index into the tables) whose VTEP sent it, once stripped of VXLAN.
     pub agent: Option<u16>,
     /// Whether the innermost packet is IPv6.
@@ -122,6 +124,8 @@ pub struct Packet {
     pub tuple: Tuple,
     /// Innermost source and destination of IPv6.
     pub ends6: (u128, u128),
+    /// Hash of what its session is looked up by, once it has been asked for; else 0.
+    pub hash: u64,
     /// What it is.
     pub action: Action,
     /// Where it leaves.
@@ -133,17 +137,19 @@ pub struct Packet {
 impl Packet {
     /// A packet as received on `ingress`.
     #[must_use]
-    pub fn received(frame: Frame, ingress: u8, handed: bool) -> Self {
+    #[inline]
+    pub fn received(frame: Frame, ingress: u8) -> Self {
         let received = frame.extent();
         Self {
             frame,
             received,
             ingress,
-            handed,
+            handed: false,
             round: 0,
             l3: 0,
             l4: 0,
             tcp_flags: 0,
+            hops_left: 0,
             agent: None,
             v6: false,
             tagged: 0,
@@ -154,10 +160,18 @@ impl Packet {
             mtu: 0,
             ends6: (0, 0),
             tuple: Tuple::default(),
+            hash: 0,
             action: Action::Parsed,
             out: Out::Nowhere,
             verdict: Verdict::Pending,
         }
+    }
+
+    /// Whether its IP header is known.
+    #[must_use]
+    #[inline]
+    pub fn is_parsed(&self) -> bool {
+        self.l3 > 0
     }
 
     /// Ends it.

@@ -42,9 +42,6 @@ pub trait Family: Bounded {
     /// Takes one from the TTL or hop limit.
     fn decrement(ip: &mut [u8]);
 
-    /// TTL or hop limit of a header that parse has measured.
-    fn hops_left(ip: &[u8]) -> u8;
-
     /// Source and destination as the header at the start of `ip` has them.
     fn read(ip: &[u8]) -> (Self, Self);
 }
@@ -116,7 +113,7 @@ impl Family for u32 {
         &flows.v4
     }
 
-    #[inline]
+    #[inline(always)]
     fn translate(ip: &mut [u8], l4: usize, protocol: u8, source: End<Self>, destination: End<Self>) {
         ip4::translate(ip, l4, protocol, source, destination);
     }
@@ -129,14 +126,9 @@ impl Family for u32 {
         ip4::identify(ip, id as u16);
     }
 
-    #[inline]
+    #[inline(always)]
     fn decrement(ip: &mut [u8]) {
         ip4::decrement_ttl(ip);
-    }
-
-    #[inline]
-    fn hops_left(ip: &[u8]) -> u8 {
-        ip.get(ip4::field::TTL).copied().unwrap_or_default()
     }
 
     #[inline]
@@ -170,7 +162,7 @@ impl Family for u128 {
         &flows.v6
     }
 
-    #[inline]
+    #[inline(always)]
     fn translate(ip: &mut [u8], l4: usize, protocol: u8, source: End<Self>, destination: End<Self>) {
         ip6::translate(ip, l4, protocol, source, destination);
     }
@@ -187,11 +179,6 @@ impl Family for u128 {
     #[inline]
     fn decrement(ip: &mut [u8]) {
         ip6::decrement_hop_limit(ip);
-    }
-
-    #[inline]
-    fn hops_left(ip: &[u8]) -> u8 {
-        ip.get(ip6::field::HOP_LIMIT).copied().unwrap_or_default()
     }
 
     #[inline]

@@ -47,6 +47,13 @@ impl Frame {
         usize::from(self.len)
     }
 
+    /// Takes it out of a place that will not be looked at again; what stays there is no chunk of any pool.
+    #[must_use]
+    #[inline]
+    pub fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::new(u32::MAX, 0, 0))
+    }
+
     /// Whether it holds no octet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -191,7 +198,7 @@ impl Pool {
 
     /// The packet.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn bytes(&self, frame: &Frame) -> &[u8] {
         let offset = self.offset(frame);
         // SAFETY: `offset` checked that the range lies in the pool's memory; the frame is the only one over its
@@ -201,7 +208,7 @@ impl Pool {
 
     /// The packet, to be changed.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn bytes_mut(&mut self, frame: &mut Frame) -> &mut [u8] {
         let offset = self.offset(frame);
         // SAFETY: as in `bytes`; frame and pool are borrowed mutably, so no other reference exists.
@@ -236,7 +243,7 @@ impl Pool {
         prefetch(self.base.as_ptr().wrapping_add(offset).wrapping_sub(1));
     }
 
-    #[inline]
+    #[inline(always)]
     fn offset(&self, frame: &Frame) -> usize {
         let end = usize::from(frame.start) + usize::from(frame.len);
         assert!(frame.chunk < self.count && end <= self.chunk_bytes, "a frame outside its chunk");

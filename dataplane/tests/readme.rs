@@ -11,7 +11,7 @@ fn steps_in_code() -> Vec<&'static str> {
 fn step(line: &'static str) -> Option<&'static str> {
     let code = line.trim();
     // What a step says is kept: `let received = `.
-    let code = code.strip_prefix("let ").and_then(|bound| bound.split_once(" = ")).map_or(code, |(_, code)| code);
+    let code = code.split_once(" = ").map_or(code, |(_, code)| code);
     let stage = code.split_once("::run(").map(|(stage, _)| stage);
     let method = code.strip_prefix("self.").and_then(|rest| rest.split_once('(')).map(|(method, _)| method);
     stage.or(method).filter(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '_'))

@@ -97,7 +97,7 @@ impl<A: Numbered> Bench<A> {
         });
         let hashes = clients.map(|c| self.sessions.expect_client(c));
         for (client, hash) in clients.into_iter().zip(hashes) {
-            black_box(self.sessions.forward(client, hash, ACK, NOW, self.life)).unwrap();
+            black_box(self.sessions.forward(client, hash, ACK, NOW, &self.life)).unwrap();
         }
     }
 
@@ -108,7 +108,7 @@ impl<A: Numbered> Bench<A> {
         let clients: [_; BURST] = std::array::from_fn(|i| Self::client(first.wrapping_add(i as u32)));
         let hashes = clients.map(|c| self.sessions.expect_client(c));
         let new: [_; BURST] = std::array::from_fn(|i| {
-            assert!(self.sessions.forward(clients[i], hashes[i], flags, NOW, self.life).is_none());
+            assert!(self.sessions.forward(clients[i], hashes[i], flags, NOW, &self.life).is_none());
             self.sessions.expect(clients[i], hashes[i], self.flow(clients[i], hashes[i]))
         });
         for (new, hash) in new.iter().zip(hashes) {

@@ -7,12 +7,12 @@
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::tables::hash::HashKey;
+use crate::tables::hash::MixKey;
 
 /// What a session keeps of an address of type `A` beside its key word.
 pub trait Beside<A>: Default + Debug + Send + Sync + 'static {
     /// The keyed hash of an address with a port and a service.
-    fn hash(key: HashKey, ip: A, port_and_service: u32) -> u64;
+    fn hash(key: MixKey, ip: A, port_and_service: u32) -> u64;
 
     /// The upper half of the key word of an entry with this hash.
     fn tag(ip: A, hash: u64) -> u32;
@@ -29,7 +29,7 @@ pub trait Beside<A>: Default + Debug + Send + Sync + 'static {
 
 impl Beside<u32> for () {
     #[inline]
-    fn hash(key: HashKey, ip: u32, port_and_service: u32) -> u64 {
+    fn hash(key: MixKey, ip: u32, port_and_service: u32) -> u64 {
         key.one(u64::from(ip) << 32 | u64::from(port_and_service))
     }
 
@@ -57,8 +57,8 @@ pub type Whole = [AtomicU64; 2];
 
 impl Beside<u128> for Whole {
     #[inline]
-    fn hash(key: HashKey, ip: u128, port_and_service: u32) -> u64 {
-        key.words([(ip >> 64) as u64, ip as u64, u64::from(port_and_service)].into_iter())
+    fn hash(key: MixKey, ip: u128, port_and_service: u32) -> u64 {
+        key.three((ip >> 64) as u64, ip as u64, u64::from(port_and_service))
     }
 
     /// Bucket numbers are the low bits of either half of the hash; the multiplication makes every bit of it count here

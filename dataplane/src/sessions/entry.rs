@@ -4,7 +4,7 @@ use sluice_config::model::Protocol;
 
 use super::beside::Beside;
 use crate::address::Address;
-use crate::tables::hash::HashKey;
+use crate::tables::hash::MixKey;
 use crate::time::Tick;
 
 /// Who a client talks to: the key of a forward entry.
@@ -20,7 +20,7 @@ pub struct Client<A = u32> {
 
 impl<A: Address> Client<A> {
     #[inline]
-    pub(super) fn hash(self, key: HashKey) -> u64 {
+    pub(super) fn hash(self, key: MixKey) -> u64 {
         A::Beside::hash(key, self.ip, self.low())
     }
 
@@ -65,6 +65,51 @@ pub enum Way {
     Direct,
 }
 
+impl Way {
+    #[inline(always)]
+    fn of(snat: u8) -> Self {
+        match snat {
+            Flow::DIRECT => Self::Direct,
+            Flow::PRESERVED => Self::Preserved,
+            _ => Self::Translated,
+        }
+    }
+}
+
+/// What packets to a backend need of their flow, as entries hold it: backend, SNAT address and port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Choice(u64);
+
+impl Choice {
+    /// As [`Flow::backend`].
+    #[must_use]
+    #[inline(always)]
+    pub fn backend(self) -> u32 {
+        self.0 as u32 & 0xff_ffff
+    }
+
+    /// As [`Flow::snat`].
+    #[must_use]
+    #[inline(always)]
+    pub fn snat(self) -> u8 {
+        (self.0 >> 24) as u8
+    }
+
+    /// As [`Flow::port`].
+    #[must_use]
+    #[inline(always)]
+    pub fn port(self) -> u16 {
+        (self.0 >> 32) as u16
+    }
+
+    /// As [`Flow::way`].
+    #[must_use]
+    #[inline(always)]
+    pub fn way(self) -> Way {
+        Way::of(self.snat())
+    }
+}
+
 impl Flow {
     /// SNAT addresses that there are numbers for.
     pub const SNAT_ADDRESSES: usize = 254;
@@ -95,21 +140,24 @@ impl Flow {
     #[must_use]
     #[inline]
     pub fn way(self) -> Way {
-        match self.snat {
-            Self::DIRECT => Way::Direct,
-            Self::PRESERVED => Way::Preserved,
-            _ => Way::Translated,
-        }
+        Way::of(self.snat)
+    }
+
+    /// What its packets to the backend need of it.
+    #[must_use]
+    #[inline]
+    pub fn choice(self) -> Choice {
+        Choice(self.word())
     }
 
     /// The hash of the reverse entry, which in `nat-preserve` the client's address belongs to.
     #[inline]
-    pub(super) fn hash<A: Address>(self, key: HashKey, ip: A) -> u64 {
+    pub(super) fn hash<A: Address>(self, key: MixKey, ip: A) -> u64 {
         match self.way() {
             Way::Translated | Way::Direct => key.one(self.word()),
             Way::Preserved => {
                 let [high, low] = ip.words();
-                key.words([self.word(), high, low].into_iter())
+                key.three(self.word(), high, low)
             }
         }
     }
@@ -282,6 +330,27 @@ impl Chosen {
         Self(self.0 & (Self::FLOW | Self::YOUNG) | state.bits() << 48 | u64::from(tick.0) << Flow::TICK_SHIFT)
     }
 
+    /// The same session in the same state, last heard then.
+    #[inline]
+    pub(super) fn heard_at(self, tick: Tick) -> Self {
+        Self(self.0 & ((1 << Flow::TICK_SHIFT) - 1) | u64::from(tick.0) << Flow::TICK_SHIFT)
+    }
+
+    #[inline]
+    pub(super) fn state_bits(self) -> usize {
+        (self.0 >> 48 & 7) as usize
+    }
+
+    /// Whether a packet without FIN or RST leaves its state as it is ([`State::after`]).
+    #[inline]
+    pub(super) fn is_settled(self) -> bool {
+        const SETTLED: u64 = 1 << State::Established as u64
+            | 1 << State::Closing as u64
+            | 1 << State::Udp as u64
+            | 1 << State::Sctp as u64;
+        SETTLED >> self.state_bits() & 1 != 0
+    }
+
     /// How soon it should give way: 0 never, from [`Chosen::OLD`] on before those that are young.
     #[inline]
     pub(super) fn dispensable(self, now: Tick) -> u16 {
@@ -295,6 +364,19 @@ impl Chosen {
     #[inline]
     pub(super) fn aged(self) -> Self {
         Self(self.0 & !Self::YOUNG)
+    }
+
+    /// What was chosen.
+    #[inline(always)]
+    pub(super) fn choice(self) -> Choice {
+        Choice(self.0)
+    }
+
+    /// Whether the connection is over ([`State::over`]).
+    #[inline(always)]
+    pub(super) fn is_over(self) -> bool {
+        const OVER: u64 = 1 << State::Closing as u64 | 1 << State::Refused as u64;
+        OVER >> self.state_bits() & 1 != 0
     }
 
     #[inline]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crate::address::Address;
 use crate::frame::prefetch;
-use crate::tables::hash::HashKey;
+use crate::tables::hash::MixKey;
 
 /// The sketch.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl Held {
 
     /// Where a client is counted.
     #[inline]
-    pub(super) fn hash<A: Address>(&self, key: HashKey, ip: A) -> u64 {
+    pub(super) fn hash<A: Address>(&self, key: MixKey, ip: A) -> u64 {
         let [high, low] = ip.words();
         key.two(high, low)
     }

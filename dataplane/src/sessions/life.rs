@@ -2,14 +2,13 @@
 
 use sluice_config::model::Timeouts;
 
-use super::entry::State;
 use crate::time::{Nanos, Tick};
 
 /// Time-outs in ticks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Lifetimes {
-    /// By state.
-    idle: [u16; 6],
+    /// By the three bits of a state.
+    idle: [u16; 8],
     rest: u16,
 }
 
@@ -25,6 +24,9 @@ impl From<Timeouts> for Lifetimes {
                 ticks(seconds.udp),
                 ticks(seconds.sctp),
                 ticks(seconds.tcp_half_open),
+                // No state has these numbers.
+                0,
+                0,
             ],
             rest: if seconds.snat_rest == 0 { 0 } else { ticks(seconds.snat_rest) },
         }
@@ -33,8 +35,8 @@ impl From<Timeouts> for Lifetimes {
 
 impl Lifetimes {
     #[inline]
-    pub(super) fn of(self, state: State) -> u16 {
-        self.idle[state.bits() as usize]
+    pub(super) fn of(self, state_bits: usize) -> u16 {
+        self.idle.get(state_bits).copied().unwrap_or_default()
     }
 
     /// Whether a port that was last used at `tick` has rested long enough.

@@ -38,7 +38,7 @@ use sluice_config::model::Protocol;
 
 use crate::address::Address;
 use crate::event::Seen;
-use crate::tables::hash::HashKey;
+use crate::tables::hash::{HashKey, MixKey};
 use crate::time::Tick;
 
 pub mod beside;
@@ -51,7 +51,7 @@ mod peek;
 mod sweep;
 mod table;
 
-pub use entry::{ACK, Client, FIN, Flow, RST, SYN, Shown, State, Way};
+pub use entry::{ACK, Choice, Client, FIN, Flow, RST, SYN, Shown, State, Way};
 pub use insert::{Newcomer, Refused};
 pub use life::Lifetimes;
 pub use table::Home;
@@ -67,7 +67,8 @@ use table::{Place, Side, WAYS};
 pub struct Sessions<A: Address = u32> {
     forward: Side<A>,
     reverse: Side<A>,
-    key: HashKey,
+    key: MixKey,
+    visible: HashKey,
     capacity: usize,
     count: AtomicUsize,
     evicted: AtomicU64,
@@ -97,7 +98,8 @@ impl<A: Address> Sessions<A> {
         Self {
             forward: Side::new(slots, u64::MAX),
             reverse: Side::new(slots, Flow::MASK),
-            key: HashKey::new(key),
+            key: HashKey::new(key).into(),
+            visible: HashKey::new(key),
             capacity,
             count: AtomicUsize::new(0),
             evicted: AtomicU64::new(0),
@@ -111,9 +113,9 @@ impl<A: Address> Sessions<A> {
         }
     }
 
-    /// The key of its hashes, for what else a worker keeps of packets.
+    /// The key that it was made with, for what else a worker keeps of packets.
     pub(crate) fn key(&self) -> HashKey {
-        self.key
+        self.visible
     }
 
     /// Sessions at this moment, expired ones that no sweep has met included.
@@ -175,6 +177,13 @@ impl<A: Address> Sessions<A> {
         self.len() >= self.capacity
     }
 
+    /// What tells a flow with this hash from others on the wire.
+    #[must_use]
+    #[inline]
+    pub fn entropy(&self, hash: u64) -> u16 {
+        self.key.entropy(hash)
+    }
+
     /// Hash of a client, its first home asked for.
     #[must_use]
     #[inline]
@@ -214,7 +223,8 @@ impl<A: Address> Sessions<A> {
         self.reverse.expect(hash, Home::Second);
     }
 
-    /// The flow of a client's session, which its packet keeps alive; `None` when there is none or it has expired.
+    /// What was chosen for a client's session, which its packet keeps alive, and whether its connection was over before
+    /// the packet; `None` when there is none or it has expired.
     #[inline]
     pub fn forward(
         &self,
@@ -222,14 +232,14 @@ impl<A: Address> Sessions<A> {
         hash: u64,
         flags: u8,
         now: Tick,
-        life: Lifetimes,
-    ) -> Option<(Flow, State)> {
+        life: &Lifetimes,
+    ) -> Option<(Choice, bool)> {
         let first = self.forward_in(Home::First, client, hash, flags, now, life);
         first.or_else(|| self.forward_in(Home::Second, client, hash, flags, now, life))
     }
 
     /// The same, looked for in one home alone.
-    #[inline]
+    #[inline(always)]
     pub fn forward_in(
         &self,
         home: Home,
@@ -237,15 +247,30 @@ impl<A: Address> Sessions<A> {
         hash: u64,
         flags: u8,
         now: Tick,
-        life: Lifetimes,
-    ) -> Option<(Flow, State)> {
-        let at = self.forward.find_in(home, hash, client.word(hash), |at| self.forward.beside(at).is(client.ip))?;
+        life: &Lifetimes,
+    ) -> Option<(Choice, bool)> {
+        let at =
+            self.forward.find_in::<true>(home, hash, client.word(hash), |at| self.forward.beside(at).is(client.ip))?;
         let chosen = self.chosen(at);
-        if now.since(chosen.tick()) > life.of(chosen.state()) && self.expired(at, now, life) {
+        if now.since(chosen.tick()) > life.of(chosen.state_bits()) && self.expired(at, now, *life) {
             self.lapse(at);
             return None;
         }
-        let (flow, before) = (chosen.flow(), chosen.state());
+        // Nearly every packet changes nothing but the time.
+        if chosen.is_settled() && flags & (FIN | RST) == 0 {
+            if chosen.tick() != now {
+                self.forward.value(at).store(chosen.heard_at(now).0, Relaxed);
+            }
+        } else {
+            self.advance(at, chosen, flags, now);
+        }
+        Some((chosen.choice(), chosen.is_over()))
+    }
+
+    /// A session goes on by a packet of its client that may change its state.
+    #[inline(never)]
+    fn advance(&self, at: Place, chosen: Chosen, flags: u8, now: Tick) {
+        let before = chosen.state();
         let fresh = chosen.with(before.after(flags, true), now);
         if fresh != chosen {
             // A tick later, so that a duplicate on the way is no repetition.
@@ -254,7 +279,6 @@ impl<A: Address> Sessions<A> {
             }
             self.forward.value(at).store(fresh.0, Relaxed);
         }
-        Some((flow, before))
     }
 
     /// The client of a backend's reply in `nat`, which keeps the session alive; `None` when there is none or it has
@@ -278,7 +302,7 @@ impl<A: Address> Sessions<A> {
         now: Tick,
         life: Lifetimes,
     ) -> Option<Client<A>> {
-        let at = self.reverse.find_in(home, hash, flow.word(), |_| true)?;
+        let at = self.reverse.find_in::<false>(home, hash, flow.word(), |_| true)?;
         self.answered(at, flow, flags, now, life)
     }
 
@@ -296,36 +320,50 @@ impl<A: Address> Sessions<A> {
         now: Tick,
         life: Lifetimes,
     ) -> Option<Client<A>> {
-        let at = self.reverse.find_in(home, hash, flow.word(), |at| self.client_at(at).ip == ip)?;
+        let at = self.reverse.find_in::<false>(home, hash, flow.word(), |at| self.client_at(at).ip == ip)?;
         self.answered(at, flow, flags, now, life)
     }
 
-    #[inline]
+    #[inline(always)]
     fn answered(&self, at: Place, flow: Flow, flags: u8, now: Tick, life: Lifetimes) -> Option<Client<A>> {
         let client = self.client_at(at);
         let heard = self.heard(at);
         if heard.is_resting() {
             return None;
         }
-        if heard.tick() != now || !heard.is_told() || flags & (FIN | RST) != 0 {
-            let place = self.find_client(client, client.hash(self.key))?;
-            let chosen = self.chosen(place);
-            let lasting = life.of(chosen.state());
-            if now.since(heard.tick()) > lasting && now.since(chosen.tick()) > lasting {
-                self.end(place);
-                return None;
-            }
-            if !heard.is_told() && flow.protocol == Protocol::Tcp {
-                match chosen.state() == State::HalfOpen && flags & RST != 0 {
-                    true => self.observed.failed(flow.backend, Seen::Refused),
-                    false => self.observed.answered(flow.backend),
-                }
-            }
-            let after = chosen.with(chosen.state().after(flags, false), chosen.tick());
-            self.forward.value(place).store(after.0, Relaxed);
-            let word = flow.word() | Flow::TOLD | u64::from(now.0) << Flow::TICK_SHIFT;
-            self.reverse.key(at).store(word, Relaxed);
+        let quiet = heard.tick() == now && heard.is_told() && flags & (FIN | RST) == 0;
+        if quiet { Some(client) } else { self.note_answer(at, client, flow, flags, now, life) }
+    }
+
+    /// What a reply changes: once a tick the time, its session's state, and what is told of the handshake.
+    #[inline(never)]
+    fn note_answer(
+        &self,
+        at: Place,
+        client: Client<A>,
+        flow: Flow,
+        flags: u8,
+        now: Tick,
+        life: Lifetimes,
+    ) -> Option<Client<A>> {
+        let heard = self.heard(at);
+        let place = self.find_client(client, client.hash(self.key))?;
+        let chosen = self.chosen(place);
+        let lasting = life.of(chosen.state_bits());
+        if now.since(heard.tick()) > lasting && now.since(chosen.tick()) > lasting {
+            self.end(place);
+            return None;
         }
+        if !heard.is_told() && flow.protocol == Protocol::Tcp {
+            match chosen.state() == State::HalfOpen && flags & RST != 0 {
+                true => self.observed.failed(flow.backend, Seen::Refused),
+                false => self.observed.answered(flow.backend),
+            }
+        }
+        let after = chosen.with(chosen.state().after(flags, false), chosen.tick());
+        self.forward.value(place).store(after.0, Relaxed);
+        let word = flow.word() | Flow::TOLD | u64::from(now.0) << Flow::TICK_SHIFT;
+        self.reverse.key(at).store(word, Relaxed);
         Some(client)
     }
 

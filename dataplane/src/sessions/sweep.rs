@@ -76,7 +76,7 @@ impl<A: Address> Sessions<A> {
     /// Whether both directions of the session whose forward entry this is have been silent for too long.
     pub(super) fn expired(&self, at: Place, now: Tick, life: Lifetimes) -> bool {
         let chosen = self.chosen(at);
-        let lasting = life.of(chosen.state());
+        let lasting = life.of(chosen.state_bits());
         if now.since(chosen.tick()) <= lasting {
             return false;
         }

@@ -97,7 +97,7 @@ impl<A: Address> Side<A> {
         Self { buckets: buckets.into(), key_mask }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn homes(&self, hash: u64) -> [u32; 2] {
         let mask = self.buckets.len() as u32 - 1;
         [hash as u32 & mask, (hash >> 32) as u32 & mask]
@@ -128,18 +128,26 @@ impl<A: Address> Side<A> {
     /// The entry with this key whose place `confirm` accepts. Entries of different IPv6 addresses may share a key word.
     #[inline]
     pub(super) fn find(&self, hash: u64, key: u64, confirm: impl Fn(Place) -> bool) -> Option<Place> {
-        self.find_in(Home::First, hash, key, &confirm).or_else(|| self.find_in(Home::Second, hash, key, &confirm))
+        let first = self.find_in::<false>(Home::First, hash, key, &confirm);
+        first.or_else(|| self.find_in::<false>(Home::Second, hash, key, &confirm))
     }
 
-    /// The same in one of its homes.
-    #[inline]
-    pub(super) fn find_in(&self, home: Home, hash: u64, key: u64, confirm: impl Fn(Place) -> bool) -> Option<Place> {
+    /// The same in one of its homes; `WHOLE` on a side whose key words hold no time.
+    #[inline(always)]
+    pub(super) fn find_in<const WHOLE: bool>(
+        &self,
+        home: Home,
+        hash: u64,
+        key: u64,
+        confirm: impl Fn(Place) -> bool,
+    ) -> Option<Place> {
         let bucket = self.homes(hash)[home as usize];
         let keys = &self.buckets[bucket as usize].keys;
+        let is_key = |word: u64| if WHOLE { word == key } else { (word ^ key) & self.key_mask == 0 };
         // All eight are compared before anything branches: the hit's way is not predictable.
         let mut hits = 0u32;
         for (way, slot) in keys.iter().enumerate() {
-            hits |= u32::from(slot.load(Relaxed) & self.key_mask == key) << way;
+            hits |= u32::from(is_key(slot.load(Relaxed))) << way;
         }
         while hits != 0 {
             let at = Place { bucket, way: hits.trailing_zeros() as u8 };

@@ -69,13 +69,26 @@ impl Address for Clashing {
     fn next(self) -> Option<Self> {
         self.0.next().map(Self)
     }
+
+    fn district(self) -> usize {
+        self.0.district()
+    }
+
+    fn first_octet(self) -> u8 {
+        self.0.first_octet()
+    }
+
+    fn octet_range(octet: u8) -> (Self, Self) {
+        let (first, last) = u128::octet_range(octet);
+        (Self(first), Self(last))
+    }
 }
 
 #[derive(Debug, Default)]
 struct Apart(beside::Whole);
 
 impl Beside<Clashing> for Apart {
-    fn hash(_key: HashKey, ip: Clashing, _port_and_service: u32) -> u64 {
+    fn hash(_key: MixKey, ip: Clashing, _port_and_service: u32) -> u64 {
         ip.0 as u64 & 1
     }
 
@@ -108,8 +121,15 @@ fn tick(seconds: u64) -> Tick {
     Nanos::from_seconds(seconds).tick()
 }
 
+/// The session that a client's packet finds, as it was before the packet.
 fn ask<A: Address>(sessions: &Sessions<A>, c: Client<A>, flags: u8, at: u64) -> Option<(Flow, State)> {
-    sessions.forward(c, sessions.expect_client(c), flags, tick(at), life())
+    let hash = sessions.expect_client(c);
+    let before = sessions.find_client(c, hash).map(|place| sessions.chosen(place));
+    let (choice, over) = sessions.forward(c, hash, flags, tick(at), &life())?;
+    let (flow, state) = before.map(|chosen| (chosen.flow(), chosen.state()))?;
+    let told = (choice.backend(), choice.snat(), choice.port(), over);
+    assert_eq!(told, (flow.backend, flow.snat, flow.port, state.over()));
+    Some((flow, state))
 }
 
 fn answer<A: Address>(sessions: &Sessions<A>, f: Flow, flags: u8, at: u64) -> Option<Client<A>> {

@@ -1,8 +1,8 @@
 //! Balance: to a backend by session or Maglev, and back to the client, in the service's mode (design.md section 4).
 //!
-//! Four passes over the burst, so that cache misses overlap: hashes with prefetch; look-ups in the first home, each hit
-//! rewritten in the same loop, each miss with a prefetch of the second; look-ups there, then a backend and a port for
-//! every miss, with prefetch; their sessions, each rewritten in the same loop.
+//! Four passes over the burst, so that cache misses overlap: hashes with prefetch ([`super::express`] makes this pass for
+//! nearly all); look-ups in the first home, each hit sent on in the same loop, each miss with a prefetch of the second;
+//! look-ups there, then a backend and a port for every miss, with prefetch; their sessions, each sent on in the same loop.
 //! A packet that does not fit its way is refused as it was received ([`super::fit`]).
 
 use arrayvec::ArrayVec;
@@ -14,9 +14,9 @@ use crate::counters::Counters;
 use crate::family::{Family, Flows};
 use crate::frame::Pool;
 use crate::io::BURST;
-use crate::sessions::{ACK, Client, Flow, Home, Lifetimes, RST, SYN, Way};
+use crate::sessions::{ACK, Choice, Client, Flow, Home, Lifetimes, RST, SYN, Way};
 use crate::stage::refuse;
-use crate::tables::{ServiceEntry, Tables};
+use crate::tables::{BackendEntry, ServiceEntry, Tables};
 use crate::time::{Nanos, Tick};
 use crate::verdict::DropReason;
 use crate::wire::{End, ip4};
@@ -25,6 +25,7 @@ use begin::Miss;
 
 mod back;
 pub(super) mod begin;
+mod depart;
 pub(super) mod send;
 
 /// What balancing works with besides packets.
@@ -46,34 +47,45 @@ pub struct Balance<'a> {
 }
 
 /// Balances every packet to a service and returns every reply; whether it dropped one that may be answered ([`refuse`]).
-pub fn run(burst: &mut Burst, pool: &mut Pool, with: &Balance<'_>) -> bool {
-    let mut told = false;
-    let mut hashes = [0u64; BURST];
-    for (packet, hash) in burst.iter_mut().zip(&mut hashes) {
-        *hash = match packet.v6 {
-            false => with.gather::<u32>(packet),
-            true => with.gather::<u128>(packet),
-        };
+/// `others` says whether some have not been gathered.
+pub fn run(burst: &mut Burst, pool: &mut Pool, with: &Balance<'_>, others: bool) -> bool {
+    if others {
+        for packet in burst.iter_mut().filter(|packet| packet.hash == 0) {
+            match packet.v6 {
+                false => with.gather::<u32>(packet),
+                true => with.gather::<u128>(packet),
+            }
+        }
     }
     let mut elsewhere = Elsewhere::new();
-    for (index, (packet, hash)) in burst.iter_mut().zip(hashes).enumerate() {
-        let done = match packet.v6 {
-            false => with.look_up::<u32>(packet, pool, hash),
-            true => with.look_up::<u128>(packet, pool, hash),
-        };
-        match done {
+    let mut told = first_homes(burst, pool, with, &mut elsewhere);
+    if !elsewhere.is_empty() {
+        told |= second_homes(burst, pool, with, elsewhere);
+    }
+    told
+}
+
+/// A function of its own, as is what few packets need: what is compiled together shares the registers.
+#[inline(never)]
+fn first_homes(burst: &mut Burst, pool: &mut Pool, with: &Balance<'_>, elsewhere: &mut Elsewhere) -> bool {
+    let mut told = false;
+    for (index, packet) in burst.iter_mut().enumerate() {
+        match with.look_up(packet, pool) {
             Ok(None) => {}
             // There is a place for every packet of the burst.
-            Ok(Some(choice)) => elsewhere.push(Later { index: index as u8, hash, choice }),
+            Ok(Some(choice)) => elsewhere.push(Later { index: index as u8, hash: packet.hash, choice }),
             Err(reason) => {
                 told |= refuse::is_told(reason);
                 packet.drop(reason);
             }
         }
     }
-    if elsewhere.is_empty() {
-        return told;
-    }
+    told
+}
+
+#[inline(never)]
+fn second_homes(burst: &mut Burst, pool: &mut Pool, with: &Balance<'_>, elsewhere: Elsewhere) -> bool {
+    let mut told = false;
     let (mut v4, mut v6) = (Misses::new(), Misses::new());
     for later in elsewhere {
         let packet = &mut burst[usize::from(later.index)];
@@ -138,17 +150,6 @@ fn client<A: Family>(packet: &Packet, service: u16) -> Client<A> {
     Client { ip: A::ends(packet).0, port: packet.tuple.sport, service }
 }
 
-/// Whether a mode keeps flows of this kind. A service that changed its mode begins its flows anew; `nat-preserve` has
-/// translated ones where the reply would not pass here ([`begin`]).
-#[inline]
-fn keeps(mode: Mode, way: Way) -> bool {
-    match mode {
-        Mode::Nat => way == Way::Translated,
-        Mode::NatPreserve => way != Way::Direct,
-        Mode::DsrIpip | Mode::DsrGue | Mode::DsrVxlan | Mode::DsrMac => way == Way::Direct,
-    }
-}
-
 impl<'a> Balance<'a> {
     /// For one turn at `now`.
     #[must_use]
@@ -156,36 +157,28 @@ impl<'a> Balance<'a> {
         Self { tables, flows, counters, worker, now: now.tick(), clock: now, life: tables.local.life }
     }
 
-    /// The hash of a packet's session key, its line asked for. What another worker owns goes there at once.
-    #[inline]
-    fn gather<A: Family>(&self, packet: &mut Packet) -> u64 {
+    /// Notes the hash of a packet's session key, its line asked for. What another worker owns goes there at once.
+    #[inline(always)]
+    pub(super) fn gather<A: Family>(&self, packet: &mut Packet) {
         let sessions = A::sessions(self.flows);
         match packet.action {
             Action::Balance(number) => {
-                let Some(service) = self.tables.service(number) else { return 0 };
-                let owner = || self.owner(End { ip: A::ends(packet).0, port: packet.tuple.sport }, packet);
-                let owner = if service.mode == Mode::NatPreserve { owner() } else { self.worker };
-                if !packet.belongs(owner, self.worker) {
-                    return 0;
+                let Some(service) = self.tables.service(number) else { return };
+                if service.mode == Mode::NatPreserve {
+                    let owner = self.owner(End { ip: A::ends(packet).0, port: packet.tuple.sport }, packet);
+                    if !packet.belongs(owner, self.worker) {
+                        return;
+                    }
                 }
-                match sessions.has_room() {
-                    true => sessions.expect_client(client::<A>(packet, number)),
-                    false => self.expect_backend::<A>(packet, service),
-                }
+                self.gather_client::<A>(packet, number);
             }
             Action::Return { backend, snat } if snat == Flow::PRESERVED => {
                 let ip = A::ends(packet).1;
-                match packet.belongs(self.owner(End { ip, port: packet.tuple.dport }, packet), self.worker) {
-                    true => sessions.expect_preserved(flow(packet, backend, snat), ip),
-                    false => 0,
+                if packet.belongs(self.owner(End { ip, port: packet.tuple.dport }, packet), self.worker) {
+                    packet.hash = sessions.expect_preserved(flow(packet, backend, snat), ip);
                 }
             }
-            Action::Return { backend, snat } => {
-                match packet.belongs(self.tables.snat.owner(packet.tuple.dport), self.worker) {
-                    true => sessions.expect_flow(flow(packet, backend, snat)),
-                    false => 0,
-                }
-            }
+            Action::Return { backend, snat } => self.gather_reply::<A>(packet, backend, snat),
             Action::Done
             | Action::Parsed
             | Action::Arp
@@ -195,7 +188,26 @@ impl<'a> Balance<'a> {
             | Action::Error
             | Action::Later
             | Action::Forward
-            | Action::Host => 0,
+            | Action::Host => {}
+        }
+    }
+
+    /// The same of a client's packet, which is this worker's.
+    #[inline(always)]
+    pub(super) fn gather_client<A: Family>(&self, packet: &mut Packet, number: u16) {
+        let sessions = A::sessions(self.flows);
+        packet.hash = match sessions.has_room() {
+            true => sessions.expect_client(client::<A>(packet, number)),
+            false => self.tables.service(number).map_or(0, |service| self.expect_backend::<A>(packet, service)),
+        };
+    }
+
+    /// The same of a backend's packet to a SNAT address.
+    #[inline(always)]
+    pub(super) fn gather_reply<A: Family>(&self, packet: &mut Packet, backend: u32, snat: u8) {
+        packet.action = Action::Return { backend, snat };
+        if packet.belongs(self.tables.snat.owner(packet.tuple.dport), self.worker) {
+            packet.hash = A::sessions(self.flows).expect_flow(flow(packet, backend, snat));
         }
     }
 
@@ -206,41 +218,69 @@ impl<'a> Balance<'a> {
 
     /// Sends on what needs no session or finds it in its first home; for what may have one elsewhere, the hash by which
     /// its backend is chosen if it has none.
-    #[inline]
-    fn look_up<A: Family>(&self, packet: &mut Packet, pool: &mut Pool, hash: u64) -> Result<Option<u64>, DropReason> {
-        let sessions = A::sessions(self.flows);
-        match packet.action {
-            Action::Balance(number) => {
-                let service = self.tables.service(number).ok_or(DropReason::NoService)?;
-                if !sessions.has_room() {
-                    return self.by_maglev::<A>(packet, pool, number, service, hash).map(|()| None);
-                }
-                let Some(flow) = self.known(Home::First, packet, client::<A>(packet, number), service, hash) else {
-                    sessions.expect_client_there(hash);
-                    return Ok(Some(self.expect_backend::<A>(packet, service)));
-                };
-                self.send::<A>(packet, pool, number, service, flow)?;
-            }
-            Action::Return { backend, snat } => {
-                let flow = flow(packet, backend, snat);
-                let Some(client) = self.session_of::<A>(Home::First, packet, flow, hash) else {
-                    sessions.expect_flow_there(hash);
-                    return Ok(Some(0));
-                };
-                self.reply(packet, pool, backend, client)?;
-            }
-            Action::Forward => self.forward::<A>(packet, pool)?,
-            Action::Done
-            | Action::Parsed
-            | Action::Arp
-            | Action::Dns
-            | Action::Echo
-            | Action::Solicited
-            | Action::Error
-            | Action::Later
-            | Action::Host => {}
+    #[inline(always)]
+    fn look_up(&self, packet: &mut Packet, pool: &mut Pool) -> Result<Option<u64>, DropReason> {
+        match (packet.action, packet.v6) {
+            (Action::Balance(number), false) => self.forth::<u32>(packet, pool, number),
+            (Action::Balance(number), true) => self.forth6(packet, pool, number),
+            (Action::Return { backend, snat }, false) => self.back::<u32>(packet, pool, backend, snat),
+            (Action::Return { backend, snat }, true) => self.back::<u128>(packet, pool, backend, snat),
+            (Action::Forward, false) => self.forward::<u32>(packet, pool).map(|()| None),
+            (Action::Forward, true) => self.forward::<u128>(packet, pool).map(|()| None),
+            (
+                Action::Done
+                | Action::Parsed
+                | Action::Arp
+                | Action::Dns
+                | Action::Echo
+                | Action::Solicited
+                | Action::Error
+                | Action::Later
+                | Action::Host,
+                _,
+            ) => Ok(None),
         }
-        Ok(None)
+    }
+
+    #[inline(never)]
+    fn forth6(&self, packet: &mut Packet, pool: &mut Pool, number: u16) -> Result<Option<u64>, DropReason> {
+        self.forth::<u128>(packet, pool, number)
+    }
+
+    /// [`Balance::look_up`] of a client's packet.
+    #[inline(always)]
+    fn forth<A: Family>(&self, packet: &mut Packet, pool: &mut Pool, number: u16) -> Result<Option<u64>, DropReason> {
+        let (sessions, hash) = (A::sessions(self.flows), packet.hash);
+        let service = self.tables.service(number).ok_or(DropReason::NoService)?;
+        if !sessions.has_room() {
+            return self.by_maglev::<A>(packet, pool, number, service, hash).map(|()| None);
+        }
+        match self.known(Home::First, packet, client::<A>(packet, number), service, hash) {
+            Some(known) => self.send::<A>(packet, pool, number, service, known).map(|()| None),
+            None => {
+                sessions.expect_client_there(hash);
+                Ok(Some(self.expect_backend::<A>(packet, service)))
+            }
+        }
+    }
+
+    /// [`Balance::look_up`] of a reply.
+    #[inline(never)]
+    fn back<A: Family>(
+        &self,
+        packet: &mut Packet,
+        pool: &mut Pool,
+        backend: u32,
+        snat: u8,
+    ) -> Result<Option<u64>, DropReason> {
+        let (flow, hash) = (flow(packet, backend, snat), packet.hash);
+        match self.session_of::<A>(Home::First, packet, flow, hash) {
+            Some(client) => self.reply(packet, pool, backend, client).map(|()| None),
+            None => {
+                A::sessions(self.flows).expect_flow_there(hash);
+                Ok(Some(0))
+            }
+        }
     }
 
     /// Sends on what finds its session in its second home; a client's packet that has none begins one.
@@ -257,7 +297,7 @@ impl<'a> Balance<'a> {
                 let service = self.tables.service(number).ok_or(DropReason::NoService)?;
                 let client = client::<A>(packet, number);
                 match self.known(Home::Second, packet, client, service, later.hash) {
-                    Some(flow) => self.send::<A>(packet, pool, number, service, flow)?,
+                    Some(known) => self.send::<A>(packet, pool, number, service, known)?,
                     None => misses.push(self.choose(packet, client, service, later)?),
                 }
                 Ok(())
@@ -283,9 +323,9 @@ impl<'a> Balance<'a> {
         }
     }
 
-    /// The client's session, unless it has ended: by time, by its backend's leaving, by the service's taking another
-    /// mode, or by the client's starting anew.
-    #[inline]
+    /// The client's session and its backend, unless it has ended: by time, by its backend's leaving, by the service's
+    /// taking another mode, or by the client's starting anew.
+    #[inline(always)]
     fn known<A: Family>(
         &self,
         home: Home,
@@ -293,16 +333,17 @@ impl<'a> Balance<'a> {
         client: Client<A>,
         service: &ServiceEntry,
         hash: u64,
-    ) -> Option<Flow> {
+    ) -> Option<(Choice, &'a BackendEntry)> {
         let flags = packet.tcp_flags;
         let sessions = A::sessions(self.flows);
-        let (flow, state) = sessions.forward_in(home, client, hash, flags, self.now, self.life)?;
-        let anew = state.over() && flags & (SYN | ACK | RST) == SYN;
-        let stays =
-            !anew && self.tables.serves(client.service, service, flow.backend) && keeps(service.mode, flow.way());
-        if !stays {
-            sessions.remove(client);
+        let (choice, over) = sessions.forward_in(home, client, hash, flags, self.now, &self.life)?;
+        let anew = over && flags & (SYN | ACK | RST) == SYN;
+        match self.tables.server(client.service, service, choice.backend()) {
+            Some(backend) if !anew && service.keeps(choice.way()) => Some((choice, backend)),
+            Some(_) | None => {
+                sessions.remove(client);
+                None
+            }
         }
-        stays.then_some(flow)
     }
 }

@@ -16,6 +16,10 @@ use crate::wire::{gue, icmp, icmp6, ip4, ip6, nd, quote, tunnel, word};
 /// What few bursts have, and the stages that are for it alone.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Seen {
+    /// Questions.
+    pub questions: bool,
+    /// What is answered in place without state: ARP, solicitations, echo requests.
+    pub asked: bool,
     /// Fragments.
     pub fragments: bool,
     /// ICMP errors.
@@ -30,6 +34,7 @@ pub fn run(burst: &mut Burst, pool: &Pool, tables: &Tables) -> Seen {
     for packet in burst {
         seen.fragments |= packet.part != Part::Whole;
         if packet.action != Action::Parsed {
+            seen.asked |= packet.action == Action::Arp;
             continue;
         }
         let found = match packet.v6 {
@@ -46,6 +51,8 @@ pub fn run(burst: &mut Burst, pool: &Pool, tables: &Tables) -> Seen {
             },
             Ok(action) => {
                 seen.errors |= action == Action::Error;
+                seen.questions |= action == Action::Dns;
+                seen.asked |= matches!(action, Action::Echo | Action::Solicited);
                 packet.action = action;
             }
             Err(reason) => {
@@ -86,9 +93,7 @@ fn classify<A: Errors>(packet: &Packet, pool: &Pool, tables: &Tables) -> Result<
     match action {
         Action::Host if from_host => Err(DropReason::NotForUs),
         Action::Error | Action::Solicited if packet.part != Part::Whole => Err(DropReason::Fragment),
-        Action::Balance(_) | Action::Return { .. } | Action::Error | Action::Forward => {
-            alive::<A>(packet, pool).map(|()| action)
-        }
+        Action::Balance(_) | Action::Return { .. } | Action::Error | Action::Forward => alive(packet).map(|()| action),
         Action::Done
         | Action::Parsed
         | Action::Arp
@@ -239,7 +244,6 @@ fn routed<A: Family>(packet: &Packet, tables: &Tables, from_host: bool) -> Resul
 
 /// What is passed on loses one of its TTL; what has none left to lose ends here.
 #[inline]
-pub(super) fn alive<A: Family>(packet: &Packet, pool: &Pool) -> Result<(), DropReason> {
-    let ttl = A::hops_left(pool.bytes(&packet.frame).get(usize::from(packet.l3)..).unwrap_or_default());
-    if ttl > 1 { Ok(()) } else { Err(DropReason::TtlExpired) }
+pub(super) fn alive(packet: &Packet) -> Result<(), DropReason> {
+    if packet.hops_left > 1 { Ok(()) } else { Err(DropReason::TtlExpired) }
 }

@@ -16,7 +16,8 @@ use crate::wire::{ETHERNET, ip4, vxlan, word};
 pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables) {
     let Some(vtep) = &tables.local.vtep else { return };
     for packet in burst {
-        if is_vxlan(packet, vtep)
+        if packet.action == Action::Parsed
+            && is_vxlan(packet, vtep)
             && let Err(reason) = strip(packet, pool, tables, vtep)
         {
             packet.drop(reason);
@@ -27,11 +28,7 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables) {
 #[inline]
 fn is_vxlan(packet: &Packet, vtep: &OwnVtep) -> bool {
     let tuple = &packet.tuple;
-    packet.action == Action::Parsed
-        && tuple.dport == vtep.udp_port
-        && !packet.v6
-        && tuple.protocol == ip4::UDP
-        && tuple.dst == vtep.underlay.to_bits()
+    tuple.dport == vtep.udp_port && !packet.v6 && tuple.protocol == ip4::UDP && tuple.dst == vtep.underlay.to_bits()
 }
 
 #[inline]

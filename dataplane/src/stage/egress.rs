@@ -8,7 +8,7 @@ use crate::event::{Event, Events};
 use crate::family::Family;
 use crate::frame::Pool;
 use crate::tables::fib::Target;
-use crate::tables::{Hop, PortEntry, Tables};
+use crate::tables::{Hop, Tables};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::{ETHERNET, put};
 
@@ -21,11 +21,9 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables, events: &Events,
         let verdict = match packet.out {
             Out::Back => back(packet, pool, tables),
             Out::Host => host(packet, pool, tables),
-            Out::Hop(hop) => {
-                tables.hops.get(hop as usize).ok_or(Stop::NoRoute).and_then(|h| leave(packet, pool, tables, h))
-            }
-            Out::Route if packet.v6 => on_link::<u128>(packet, tables).and_then(|h| leave(packet, pool, tables, h)),
-            Out::Route => on_link::<u32>(packet, tables).and_then(|h| leave(packet, pool, tables, h)),
+            Out::Hop(hop) => tables.hops.get(hop as usize).ok_or(Stop::NoRoute).and_then(|h| leave(packet, pool, h)),
+            Out::Route if packet.v6 => on_link::<u128>(packet, tables).and_then(|h| leave(packet, pool, h)),
+            Out::Route => on_link::<u32>(packet, tables).and_then(|h| leave(packet, pool, h)),
             Out::Agent(_) | Out::Tunnel(_) | Out::Nowhere => Err(Stop::NoRoute),
         };
         match verdict {
@@ -79,14 +77,12 @@ fn on_link<'a, A: Family>(packet: &Packet, tables: &'a Tables) -> Result<&'a Hop
 }
 
 #[inline]
-fn leave(packet: &mut Packet, pool: &mut Pool, tables: &Tables, hop: &Hop) -> Result<Verdict, Stop> {
-    let mac = hop.mac.ok_or(Stop::Unresolved { ip: hop.ip, port: hop.port })?;
-    let port = tables.local.ports.get(usize::from(hop.port)).ok_or(Stop::NoRoute)?;
-    fits(packet, port)?;
+fn leave(packet: &mut Packet, pool: &mut Pool, hop: &Hop) -> Result<Verdict, Stop> {
+    let exit = hop.exit.as_ref().ok_or(Stop::Unresolved { ip: hop.ip, port: hop.port })?;
+    fits(packet, exit.mtu)?;
     // As an array: positions in it need no checks. Parse has seen that it is there.
     if let Some(ethernet) = pool.bytes_mut(&mut packet.frame).first_chunk_mut::<ETHERNET>() {
-        put(ethernet, 0, mac.0);
-        put(ethernet, 6, port.mac.0);
+        put(ethernet, 0, exit.macs);
         put(ethernet, 12, if packet.v6 { u128::ETHER_TYPE } else { u32::ETHER_TYPE });
     }
     retag(packet, pool, hop.port)?;
@@ -103,14 +99,14 @@ fn retag(packet: &mut Packet, pool: &mut Pool, port: u8) -> Result<(), Stop> {
 }
 
 #[inline]
-fn fits(packet: &Packet, port: &PortEntry) -> Result<(), Stop> {
-    if packet.ip_len <= port.mtu { Ok(()) } else { Err(Stop::TooBig) }
+fn fits(packet: &Packet, mtu: u16) -> Result<(), Stop> {
+    if packet.ip_len <= mtu { Ok(()) } else { Err(Stop::TooBig) }
 }
 
 /// Back to the station that it came from.
 fn back(packet: &mut Packet, pool: &mut Pool, tables: &Tables) -> Result<Verdict, Stop> {
     let port = tables.local.ports.get(usize::from(packet.ingress)).ok_or(Stop::NoRoute)?;
-    fits(packet, port)?;
+    fits(packet, port.mtu)?;
     let bytes = pool.bytes_mut(&mut packet.frame);
     bytes.copy_within(6..12, 0);
     put(bytes, 6, port.mac.0);
@@ -121,7 +117,7 @@ fn back(packet: &mut Packet, pool: &mut Pool, tables: &Tables) -> Result<Verdict
 fn host(packet: &mut Packet, pool: &mut Pool, tables: &Tables) -> Result<Verdict, Stop> {
     let (index, mac) = tables.local.host.ok_or(Stop::NoHost)?;
     let port = tables.local.ports.get(usize::from(index)).ok_or(Stop::NoHost)?;
-    fits(packet, port)?;
+    fits(packet, port.mtu)?;
     let bytes = pool.bytes_mut(&mut packet.frame);
     put(bytes, 0, mac.0);
     put(bytes, 6, port.mac.0);

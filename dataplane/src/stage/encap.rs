@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use crate::address::Address;
 use crate::burst::{Burst, Out, Packet};
+use crate::family::Flows;
 use crate::frame::Pool;
 use crate::tables::Tables;
 use crate::tables::fib::{Fib, Target};
@@ -12,7 +13,7 @@ use crate::verdict::DropReason;
 use crate::wire::tunnel::Template;
 
 /// Finds the way of every packet that leaves by the routes; encapsulates those that go to an agent or by a tunnel.
-pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables) {
+pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables, flows: &Flows) {
     for packet in burst {
         if !packet.pending() {
             continue;
@@ -28,8 +29,8 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables) {
             }
         }
         let wrapped = match packet.out {
-            Out::Agent(agent) => to_agent(packet, pool, tables, agent),
-            Out::Tunnel(tunnel) => to_backend(packet, pool, tables, tunnel),
+            Out::Agent(agent) => to_agent(packet, pool, (tables, flows), agent),
+            Out::Tunnel(tunnel) => to_backend(packet, pool, (tables, flows), tunnel),
             Out::Nowhere | Out::Back | Out::Route | Out::Hop(_) | Out::Host => Ok(()),
         };
         if let Err(reason) = wrapped {
@@ -52,14 +53,19 @@ fn routed<A: Address>(fib: &Fib<A>, destination: A) -> Result<Out, DropReason> {
 
 /// In VXLAN to an agent.
 #[inline]
-fn to_agent(packet: &mut Packet, pool: &mut Pool, tables: &Tables, number: u16) -> Result<(), DropReason> {
+fn to_agent(
+    packet: &mut Packet,
+    pool: &mut Pool,
+    (tables, flows): (&Tables, &Flows),
+    number: u16,
+) -> Result<(), DropReason> {
     let agent = tables.agents.get(usize::from(number)).ok_or(DropReason::NoRoute)?;
     let [v4, v6] = agent.vxlan.as_ref().ok_or(DropReason::NoRoute)?;
     // What is answered in place, which nothing has compared with the way before, comes here too.
     if packet.ip_len > agent.room {
         return Err(DropReason::TooBig);
     }
-    let entropy = entropy(packet, tables);
+    let entropy = entropy(packet, tables, flows);
     wrap(packet, pool, if packet.v6 { v6 } else { v4 }, entropy)?;
     (packet.v6, packet.tuple.dst) = (false, agent.underlay.to_bits());
     packet.out = agent.hop.map_or(Out::Route, Out::Hop);
@@ -68,9 +74,14 @@ fn to_agent(packet: &mut Packet, pool: &mut Pool, tables: &Tables, number: u16) 
 
 /// To a backend that answers the client itself.
 #[inline]
-fn to_backend(packet: &mut Packet, pool: &mut Pool, tables: &Tables, number: u32) -> Result<(), DropReason> {
+fn to_backend(
+    packet: &mut Packet,
+    pool: &mut Pool,
+    (tables, flows): (&Tables, &Flows),
+    number: u32,
+) -> Result<(), DropReason> {
     let tunnel = tables.tunnels.get(number as usize).ok_or(DropReason::NoRoute)?;
-    let entropy = if tunnel.template.is_spread() { entropy(packet, tables) } else { 0 };
+    let entropy = if tunnel.template.is_spread() { entropy(packet, tables, flows) } else { 0 };
     wrap(packet, pool, &tunnel.template, entropy)?;
     match tunnel.destination {
         IpAddr::V4(ip) => (packet.v6, packet.tuple.dst) = (false, ip.to_bits()),
@@ -92,9 +103,14 @@ fn wrap(packet: &mut Packet, pool: &mut Pool, front: &Template, entropy: u16) ->
     Ok(())
 }
 
-/// What tells the packet's flow from others to the same place: the outer UDP source port, or IPv6's flow label.
+/// What tells the packet's flow from others to the same place: the outer UDP source port, or IPv6's flow label. Of what
+/// was balanced it comes from the session's hash, as in [`crate::stage::balance`].
 #[inline]
-fn entropy(packet: &Packet, tables: &Tables) -> u16 {
+fn entropy(packet: &Packet, tables: &Tables, flows: &Flows) -> u16 {
+    if packet.hash != 0 {
+        // Both families have one key.
+        return flows.v4.entropy(packet.hash);
+    }
     let (tuple, key) = (&packet.tuple, tables.key);
     let ports = u64::from(tuple.sport) << 16 | u64::from(tuple.dport);
     let hash = match packet.v6 {

@@ -54,7 +54,7 @@ impl Seeker<'_> {
         A::known(datagrams).first(datagram, decided, self.now);
         // Later ones have no ports; without them all have one tunnel entropy, and stay on one path.
         if packet.pending() {
-            (packet.tuple.sport, packet.tuple.dport) = (0, 0);
+            (packet.tuple.sport, packet.tuple.dport, packet.hash) = (0, 0, 0);
         }
     }
 
@@ -105,7 +105,7 @@ impl Seeker<'_> {
                     if generation == self.tables.generation as u32 { out } else { again(packet, out, destination)? };
                 let l3 = usize::from(packet.l3);
                 if asked != Asked::Nothing {
-                    classify::alive::<A>(packet, pool)?;
+                    classify::alive(packet)?;
                     A::decrement(&mut pool.bytes_mut(&mut packet.frame)[l3..]);
                 }
                 A::readdress(&mut pool.bytes_mut(&mut packet.frame)[l3..], source, destination);

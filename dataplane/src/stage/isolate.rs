@@ -13,39 +13,26 @@ use crate::verdict::DropReason;
 
 /// Drops what policy forbids.
 pub fn run(burst: &mut Burst, tables: &Tables) {
-    if !tables.admission.is_empty() {
-        sources(burst, tables);
-    }
-    if tables.policy.is_empty() {
-        return;
-    }
-    // Groups are the overlay's, which carries IPv4.
-    for packet in burst.iter_mut().filter(|p| !p.v6) {
+    for packet in burst {
         if let Err(reason) = admitted(packet, tables) {
             packet.drop(reason);
         }
     }
 }
 
-/// Drops what comes from where its service is not for.
-fn sources(burst: &mut Burst, tables: &Tables) {
-    for packet in burst {
-        let Action::Balance(number) = packet.action else { continue };
-        let admitted = match packet.v6 {
-            false => admission::source(tables, packet.tuple.src, number),
-            true => admission::source(tables, packet.ends6.0, number),
-        };
-        if let Err(reason) = admitted {
-            packet.drop(reason);
-        }
-    }
-}
-
-fn admitted(packet: &Packet, tables: &Tables) -> Result<(), DropReason> {
-    let tuple = &packet.tuple;
+/// Whether a packet may go where it is about to.
+///
+/// # Errors
+/// The reason to drop.
+#[inline]
+pub(super) fn admitted(packet: &Packet, tables: &Tables) -> Result<(), DropReason> {
     match packet.action {
-        Action::Balance(service) => tables.policy.admits_service(tuple.src, service, || near(tables, service)),
-        Action::Forward => tables.policy.admits(tuple.src, tuple.dst),
+        Action::Balance(service) if packet.v6 => service_admitted(tables, packet.ends6.0, service),
+        Action::Balance(service) => service_admitted(tables, packet.tuple.src, service),
+        // Groups are the overlay's, which carries IPv4.
+        Action::Forward if !packet.v6 && !tables.policy.is_empty() => {
+            tables.policy.admits(packet.tuple.src, packet.tuple.dst)
+        }
         // DNS answers everybody; replies and the rest are judged elsewhere or touch no container.
         Action::Done
         | Action::Parsed
@@ -56,13 +43,17 @@ fn admitted(packet: &Packet, tables: &Tables) -> Result<(), DropReason> {
         | Action::Return { .. }
         | Action::Error
         | Action::Later
+        | Action::Forward
         | Action::Host => Ok(()),
     }
 }
 
 /// Whether the service's own bounds and policy let `client` talk to it; groups are the overlay's, which carries IPv4.
+#[inline]
 pub(super) fn service_admitted<A: Bounded>(tables: &Tables, client: A, service: u16) -> Result<(), DropReason> {
-    admission::source(tables, client, service)?;
+    if !tables.admission.is_empty() {
+        admission::source(tables, client, service)?;
+    }
     match client.to_ip() {
         IpAddr::V4(client) if !tables.policy.is_empty() => {
             tables.policy.admits_service(client.to_bits(), service, || near(tables, service))

@@ -1,4 +1,5 @@
-//! The stages of a turn. Each is a straight loop over the burst; what one finds out is in [`crate::burst::Packet`].
+//! The stages of a turn. Each is a straight loop over the burst, or over what [`express`] has left of it; what one finds
+//! out is in [`crate::burst::Packet`].
 //! A stage sees packets, tables, its worker's state and `now`; never a port, a clock, a log or a lock.
 
 pub mod admission;
@@ -8,6 +9,7 @@ pub mod decap;
 pub mod dns;
 pub mod egress;
 pub mod encap;
+pub mod express;
 pub(crate) mod fit;
 pub mod follow;
 pub mod fragment;

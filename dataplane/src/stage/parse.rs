@@ -13,12 +13,9 @@ use crate::tables::Tables;
 use crate::verdict::DropReason;
 use crate::wire::{ETHERNET, ip4, ip6, long, nd, vlan, word};
 
-/// Parses every packet.
+/// Parses every packet that [`super::express`] has not.
 pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables) {
-    for packet in burst.iter() {
-        pool.prefetch(&packet.frame);
-    }
-    for packet in burst {
+    for packet in burst.iter_mut().filter(|packet| !packet.is_parsed()) {
         let mac = tables.local.ports.get(usize::from(packet.ingress)).map(|p| p.mac).unwrap_or_default();
         if let Err(reason) = outer(packet, pool, mac) {
             packet.drop(reason);
@@ -108,6 +105,7 @@ pub fn ip4(packet: &mut Packet, bytes: &[u8]) -> Result<(), DropReason> {
     packet.frame.set_len((ETHERNET + length) as u16);
     packet.v6 = false;
     packet.tcp_flags = 0;
+    packet.hops_left = header.ttl();
     if header.is_fragmenting_payload() && fragment4(packet, &tuple, ip)? == Part::Later {
         return Ok(());
     }
@@ -138,7 +136,7 @@ pub fn ip6(packet: &mut Packet, bytes: &[u8]) -> Result<(), DropReason> {
     // `::` asks for itself while it probes for duplicates (RFC 4862 section 5.4.2). What comes from a link-local address is
     // answered on the link and never forwarded (RFC 4291 section 2.5.6).
     let probes = ends.0 == 0 && icmp == Some(nd::SOLICITATION);
-    if martian6(ends.0) && !probes || ends.0 == ends.1 || ends.0 >> 118 == 0x3fa && icmp.is_none() {
+    if martian6(ends.0) && !probes || ends.0 == ends.1 || is_link_local(ends.0) && icmp.is_none() {
         return Err(DropReason::Martian);
     }
     packet.l3 = ETHERNET as u8;
@@ -148,6 +146,7 @@ pub fn ip6(packet: &mut Packet, bytes: &[u8]) -> Result<(), DropReason> {
     packet.v6 = true;
     packet.ends6 = ends;
     packet.tcp_flags = 0;
+    packet.hops_left = ip[ip6::field::HOP_LIMIT];
     if let Some(at) = walked.fragment
         && fragment6(packet, &tuple, ip, at)? == Part::Later
     {
@@ -228,14 +227,20 @@ fn transport(packet: &mut Packet, tuple: &mut Tuple, payload: &[u8]) -> Result<(
 
 /// Sources that no sender can have (RFC 1122 section 3.2.1.3): 0/8, 127/8, multicast, reserved and broadcast.
 #[inline]
-fn martian(source: u32) -> bool {
+pub(super) fn martian(source: u32) -> bool {
     matches!((source >> 24) as u8, 0 | 127 | 224..)
 }
 
 /// Sources that no sender can have (RFC 4291): unspecified, loopback, multicast, IPv4-mapped.
 #[inline]
-fn martian6(source: u128) -> bool {
+pub(super) fn martian6(source: u128) -> bool {
     source <= 1 || source >> 120 == 0xff || source >> 32 == 0xffff
+}
+
+/// Whether an address is one of a link's own (fe80::/10, RFC 4291 section 2.5.6).
+#[inline]
+pub(super) fn is_link_local(source: u128) -> bool {
+    source >> 118 == 0x3fa
 }
 
 /// Whether the options hold a loose or strict source route (131, 137); a broken list counts as one.

@@ -27,6 +27,8 @@ pub struct Fib<A> {
     /// First address of each range, ascending; the first is 0.
     starts: Box<[A]>,
     targets: Box<[Option<Target>]>,
+    /// By first octet: how many ranges begin up to its first address, and up to its last. Most octets have none between.
+    octets: Box<[(u32, u32)]>,
 }
 
 impl<A: Address> Fib<A> {
@@ -51,14 +53,21 @@ impl<A: Address> Fib<A> {
             let last = starts.partition_point(|s| s <= last);
             targets[first..last].fill(Some(*target));
         }
-        Self { starts: starts.into(), targets: targets.into() }
+        let octets = (0..=u8::MAX).map(|octet| {
+            let (first, last) = A::octet_range(octet);
+            let upto = |address: A| starts.partition_point(|s| *s <= address) as u32;
+            (upto(first), upto(last))
+        });
+        Self { octets: octets.collect(), starts: starts.into(), targets: targets.into() }
     }
 
     /// Where `address` leads.
     #[must_use]
     #[inline]
     pub fn lookup(&self, address: A) -> Option<Target> {
-        let range = self.starts.partition_point(|s| *s <= address);
+        let (before, upto) = *self.octets.get(usize::from(address.first_octet()))?;
+        let between = self.starts.get(before as usize..upto as usize)?;
+        let range = before as usize + between.partition_point(|s| *s <= address);
         *self.targets.get(range.checked_sub(1)?)?
     }
 }

@@ -102,17 +102,17 @@ impl<K: Key> FlatMap<K> {
     #[must_use]
     #[inline]
     pub fn get(&self, key: K) -> Option<u32> {
-        let mask = self.slots.len() - 1;
-        let mut at = self.home(key) & mask;
+        let mut at = self.home(key);
         loop {
-            let slot = &self.slots[at];
+            // The shift keeps the first within bounds, the mask the others.
+            let slot = self.slots.get(at)?;
             if slot.value == EMPTY {
                 return None;
             }
             if slot.key == key {
                 return Some(slot.value);
             }
-            at = (at + 1) & mask;
+            at = (at + 1) & (self.slots.len() - 1);
         }
     }
 }

@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use sluice_config::model::{
-    AnswerRates, Desired, Empty, Local, Mac, Mode, OverlayAgent, OwnVtep, Protocol, Service, Shared, VipKey,
+    AnswerRates, Desired, Empty, Local, LocalPort, Mac, Mode, OverlayAgent, OwnVtep, Protocol, Service, Shared, VipKey,
 };
 
-use crate::address::Address;
+use crate::address::{Address, Districts};
 use crate::limiter::{Answer, Rate};
-use crate::sessions::{Flow, Lifetimes};
+use crate::sessions::{Flow, Lifetimes, Way};
 use crate::time::Nanos;
 use crate::wire::tunnel::{Family, Outer, Template};
 use crate::wire::vxlan;
@@ -91,7 +91,9 @@ pub struct Tables {
 pub struct AddressTables<A: Address> {
     /// What each address of ours is.
     pub addresses: FlatMap<A>,
-    /// Service numbers by address, port and protocol ([`Address::end`]).
+    /// Districts of our addresses and of the overlay: whoever sends from one of them is asked whether that may be.
+    pub districts: Districts,
+    /// Service numbers by address, port and protocol ([`Address::end`]), and [`ASKS`].
     pub services: FlatMap<A::End>,
     /// Backend numbers by address, port and protocol.
     pub backends: FlatMap<A::End>,
@@ -118,6 +120,14 @@ impl<A: Address> AddressTables<A> {
         self.services.get(ip.end(port, protocol)).map(|number| number as u16)
     }
 
+    /// As [`AddressTables::service`], and whether its packets are asked for more than their session: where they come
+    /// from, or who owns them.
+    #[must_use]
+    #[inline]
+    pub fn service_that_asks(&self, ip: A, port: u16, protocol: u8) -> Option<(u16, bool)> {
+        self.services.get(ip.end(port, protocol)).map(|number| (number as u16, number & ASKS != 0))
+    }
+
     /// The number of the backend at this address, port and protocol.
     #[must_use]
     #[inline]
@@ -132,6 +142,9 @@ impl<A: Address> AddressTables<A> {
         self.links.get(ip.end(0, port))
     }
 }
+
+/// In [`AddressTables::services`], of a service with bounds, groups or `nat-preserve`.
+const ASKS: u32 = 1 << 16;
 
 /// What an address of ours is, as [`AddressTables::addresses`] holds it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -191,13 +204,29 @@ pub struct ServiceEntry {
     size: Option<u32>,
     /// Backends with their weights, by which an unchanged table is known.
     members: Box<[(u32, u16)]>,
+    /// A bit for each [`Way`] that its flows may go.
+    ways: u8,
 }
 
 impl ServiceEntry {
     fn new(service: &Service, members: Box<[(u32, u16)]>, maglev: Arc<[u32]>, before: Option<Arc<[u32]>>) -> Self {
         let VipKey { protocol, ip, port } = service.key;
         let (mode, empty, size) = (service.mode, service.empty, service.maglev_size);
-        Self { ip, port, protocol, mode, empty, maglev, before, size, members }
+        // A service that changed its mode begins its flows anew; `nat-preserve` has translated ones where the reply would
+        // not pass here.
+        let ways = match mode {
+            Mode::Nat => 1 << Way::Translated as u8,
+            Mode::NatPreserve => 1 << Way::Translated as u8 | 1 << Way::Preserved as u8,
+            Mode::DsrIpip | Mode::DsrGue | Mode::DsrVxlan | Mode::DsrMac => 1 << Way::Direct as u8,
+        };
+        Self { ip, port, protocol, mode, empty, maglev, before, size, members, ways }
+    }
+
+    /// Whether it has flows of this kind.
+    #[must_use]
+    #[inline]
+    pub fn keeps(&self, way: Way) -> bool {
+        self.ways >> way as u8 & 1 != 0
     }
 
     /// Whether it is what `service` with these backends would compile to.
@@ -251,10 +280,31 @@ impl BackendEntry {
 pub struct Hop {
     /// Who it is.
     pub ip: IpAddr,
-    /// Its MAC; `None` while unresolved.
-    pub mac: Option<Mac>,
+    /// How it is reached; `None` while its MAC is not known.
+    pub exit: Option<Exit>,
     /// Port index.
     pub port: u8,
+}
+
+/// What a frame to a next hop begins with, and what its port takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Exit {
+    /// Its MAC and ours.
+    pub macs: [u8; 12],
+    /// Largest IP packet.
+    pub mtu: u16,
+    /// Port index.
+    pub port: u8,
+}
+
+impl Exit {
+    fn new(hop: Mac, index: usize, port: &LocalPort) -> Self {
+        let mut macs = [0; 12];
+        let (to, from) = macs.split_at_mut(6);
+        to.copy_from_slice(&hop.0);
+        from.copy_from_slice(&port.mac.0);
+        Self { macs, mtu: port.mtu, port: index as u8 }
+    }
 }
 
 /// An agent of the overlay, ready for packets.
@@ -270,6 +320,8 @@ pub struct Agent {
     pub subnets: Box<[(u32, u32)]>,
     /// The next hop towards `underlay`, where one was known when the tables were compiled.
     pub hop: Option<u32>,
+    /// How that one is reached.
+    pub exit: Option<Exit>,
     /// What precedes packets to it, IPv4 and IPv6; `None` without a VTEP of our own.
     pub vxlan: Option<[Template; 2]>,
     /// Largest inner packet: the overlay's MTU, or less where the underlay really leaves less.
@@ -309,6 +361,8 @@ pub struct LocalTables {
 pub struct PortEntry {
     /// Our MAC.
     pub mac: Mac,
+    /// The same as the number that its octets are.
+    pub station: u64,
     /// Largest IP packet.
     pub mtu: u16,
     /// Whether VXLAN may arrive.
@@ -355,10 +409,23 @@ impl Tables {
         let before = Before::new(desired, key, previous);
         let Numbered { services, order, backends, protocols, tunnels, left_out } =
             services(shared, &ways, before, ids, now);
-        let numbered = Names { seed, ours: &ours, services: &services, backends: &backends, protocols: &protocols };
+        let policy = Policy::new(desired, ids, seed, now);
+        let admission = Admissions::new(shared, ids, seed, now, local.workers);
+        let overlay: Box<[(u32, u32)]> =
+            overlay_nets(shared, local).map(|n| (n.network().to_bits(), n.broadcast().to_bits())).collect();
+        let asks = |number: u16, mode| {
+            mode == Mode::NatPreserve || admission.of(number).is_some() || policy.is_service_grouped(number)
+        };
+        let numbered = Names {
+            seed,
+            ours: &ours,
+            overlay: &overlay,
+            services: &services,
+            backends: &backends,
+            protocols: &protocols,
+            asks: &asks,
+        };
         let Ways { v4, v6, hops, .. } = ways;
-        let overlay = overlay_nets(shared, local);
-        let overlay: Box<[_]> = overlay.map(|n| (n.network().to_bits(), n.broadcast().to_bits())).collect();
         Ok(Self {
             generation: previous.map_or(0, |p| p.generation) + 1,
             key,
@@ -371,8 +438,8 @@ impl Tables {
             snat: Snat::new(local),
             hops: hops.table.into(),
             agent_numbers: FlatMap::new(seed, agents.iter().enumerate().map(|(i, a)| (a.underlay.to_bits(), i as u32))),
-            policy: Policy::new(desired, ids, seed, now),
-            admission: Admissions::new(shared, ids, seed, now, local.workers),
+            policy,
+            admission,
             zones: zones(desired, key, previous),
             local: local_tables(local, &agents, &tunnels, &overlay),
             overlay,
@@ -434,7 +501,14 @@ impl Tables {
     #[must_use]
     #[inline]
     pub fn serves(&self, number: u16, service: &ServiceEntry, backend: u32) -> bool {
-        self.backend(backend).is_some_and(|entry| {
+        self.server(number, service, backend).is_some()
+    }
+
+    /// The backend with this number, where it is one of this service's ([`Tables::serves`]).
+    #[must_use]
+    #[inline]
+    pub fn server(&self, number: u16, service: &ServiceEntry, backend: u32) -> Option<&BackendEntry> {
+        self.backend(backend).filter(|entry| {
             entry.service == number || entry.shared && service.members.iter().any(|(member, _)| *member == backend)
         })
     }
@@ -494,10 +568,12 @@ fn agent(agent: &OverlayAgent, ways: &Ways, local: &Local) -> Agent {
         vxlan::template(outer, family, vtep.udp_port, vtep.vni, vtep.mac, agent.vtep_mac)
     };
     let mtu = local.vtep.as_ref().map_or(u16::MAX, |vtep| vtep.mtu);
+    let hop = ways.hop(agent.ip.into());
     Agent {
         room: mtu.min(ways.mtu(agent.ip.into()).saturating_sub(vxlan::OVERHEAD as u16)),
         vxlan: local.vtep.as_ref().map(|vtep| [front(vtep, Family::V4), front(vtep, Family::V6)]),
-        hop: ways.hop(agent.ip.into()),
+        hop,
+        exit: ways.exit(hop),
         underlay: agent.ip,
         vtep_ip: agent.vtep_ip,
         vtep_mac: agent.vtep_mac,
@@ -515,7 +591,8 @@ impl Hops {
     fn new(local: &Local) -> Self {
         let mut hops = Self { table: Vec::new(), numbers: BTreeMap::new() };
         for neighbour in &local.neighbours {
-            hops.add(neighbour.ip, neighbour.port, Some(neighbour.mac));
+            let port = local.ports.get(neighbour.port);
+            hops.add(neighbour.ip, neighbour.port, port.map(|port| Exit::new(neighbour.mac, neighbour.port, port)));
         }
         for route in &local.routes {
             if let Some(ip) = route.via {
@@ -525,10 +602,10 @@ impl Hops {
         hops
     }
 
-    fn add(&mut self, ip: IpAddr, port: usize, mac: Option<Mac>) {
+    fn add(&mut self, ip: IpAddr, port: usize, exit: Option<Exit>) {
         let table = &mut self.table;
         self.numbers.entry((ip, port)).or_insert_with(|| {
-            table.push(Hop { ip, mac, port: port as u8 });
+            table.push(Hop { ip, exit, port: port as u8 });
             table.len() as u32 - 1
         });
     }
@@ -571,6 +648,10 @@ impl Ways {
             IpAddr::V4(ip) => self.v4.lookup(ip.to_bits()),
             IpAddr::V6(ip) => self.v6.lookup(ip.to_bits()),
         }
+    }
+
+    fn exit(&self, hop: Option<u32>) -> Option<Exit> {
+        self.hops.table.get(hop? as usize)?.exit
     }
 
     fn hop(&self, ip: IpAddr) -> Option<u32> {
@@ -654,17 +735,25 @@ fn addresses(shared: &Shared, local: &Local) -> Result<Vec<(IpAddr, u32)>, Compi
 struct Names<'a> {
     seed: u64,
     ours: &'a [(IpAddr, u32)],
+    overlay: &'a [(u32, u32)],
     services: &'a [Option<Arc<ServiceEntry>>],
     backends: &'a [Option<BackendEntry>],
     protocols: &'a [u8],
+    /// Whether a service with this number and mode asks for more ([`ASKS`]).
+    asks: &'a dyn Fn(u16, Mode) -> bool,
 }
 
 impl Names<'_> {
     fn tables<A: Address>(&self, fib: Fib<A>, hops: &Hops) -> AddressTables<A> {
         let ours = self.ours.iter().filter_map(|(ip, owned)| Some((A::from_ip(*ip)?, *owned)));
+        let addresses = FlatMap::new(self.seed, ours);
+        // An address that is something else of ours as well is that.
+        let is_vip = |ip| addresses.get(ip).map(Owned::decode) == Some(Owned::Vip);
         let services = self.services.iter().enumerate().filter_map(|(number, s)| {
             let s = s.as_ref()?;
-            Some((A::from_ip(s.ip)?.end(s.port, s.protocol.number()), number as u32))
+            let ip = A::from_ip(s.ip).filter(|ip| is_vip(*ip))?;
+            let asks = if (self.asks)(number as u16, s.mode) { ASKS } else { 0 };
+            Some((ip.end(s.port, s.protocol.number()), number as u32 | asks))
         });
         let end = |number: u32| {
             let (b, protocol) = (self.backends.get(number as usize)?.as_ref()?, self.protocols.get(number as usize)?);
@@ -672,13 +761,23 @@ impl Names<'_> {
         };
         let backends = (0..self.backends.len() as u32).filter_map(end);
         AddressTables {
-            addresses: FlatMap::new(self.seed, ours),
             services: FlatMap::new(self.seed, services),
+            addresses,
+            districts: self.districts::<A>(),
             backends: FlatMap::new(self.seed, backends),
             preserved: FlatMap::new(self.seed, preserved(self.services).filter_map(end)),
             fib,
             links: FlatMap::new(self.seed, hops.links::<A>()),
         }
+    }
+}
+
+impl Names<'_> {
+    fn districts<A: Address>(&self) -> Districts {
+        let ours = self.ours.iter().filter_map(|(ip, _)| A::from_ip(*ip)).map(Address::district);
+        let overlay = self.overlay.iter().flat_map(|(first, last)| first.district()..=last.district());
+        // The overlay carries IPv4.
+        Districts::new(ours.chain(overlay.filter(|_| !A::V6)))
     }
 }
 
@@ -905,6 +1004,7 @@ fn local_tables(local: &Local, agents: &[Agent], tunnels: &[Tunnel], overlay: &[
             .iter()
             .map(|p| PortEntry {
                 mac: p.mac,
+                station: p.mac.0.iter().fold(0, |number, octet| number << 8 | u64::from(*octet)),
                 mtu: p.mtu,
                 underlay: p.role.is_underlay(),
                 arp: p.arp,

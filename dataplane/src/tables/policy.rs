@@ -23,9 +23,8 @@ pub struct Policy {
     containers: FlatMap<u32>,
     /// Sets of (network, group) numbers, each sorted; set 0 is empty.
     sets: Box<[Box<[u32]>]>,
-    /// For each grouped service: the sets of its backends.
-    services: FlatMap<u32>,
-    service_sets: Box<[Box<[u32]>]>,
+    /// By service number: the sets of its backends; none of a service that is for everybody.
+    services: Box<[Box<[u32]>]>,
     networks: Box<[Network]>,
     /// The node's own overlay addresses: probes and the node's other processes are allowed everywhere.
     own: Box<[u32]>,
@@ -62,8 +61,7 @@ impl Policy {
                 containers.push((container.ip.to_bits(), number));
             }
         }
-        let mut services = Vec::new();
-        let mut service_sets = Vec::new();
+        let mut services: Vec<Box<[u32]>> = Vec::new();
         for service in &shared.services {
             let further: &[String] = match &service.admission.groups {
                 AllowGroups::Own => &[],
@@ -85,8 +83,9 @@ impl Policy {
             if of.iter().any(|s| *s != 0) {
                 // A service without a number is served to nobody.
                 let Ok(number) = ids.service(service.key, now) else { continue };
-                services.push((u32::from(number), service_sets.len() as u32));
-                service_sets.push(of.into_boxed_slice());
+                let number = usize::from(number);
+                services.resize_with(services.len().max(number + 1), Default::default);
+                services[number] = of.into();
             }
         }
         Self {
@@ -94,8 +93,7 @@ impl Policy {
             own: local.vtep.iter().flat_map(|v| &v.host_addresses).map(|ip| ip.to_bits()).collect(),
             containers: FlatMap::new(seed, containers),
             sets: sets.values.into_iter().map(Vec::into_boxed_slice).collect(),
-            services: FlatMap::new(seed, services),
-            service_sets: service_sets.into(),
+            services: services.into(),
             networks: shared
                 .networks
                 .iter()
@@ -109,6 +107,12 @@ impl Policy {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.empty
+    }
+
+    /// Whether the service with this number is for some groups alone.
+    #[must_use]
+    pub fn is_service_grouped(&self, service: u16) -> bool {
+        self.services.get(usize::from(service)).is_some_and(|sets| !sets.is_empty())
     }
 
     /// Whether a container with groups has this address: none is a router for others.
@@ -129,10 +133,18 @@ impl Policy {
     ///
     /// # Errors
     /// The reason to drop.
+    #[inline]
     pub fn admits_service(&self, source: u32, service: u16, backend: impl Fn() -> u32) -> Result<(), DropReason> {
-        let Some(index) = self.services.get(u32::from(service)) else { return Ok(()) };
-        let near = backend();
-        self.service_sets[index as usize].iter().try_for_each(|set| self.admits_set(source, *set, near))
+        match self.services.get(usize::from(service)) {
+            None => Ok(()),
+            Some(sets) if sets.is_empty() => Ok(()),
+            Some(sets) => self.admits_sets(source, sets, backend()),
+        }
+    }
+
+    #[inline(never)]
+    fn admits_sets(&self, source: u32, sets: &[u32], near: u32) -> Result<(), DropReason> {
+        sets.iter().try_for_each(|set| self.admits_set(source, *set, near))
     }
 
     fn admits_set(&self, source: u32, set: u32, destination: u32) -> Result<(), DropReason> {

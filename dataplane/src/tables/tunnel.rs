@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use sluice_config::model::Mode;
 
 use super::fib::Target;
-use super::{Ways, unfit::Unfit};
+use super::{Exit, Ways, unfit::Unfit};
 use crate::wire::tunnel::{Family, Outer, Template};
 use crate::wire::{gue, ipip};
 
@@ -72,6 +72,8 @@ pub struct Tunnel {
     pub room: u16,
     /// The next hop towards `destination`, where one was known when the tables were compiled.
     pub hop: Option<u32>,
+    /// How that one is reached ([`Hop::exit`](super::Hop)).
+    pub exit: Option<Exit>,
     /// Outer destination, the backend's address.
     pub destination: IpAddr,
 }
@@ -89,7 +91,8 @@ impl Tunnel {
         };
         let template = kind.template(outer);
         let room = ways.mtu(destination).saturating_sub(template.len() as u16);
-        Ok(Self { template, room, hop: ways.hop(destination), destination })
+        let hop = ways.hop(destination);
+        Ok(Self { template, room, hop, exit: ways.exit(hop), destination })
     }
 }
 

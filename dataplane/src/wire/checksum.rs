@@ -25,10 +25,9 @@ pub fn sum(bytes: &[u8], sum: u64) -> u64 {
 #[must_use]
 #[inline]
 pub fn fold(sum: u64) -> u16 {
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + ((sum >> 16) & 0xffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    ((sum & 0xffff) + (sum >> 16)) as u16
+    // A half added to the other, on top of the carry that the same addition has in the lower half: end around.
+    let half = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    (half.wrapping_add(half.rotate_left(16)) >> 16) as u16
 }
 
 /// What changed in a packet: old words out, new words in.
@@ -48,6 +47,13 @@ impl Delta {
     #[inline]
     pub fn long(self, old: u32, new: u32) -> Self {
         Self(self.0 + u64::from(!old) + u64::from(new))
+    }
+
+    /// A TTL above 0 became one less, beside a protocol that stays: whatever they are, the difference is the same.
+    #[must_use]
+    #[inline(always)]
+    pub fn hop(self) -> Self {
+        Self(self.0 + 0xfeff)
     }
 
     /// The checksum after the change.

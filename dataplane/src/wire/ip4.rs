@@ -1,7 +1,7 @@
 //! IPv4 headers (RFC 791) and the ports behind them.
 
 use super::checksum::{Delta, fold, sum};
-use super::{End, long, put, sctp, word};
+use super::{End, long, put, transport, word};
 
 /// ICMP (RFC 792).
 pub const ICMP: u8 = 1;
@@ -63,12 +63,19 @@ pub fn sound(header: &[u8]) -> bool {
 }
 
 /// Takes one from the TTL.
-#[inline]
+#[inline(always)]
 pub fn decrement_ttl(ip: &mut [u8]) {
-    let before = word(ip, field::TTL);
-    let after = before.wrapping_sub(0x100);
-    put(ip, field::TTL, after.to_be_bytes());
-    Delta::default().word(before, after).update(ip, field::CHECKSUM);
+    let Some(header) = ip.first_chunk_mut::<HEADER>() else { return };
+    decrement(header, Delta::default()).update(header, field::CHECKSUM);
+}
+
+/// The TTL itself, one of the header's changes. Nobody asks it of 0, which wraps.
+#[inline(always)]
+fn decrement(header: &mut [u8; HEADER], others: Delta) -> Delta {
+    let ttl = &mut header[field::TTL];
+    let delta = if *ttl > 0 { others.hop() } else { others.word(0, 0xff00) };
+    *ttl = ttl.wrapping_sub(1);
+    delta
 }
 
 /// Writes the ECN field.
@@ -82,25 +89,18 @@ pub fn set_ecn(ip: &mut [u8], ecn: u8) {
 
 /// Rewrites source and destination of a TCP, UDP or SCTP packet and takes one from its TTL. `ip` begins at the IP
 /// header, `l4` is the transport header's offset in it. Checksums by RFC 1624; SCTP's covers no addresses.
-#[inline]
+#[inline(always)]
 pub fn translate(ip: &mut [u8], l4: usize, protocol: u8, source: End<u32>, destination: End<u32>) {
-    let addresses =
-        Delta::default().long(long(ip, field::SOURCE), source.ip).long(long(ip, field::DESTINATION), destination.ip);
-    let all = addresses.word(word(ip, l4), source.port).word(word(ip, l4 + 2), destination.port);
-    put(ip, field::SOURCE, source.ip.to_be_bytes());
-    put(ip, field::DESTINATION, destination.ip.to_be_bytes());
-    if protocol != SCTP {
-        put(ip, l4, source.port.to_be_bytes());
-        put(ip, l4 + 2, destination.port.to_be_bytes());
-    }
-    match protocol {
-        TCP => all.update(ip, l4 + 16),
-        SCTP => sctp::readdress(ip, l4, source.port, destination.port),
-        _ => all.update_udp(ip, l4 + 6),
-    }
-    let ttl = word(ip, field::TTL);
-    put(ip, field::TTL, ttl.wrapping_sub(0x100).to_be_bytes());
-    addresses.word(ttl, ttl.wrapping_sub(0x100)).update(ip, field::CHECKSUM);
+    // As arrays: positions in them need no checks.
+    let Some((header, behind)) = ip.split_first_chunk_mut::<HEADER>() else { return };
+    let addresses = Delta::default()
+        .long(long(header, field::SOURCE), source.ip)
+        .long(long(header, field::DESTINATION), destination.ip);
+    put(header, field::SOURCE, source.ip.to_be_bytes());
+    put(header, field::DESTINATION, destination.ip.to_be_bytes());
+    decrement(header, addresses).update(header, field::CHECKSUM);
+    let behind = behind.get_mut(l4.wrapping_sub(HEADER)..).unwrap_or_default();
+    transport::readdress(behind, protocol, addresses, source.port, destination.port);
 }
 
 /// Writes other addresses into a header, and nothing behind it.

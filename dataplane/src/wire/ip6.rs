@@ -1,10 +1,9 @@
 //! IPv6 headers (RFC 8200) and the ports behind them.
 
 use super::checksum::Delta;
-use super::{End, long, put, word};
+use super::{End, put, transport, word};
 use crate::verdict::DropReason;
-use crate::wire::ip4::{FRESH_TTL, SCTP, TCP};
-use crate::wire::sctp;
+use crate::wire::ip4::FRESH_TTL;
 
 /// ICMPv6 (RFC 4443).
 pub const ICMP: u8 = 58;
@@ -111,32 +110,28 @@ pub fn readdress(ip: &mut [u8], source: u128, destination: u128) {
     put(ip, field::DESTINATION, destination.to_be_bytes());
 }
 
-/// What the checksum of a transport sees of new addresses.
-#[inline]
-fn moved(ip: &[u8], at: usize, address: u128, delta: Delta) -> Delta {
-    (0..4).fold(delta, |delta, n| delta.long(long(ip, at + 4 * n), (address >> (96 - 32 * n)) as u32))
+/// What the checksum of a transport sees of a new address.
+#[inline(always)]
+fn moved(header: &[u8; HEADER], at: usize, address: u128, delta: Delta) -> Delta {
+    let before = self::address(header, at);
+    let part = |of: u128, n: u32| (of >> (32 * n)) as u32;
+    let delta = delta.long(part(before, 0), part(address, 0)).long(part(before, 1), part(address, 1));
+    delta.long(part(before, 2), part(address, 2)).long(part(before, 3), part(address, 3))
 }
 
 /// Rewrites source and destination of a TCP, UDP or SCTP packet and takes one from its hop limit. `ip` begins at the
 /// fixed header, `l4` is the transport header's offset in it. Checksums by RFC 1624; SCTP's covers no addresses.
-#[inline]
+#[inline(always)]
 pub fn translate(ip: &mut [u8], l4: usize, protocol: u8, source: End<u128>, destination: End<u128>) {
-    let delta = moved(ip, field::SOURCE, source.ip, Delta::default());
-    let delta = moved(ip, field::DESTINATION, destination.ip, delta);
-    let delta = delta.word(word(ip, l4), source.port).word(word(ip, l4 + 2), destination.port);
-    put(ip, field::SOURCE, source.ip.to_be_bytes());
-    put(ip, field::DESTINATION, destination.ip.to_be_bytes());
-    match protocol {
-        SCTP => sctp::readdress(ip, l4, source.port, destination.port),
-        TCP => delta.update(ip, l4 + 16),
-        // A checksum of 0 was dropped by parse (RFC 8200 section 8.1).
-        _ => delta.update_udp(ip, l4 + 6),
-    }
-    if protocol != SCTP {
-        put(ip, l4, source.port.to_be_bytes());
-        put(ip, l4 + 2, destination.port.to_be_bytes());
-    }
-    decrement_hop_limit(ip);
+    // As arrays: positions in them need no checks.
+    let Some((header, behind)) = ip.split_first_chunk_mut::<HEADER>() else { return };
+    let delta = moved(header, field::SOURCE, source.ip, Delta::default());
+    let addresses = moved(header, field::DESTINATION, destination.ip, delta);
+    put(header, field::SOURCE, source.ip.to_be_bytes());
+    put(header, field::DESTINATION, destination.ip.to_be_bytes());
+    header[field::HOP_LIMIT] = header[field::HOP_LIMIT].wrapping_sub(1);
+    let behind = behind.get_mut(l4.wrapping_sub(HEADER)..).unwrap_or_default();
+    transport::readdress(behind, protocol, addresses, source.port, destination.port);
 }
 
 /// Writes a fixed header with a fresh hop limit; `payload` is the length of what follows.
@@ -154,7 +149,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::ip4::UDP;
+    use crate::wire::ip4::{TCP, UDP};
 
     fn sound(ip: &[u8]) -> bool {
         let headers = PacketHeaders::from_ip_slice(ip).unwrap();

@@ -17,6 +17,7 @@ pub mod nd;
 pub mod quote;
 pub mod sctp;
 pub mod tcp;
+mod transport;
 pub mod tunnel;
 pub mod vlan;
 pub mod vxlan;

@@ -148,6 +148,13 @@ impl Template {
         self.len == 0
     }
 
+    /// Ethernet's type of it.
+    #[must_use]
+    #[inline]
+    pub fn ether_type(&self) -> [u8; 2] {
+        if usize::from(self.ip_len) == ip4::HEADER { [0x08, 0x00] } else { [0x86, 0xdd] }
+    }
+
     /// Whether `entropy` goes anywhere: IP in IP over IPv4 has no place for it.
     #[must_use]
     #[inline]
@@ -159,61 +166,59 @@ impl Template {
     /// `entropy` is a hash of the inner flow: it becomes the UDP source port, and the flow label over IPv6 (RFC 6438).
     #[inline]
     pub fn write(&self, packet: &mut [u8], entropy: u16) {
-        let length = packet.len() as u16;
-        let Some((front, inner)) = packet.split_at_mut_checked(self.len()) else { return };
-        self.copy(front);
-        let ecn = self.family.ecn(inner);
-        // From the dynamic range (RFC 7348 section 4.1).
-        let port = 49152 | (entropy & 0x3fff);
-        let udp_len = length.wrapping_sub(u16::from(self.ip_len));
+        if let Some((front, inner)) = packet.split_at_mut_checked(self.len()) {
+            self.write_before(front, inner, entropy);
+        }
+    }
+
+    /// The same with the room and the packet apart.
+    #[inline(always)]
+    pub fn write_before(&self, front: &mut [u8], inner: &[u8], entropy: u16) {
+        match usize::from(self.ip_len) {
+            ip4::HEADER => self.write4(front, inner, entropy),
+            _ => self.write6(front, inner, entropy),
+        }
+    }
+
+    #[inline(always)]
+    fn write4(&self, front: &mut [u8], inner: &[u8], entropy: u16) {
+        let length = (front.len() + inner.len()) as u16;
         // Headers as arrays: positions in them need no checks.
-        if let (true, Some((ip, behind))) = (usize::from(self.ip_len) == ip4::HEADER, front.split_first_chunk_mut()) {
-            self.finish4(ip, length, ecn);
-            self.finish_udp(behind, port, udp_len);
-        } else if let Some((ip, behind)) = front.split_first_chunk_mut::<IP6_HEADER>() {
-            put(ip, 0, (0x6000_0000 | u32::from(ecn) << 20 | u32::from(entropy)).to_be_bytes());
-            put(ip, IP6_LENGTH, udp_len.to_be_bytes());
-            self.finish_udp(behind, port, udp_len);
-            if self.udp {
-                self.finish6(front, u64::from(udp_len) * 2 + u64::from(port), inner);
-            }
-        }
-    }
-
-    #[inline]
-    fn finish_udp(&self, behind: &mut [u8], port: u16, udp_len: u16) {
-        if let (true, Some(udp)) = (self.udp, behind.first_chunk_mut::<UDP_HEADER>()) {
-            put(udp, 0, port.to_be_bytes());
-            put(udp, 4, udp_len.to_be_bytes());
-        }
-    }
-
-    /// Fixed lengths, so that each is a few moves and no call.
-    #[inline]
-    fn copy(&self, front: &mut [u8]) {
-        #[inline]
-        fn fixed<const N: usize>(front: &mut [u8], octets: &[u8]) {
-            if let Some(octets) = octets.first_chunk::<N>() {
-                put(front, 0, *octets);
-            }
-        }
-        match self.len {
-            20 => fixed::<20>(front, &self.octets),
-            32 => fixed::<32>(front, &self.octets),
-            40 => fixed::<40>(front, &self.octets),
-            50 => fixed::<50>(front, &self.octets),
-            52 => fixed::<52>(front, &self.octets),
-            70 => fixed::<70>(front, &self.octets),
-            _ => front.iter_mut().zip(&self.octets).for_each(|(place, octet)| *place = *octet),
-        }
-    }
-
-    #[inline]
-    fn finish4(&self, front: &mut [u8; ip4::HEADER], length: u16, ecn: u8) {
-        put(front, ip4::field::TOS, [ecn]);
-        put(front, ip4::field::LENGTH, length.to_be_bytes());
+        let (Some((ip, behind)), Some((octets, rest))) =
+            (front.split_first_chunk_mut::<{ ip4::HEADER }>(), self.octets.split_first_chunk())
+        else {
+            return;
+        };
+        *ip = *octets;
+        let ecn = self.family.ecn(inner);
+        ip[ip4::field::TOS] = ecn;
+        put(ip, ip4::field::LENGTH, length.to_be_bytes());
         let checksum = !fold(u64::from(self.sum) + u64::from(length) + u64::from(ecn));
-        put(front, ip4::field::CHECKSUM, checksum.to_be_bytes());
+        put(ip, ip4::field::CHECKSUM, checksum.to_be_bytes());
+        if self.udp {
+            // With GUE, or with VXLAN and its Ethernet header.
+            match behind.len() {
+                12 => fixed::<12>(behind, rest),
+                30 => fixed::<30>(behind, rest),
+                _ => copy(behind, rest),
+            }
+            finish_udp(behind, entropy, length.wrapping_sub(ip4::HEADER as u16));
+        }
+    }
+
+    #[inline(never)]
+    fn write6(&self, front: &mut [u8], inner: &[u8], entropy: u16) {
+        let length = (front.len() + inner.len()) as u16;
+        copy(front, &self.octets);
+        let ecn = self.family.ecn(inner);
+        let udp_len = length.wrapping_sub(IP6_HEADER as u16);
+        let Some((ip, behind)) = front.split_first_chunk_mut::<IP6_HEADER>() else { return };
+        put(ip, 0, (0x6000_0000 | u32::from(ecn) << 20 | u32::from(entropy)).to_be_bytes());
+        put(ip, IP6_LENGTH, udp_len.to_be_bytes());
+        if self.udp {
+            let port = finish_udp(behind, entropy, udp_len);
+            self.finish6(front, u64::from(udp_len) * 2 + u64::from(port), inner);
+        }
     }
 
     #[inline]
@@ -224,6 +229,35 @@ impl Template {
             checksum => checksum,
         };
         put(front, IP6_HEADER + 6, checksum.to_be_bytes());
+    }
+}
+
+/// The source port, which it says, and the length.
+#[inline(always)]
+fn finish_udp(behind: &mut [u8], entropy: u16, udp_len: u16) -> u16 {
+    // From the dynamic range (RFC 7348 section 4.1).
+    let port = 49152 | (entropy & 0x3fff);
+    if let Some(udp) = behind.first_chunk_mut::<UDP_HEADER>() {
+        put(udp, 0, port.to_be_bytes());
+        put(udp, 4, udp_len.to_be_bytes());
+    }
+    port
+}
+
+/// A fixed length is a few moves and no call.
+#[inline(always)]
+fn fixed<const N: usize>(front: &mut [u8], octets: &[u8]) {
+    if let Some(octets) = octets.first_chunk::<N>() {
+        put(front, 0, *octets);
+    }
+}
+
+fn copy(front: &mut [u8], octets: &[u8]) {
+    match front.len() {
+        40 => fixed::<40>(front, octets),
+        52 => fixed::<52>(front, octets),
+        70 => fixed::<70>(front, octets),
+        _ => front.iter_mut().zip(octets).for_each(|(place, octet)| *place = *octet),
     }
 }
 

@@ -124,12 +124,12 @@ fn untouched(machine: &Machine, bytes: Vec<u8>) {
     let mut pool = Pool::heap(1, 2048);
     let frame = pool.take_copy(&bytes).unwrap();
     let mut burst = Burst::new();
-    burst.push(Packet::received(frame, 0, false));
+    burst.push(Packet::received(frame, 0));
     let (flows, counters) = (Flows::new(16, [3; 16]), Counters::new(2, 64, 256));
     let tables = &machine.tables;
     parse::run(&mut burst, &mut pool, tables);
     classify::run(&mut burst, &pool, tables);
-    balance::run(&mut burst, &mut pool, &Balance::new(tables, &flows, &counters, 0, machine.now));
+    balance::run(&mut burst, &mut pool, &Balance::new(tables, &flows, &counters, 0, machine.now), true);
     assert_eq!(burst[0].verdict, Verdict::Drop(DropReason::TooBig));
     assert_eq!(pool.bytes(&burst[0].frame), bytes);
 }

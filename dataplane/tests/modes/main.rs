@@ -6,6 +6,7 @@ mod bounds;
 mod common;
 mod direct;
 mod errors;
+mod express;
 mod fit;
 mod hairpin;
 mod preserve;

@@ -35,7 +35,7 @@ fn choose(random: u64, direct: bool) -> Flow {
 /// Sends a SYN; whether a session was made.
 fn syn(sessions: &Sessions, c: Client, draw: u64, direct: bool, now: Tick) -> bool {
     let hash = sessions.expect_client(c);
-    if sessions.forward(c, hash, SYN, now, life()).is_some() {
+    if sessions.forward(c, hash, SYN, now, &life()).is_some() {
         return false;
     }
     let new = sessions.expect(c, hash, choose(draw, direct));

@@ -17,7 +17,7 @@ struct Model {
 
 impl Model {
     fn lives(&self, now: u64) -> bool {
-        let life = i64::from(life().of(self.state));
+        let life = i64::from(life().of(self.state.bits() as usize));
         let ticks = |t: u64| (t / 2) as i64;
         ticks(now) - ticks(self.asked.max(self.answered)) <= life
     }

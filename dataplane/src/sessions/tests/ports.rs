@@ -23,7 +23,7 @@ impl Holder {
     }
 
     fn lives(&self, now: u64) -> bool {
-        !self.ended && self.silent(now) <= u64::from(life().of(self.state))
+        !self.ended && self.silent(now) <= u64::from(life().of(self.state.bits() as usize))
     }
 
     fn rests(&self, now: u64) -> bool {

@@ -4,7 +4,7 @@ use super::{Balance, send};
 use crate::burst::{Out, Packet};
 use crate::family::Family;
 use crate::frame::Pool;
-use crate::sessions::{Client, Flow, Home, Way};
+use crate::sessions::{Client, Flow, Home, SYN, Way};
 use crate::stage::{fit, isolate};
 use crate::tables::fib::Target;
 use crate::verdict::DropReason;
@@ -12,7 +12,7 @@ use crate::wire::End;
 
 impl Balance<'_> {
     /// Whose session a reply belongs to, looked for in one home.
-    #[inline]
+    #[inline(always)]
     pub(super) fn session_of<A: Family>(
         &self,
         home: Home,
@@ -29,7 +29,7 @@ impl Balance<'_> {
     }
 
     /// A backend's reply to the client, as the VIP.
-    #[inline]
+    #[inline(always)]
     pub(super) fn reply<A: Family>(
         &self,
         packet: &mut Packet,
@@ -42,16 +42,16 @@ impl Balance<'_> {
         if !self.tables.serves(client.service, service, backend) {
             return Err(DropReason::SnatNoSession);
         }
-        fit::check(packet, self.tables, || fit::room_to(self.tables, client.ip))?;
         let source = End { ip: A::from_ip(service.ip).ok_or(DropReason::NoService)?, port: service.port };
+        if packet.tcp_flags & SYN != 0 {
+            fit::check(packet, self.tables, || fit::room_to(self.tables, client.ip))?;
+        }
         // The segments that this limits go to the backend.
         fit::clamp::<A>(packet, pool, self.tables, self.counters, || {
             let there = self.tables.backend(backend).and_then(|b| send::out::<A>(service.mode, b).ok());
             fit::room_to(self.tables, client.ip).min(there.map_or(u16::MAX, |out| fit::room(self.tables, out)))
         });
-        send::rewrite(packet, pool, source, End { ip: client.ip, port: client.port });
-        packet.leave(Out::Route);
-        Ok(())
+        self.route(packet, pool, Some((source, End { ip: client.ip, port: client.port })))
     }
 
     /// What a `nat-preserve` backend sends from its service's port to somebody who is no client of the service: one that
@@ -83,11 +83,6 @@ impl Balance<'_> {
     /// Passed on by the routes.
     #[inline]
     pub(super) fn forward<A: Family>(&self, packet: &mut Packet, pool: &mut Pool) -> Result<(), DropReason> {
-        let destination = A::ends(packet).1;
-        fit::check(packet, self.tables, || fit::room_to(self.tables, destination))?;
-        let l3 = usize::from(packet.l3);
-        A::decrement(&mut pool.bytes_mut(&mut packet.frame)[l3..]);
-        packet.leave(Out::Route);
-        Ok(())
+        self.route::<A>(packet, pool, None)
     }
 }

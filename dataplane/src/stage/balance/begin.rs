@@ -87,7 +87,8 @@ impl Balance<'_> {
             admission::newcomer::<A>(self.tables, self.flows, self.counters, number, self.clock)?;
         }
         self.counters.unremembered.add(1);
-        self.send::<A>(packet, pool, number, service, Flow::direct(backend, service.protocol))
+        let entry = self.tables.backend(backend).ok_or(DropReason::NoBackend)?;
+        self.send::<A>(packet, pool, number, service, (Flow::direct(backend, service.protocol).choice(), entry))
     }
 
     /// The backend's number. A packet in the middle of a flow may come from another node, which chose by the table
@@ -134,10 +135,10 @@ impl Balance<'_> {
             true => self.begin_bounded(packet, pool, number, miss)?,
             false => self.make(packet, miss),
         };
-        let flow = match made {
+        let choice = match made {
             Ok(flow) => {
                 self.count(flow.backend);
-                flow
+                flow.choice()
             }
             // An earlier packet of this burst began it.
             Err(Refused::Known) => {
@@ -145,18 +146,19 @@ impl Balance<'_> {
                 let hash = A::sessions(self.flows).expect_client(client);
                 let first = self.known(Home::First, packet, client, service, hash);
                 let known = first.or_else(|| self.known(Home::Second, packet, client, service, hash));
-                known.ok_or(DropReason::SessionsFull)?
+                known.ok_or(DropReason::SessionsFull)?.0
             }
             // Who answers the client itself needs no session to be reached: Maglev alone decides.
             Err(Refused::Full) if miss.flow.way() == Way::Direct => {
                 self.counters.unremembered.add(1);
-                miss.flow
+                miss.flow.choice()
             }
             Err(Refused::Full) => return Err(DropReason::SessionsFull),
             Err(Refused::Taken) => return Err(DropReason::SnatExhausted),
             Err(Refused::Quota) => return Err(DropReason::SnatQuota),
         };
-        self.send::<A>(packet, pool, number, service, flow)
+        let backend = self.tables.backend(choice.backend()).ok_or(DropReason::NoBackend)?;
+        self.send::<A>(packet, pool, number, service, (choice, backend))
     }
 
     #[inline]

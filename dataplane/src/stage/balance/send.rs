@@ -3,10 +3,11 @@
 use sluice_config::model::Mode;
 
 use super::Balance;
+use super::depart::{Whole, leave};
 use crate::burst::{Out, Packet};
 use crate::family::Family;
 use crate::frame::Pool;
-use crate::sessions::{Flow, Way};
+use crate::sessions::{Choice, SYN, Way};
 use crate::stage::fit;
 use crate::tables::snat::Side;
 use crate::tables::tunnel::Kind;
@@ -15,59 +16,91 @@ use crate::verdict::DropReason;
 use crate::wire::End;
 
 impl Balance<'_> {
-    /// Rewrites a packet for its backend; in the DSR modes only its TTL.
-    #[inline]
+    /// Sends a packet to its backend: in the NAT modes with new ends, in the DSR modes as it is but for its TTL.
+    #[inline(always)]
     pub(super) fn send<A: Family>(
         &self,
         packet: &mut Packet,
         pool: &mut Pool,
         number: u16,
         service: &ServiceEntry,
-        flow: Flow,
+        (choice, backend): (Choice, &BackendEntry),
     ) -> Result<(), DropReason> {
-        let backend = self.tables.backend(flow.backend).ok_or(DropReason::NoBackend)?;
-        let out = out::<A>(service.mode, backend)?;
-        fit::check(packet, self.tables, || fit::room(self.tables, out))?;
-        match flow.way() {
-            Way::Translated => {
-                let ip = self.tables.snat.address(flow.snat).ok_or(DropReason::NoSnat)?;
-                self.translate::<A>(packet, pool, End { ip, port: flow.port }, backend, out)?;
+        let way = Whole::to_backend::<A>(self.tables, service.mode, backend);
+        let way = if way.as_ref().is_some_and(|way| way.takes(packet, self.tables)) { way } else { None };
+        match (way, choice.way()) {
+            (Some(way), Way::Direct) => self.send_off::<A>(packet, pool, &way, None),
+            (Some(way), Way::Translated | Way::Preserved) => {
+                let ends = self.ends::<A>(packet, choice, backend)?;
+                if packet.tcp_flags & SYN != 0 {
+                    self.clamp::<A>(packet, pool, service, backend)?;
+                }
+                self.send_off(packet, pool, &way, Some(ends));
             }
-            Way::Preserved => {
-                let source = End { ip: A::ends(packet).0, port: packet.tuple.sport };
-                self.translate::<A>(packet, pool, source, backend, out)?;
-            }
-            Way::Direct => {
-                let l3 = usize::from(packet.l3);
-                A::decrement(&mut pool.bytes_mut(&mut packet.frame)[l3..]);
-            }
+            (None, _) => self.send_on::<A>(packet, pool, service, (choice, backend))?,
         }
         if let Some(counter) = self.counters.services.get(usize::from(number)) {
             counter.add(1);
         }
-        if matches!(out, Out::Agent(_) | Out::Tunnel(_)) {
-            pool.prefetch_before(&packet.frame);
-        }
-        packet.leave(out);
         Ok(())
     }
 
-    #[inline]
-    fn translate<A: Family>(
+    /// Leaves it to the stages that follow to find the way.
+    #[inline(never)]
+    fn send_on<A: Family>(
         &self,
         packet: &mut Packet,
         pool: &mut Pool,
-        source: End<A>,
-        backend: &BackendEntry,
-        out: Out,
+        service: &ServiceEntry,
+        (choice, backend): (Choice, &BackendEntry),
     ) -> Result<(), DropReason> {
+        let out = out::<A>(service.mode, backend)?;
+        fit::check(packet, self.tables, || fit::room(self.tables, out))?;
+        let ends = match choice.way() {
+            Way::Direct => None,
+            Way::Translated | Way::Preserved => Some(self.ends::<A>(packet, choice, backend)?),
+        };
+        if ends.is_some() && packet.tcp_flags & SYN != 0 {
+            self.clamp::<A>(packet, pool, service, backend)?;
+        }
+        leave(packet, pool, out, ends);
+        Ok(())
+    }
+
+    /// The ends that a packet to a backend gets in the NAT modes.
+    #[inline(always)]
+    fn ends<A: Family>(
+        &self,
+        packet: &Packet,
+        choice: Choice,
+        backend: &BackendEntry,
+    ) -> Result<(End<A>, End<A>), DropReason> {
+        let source = match choice.way() {
+            Way::Translated => {
+                End { ip: self.tables.snat.address(choice.snat()).ok_or(DropReason::NoSnat)?, port: choice.port() }
+            }
+            Way::Preserved | Way::Direct => End { ip: A::ends(packet).0, port: packet.tuple.sport },
+        };
         // One of another family was left out when tables were compiled.
         let destination = End { ip: A::from_ip(backend.ip).ok_or(DropReason::NoBackend)?, port: backend.port };
-        let client = A::ends(packet).0;
+        Ok((source, destination))
+    }
+
+    /// Lowers the MSS that a client says to what both directions have room for.
+    #[inline(never)]
+    fn clamp<A: Family>(
+        &self,
+        packet: &mut Packet,
+        pool: &mut Pool,
+        service: &ServiceEntry,
+        backend: &BackendEntry,
+    ) -> Result<(), DropReason> {
+        let (client, out) = (A::ends(packet).0, out::<A>(service.mode, backend)?);
+        // Before anything is changed.
+        fit::check(packet, self.tables, || fit::room(self.tables, out))?;
         fit::clamp::<A>(packet, pool, self.tables, self.counters, || {
             fit::room(self.tables, out).min(fit::room_to(self.tables, client))
         });
-        rewrite(packet, pool, source, destination);
         Ok(())
     }
 }
@@ -88,14 +121,4 @@ pub(in crate::stage) fn out<A: Family>(mode: Mode, backend: &BackendEntry) -> Re
         Mode::DsrIpip => tunnel(Kind::ipip(A::V6)),
         Mode::DsrGue => tunnel(Kind::gue(A::V6)),
     }
-}
-
-/// Writes new ends into a packet, and what is known of it.
-#[inline]
-pub(super) fn rewrite<A: Family>(packet: &mut Packet, pool: &mut Pool, source: End<A>, destination: End<A>) {
-    let (l3, l4) = (usize::from(packet.l3), usize::from(packet.l4));
-    let ip = &mut pool.bytes_mut(&mut packet.frame)[l3..];
-    A::translate(ip, l4 - l3, packet.tuple.protocol, source, destination);
-    A::set_ends(packet, source.ip, destination.ip);
-    (packet.tuple.sport, packet.tuple.dport) = (source.port, destination.port);
 }

@@ -51,7 +51,7 @@ fn frame(message: &[u8], source_port: u16) -> Vec<u8> {
 
 /// What parse would have said of it.
 fn packet(pool: &mut Pool, bytes: &[u8]) -> Packet {
-    let mut packet = Packet::received(pool.take_copy(bytes).unwrap(), 0, false);
+    let mut packet = Packet::received(pool.take_copy(bytes).unwrap(), 0);
     packet.l3 = ETHERNET as u8;
     packet.l4 = (ETHERNET + usize::from(bytes[14] & 15) * 4) as u8;
     packet.ip_len = u16::from_be_bytes([bytes[16], bytes[17]]);

@@ -1,0 +1,175 @@
+//! Express: nearly every packet, in one loop without a branch that it takes. TCP or UDP in a whole, untagged IP packet
+//! without options or extension headers, nothing wrong with it, from outside, to a service or from a backend of one: it
+//! is parsed, classified and admitted, and the lines of its session are asked for.
+//!
+//! Of any other nothing is decided here: the stages from [`super::parse`] to [`super::isolate`] find out what it is, and
+//! say the same of packets of this kind, with more questions (`tests/express.rs`). Where a burst has no others, those
+//! stages are not asked at all.
+
+use crate::burst::{Action, Burst, Packet, Tuple};
+use crate::family::Family;
+use crate::frame::Pool;
+use crate::stage::balance::Balance;
+use crate::stage::{classify, isolate, parse};
+use crate::tables::snat::Side;
+use crate::tables::{Owned, Tables};
+use crate::wire::{ETHERNET, ip4, ip6, long, tcp, word};
+
+/// Looks at every packet; whether there are others.
+pub fn run(burst: &mut Burst, pool: &Pool, with: &Balance<'_>) -> bool {
+    let mut others = false;
+    for packet in burst {
+        others |= !one(packet, pool.bytes(&packet.frame), with);
+    }
+    others
+}
+
+#[inline(always)]
+fn one(packet: &mut Packet, bytes: &[u8], with: &Balance<'_>) -> bool {
+    let Some(ethernet) = bytes.first_chunk::<ETHERNET>() else { return false };
+    if !is_to_us(packet, ethernet, with.tables) {
+        return false;
+    }
+    match word(ethernet, 12) {
+        0x0800 => ip4(packet, bytes) && is_known::<u32>(packet, with),
+        0x86dd => ip6(packet, bytes) && is_known::<u128>(packet, with),
+        _ => false,
+    }
+}
+
+/// The group bit of a MAC (IEEE 802.3 section 3.2.3) in the number that its octets are.
+const GROUP: u64 = 1 << 40;
+
+#[inline(always)]
+fn is_to_us(packet: &Packet, ethernet: &[u8; ETHERNET], tables: &Tables) -> bool {
+    let Some(port) = tables.local.ports.get(usize::from(packet.ingress)) else { return false };
+    // Eight octets at a time, of which six are the address.
+    let station = |at: usize| u64::from_be_bytes(std::array::from_fn(|i| ethernet[at + i])) >> 16;
+    let (to, from) = (station(0), station(6));
+    to == port.station && from != port.station && from & GROUP == 0
+}
+
+/// Ethernet and IPv4 without options.
+const PLAIN4: usize = ETHERNET + ip4::HEADER;
+/// Ethernet and the fixed IPv6 header.
+const PLAIN6: usize = ETHERNET + ip6::HEADER;
+
+#[inline(always)]
+fn ip4(packet: &mut Packet, bytes: &[u8]) -> bool {
+    let Some((head, rest)) = bytes.split_first_chunk::<PLAIN4>() else { return false };
+    let at = |field: usize| ETHERNET + field;
+    let length = word(head, at(ip4::field::LENGTH));
+    // Shorter than the header itself it wraps, and is longer than any packet.
+    let Some(l4) = rest.get(..usize::from(length).wrapping_sub(ip4::HEADER)) else { return false };
+    let (src, dst) = (long(head, at(ip4::field::SOURCE)), long(head, at(ip4::field::DESTINATION)));
+    let protocol = head[at(ip4::field::PROTOCOL)];
+    let Some((ports, tcp_flags)) = transport(l4, protocol) else { return false };
+    let plain = head[ETHERNET] == 0x45 && word(head, at(ip4::field::FRAGMENT)) & 0x3fff == 0;
+    if !plain || parse::martian(src) || src == dst || !ip4::sound(&head[ETHERNET..]) {
+        return false;
+    }
+    packet.l3 = ETHERNET as u8;
+    packet.l4 = PLAIN4 as u8;
+    packet.ip_len = length;
+    packet.hops_left = head[at(ip4::field::TTL)];
+    packet.tcp_flags = tcp_flags;
+    packet.frame.set_len(ETHERNET as u16 + length);
+    packet.tuple = Tuple { src, dst, sport: (ports >> 16) as u16, dport: ports as u16, protocol };
+    true
+}
+
+#[inline(always)]
+fn ip6(packet: &mut Packet, bytes: &[u8]) -> bool {
+    let Some((head, rest)) = bytes.split_first_chunk::<PLAIN6>() else { return false };
+    let at = |field: usize| ETHERNET + field;
+    let payload = word(head, at(ip6::field::LENGTH));
+    let Some(l4) = rest.get(..usize::from(payload)) else { return false };
+    let ends = (ip6::address(head, at(ip6::field::SOURCE)), ip6::address(head, at(ip6::field::DESTINATION)));
+    let protocol = head[at(ip6::field::NEXT)];
+    let Some((ports, tcp_flags)) = transport(l4, protocol) else { return false };
+    let unsummed = protocol == ip4::UDP && word(l4, 6) == 0;
+    if head[ETHERNET] >> 4 != 6
+        || unsummed
+        || parse::martian6(ends.0)
+        || parse::is_link_local(ends.0)
+        || ends.0 == ends.1
+    {
+        return false;
+    }
+    packet.l3 = ETHERNET as u8;
+    packet.l4 = PLAIN6 as u8;
+    packet.ip_len = ip6::HEADER as u16 + payload;
+    packet.hops_left = head[at(ip6::field::HOP_LIMIT)];
+    packet.tcp_flags = tcp_flags;
+    packet.frame.set_len(PLAIN6 as u16 + payload);
+    packet.v6 = true;
+    packet.ends6 = ends;
+    packet.tuple = Tuple { sport: (ports >> 16) as u16, dport: ports as u16, protocol, ..Tuple::default() };
+    true
+}
+
+/// Both ports, and the flags of TCP.
+#[inline(always)]
+fn transport(l4: &[u8], protocol: u8) -> Option<(u32, u8)> {
+    let (ports, flags) = match protocol {
+        ip4::TCP => {
+            let segment = l4.first_chunk::<{ tcp::HEADER }>()?;
+            let header = usize::from(segment[12] >> 4) * 4;
+            if header < tcp::HEADER || header > l4.len() {
+                return None;
+            }
+            (long(segment, 0), segment[13])
+        }
+        ip4::UDP => {
+            let datagram = l4.first_chunk::<8>()?;
+            let length = usize::from(word(datagram, 4));
+            if length < 8 || length > l4.len() {
+                return None;
+            }
+            (long(datagram, 0), 0)
+        }
+        _ => return None,
+    };
+    (ports >> 16 != 0).then_some((ports, flags))
+}
+
+/// Notes what [`classify`] says of a packet from outside to a service, or from a backend on the underlay, and asks for the
+/// lines of its session.
+#[inline(always)]
+fn is_known<A: Family>(packet: &mut Packet, with: &Balance<'_>) -> bool {
+    let tables = with.tables;
+    let ours = A::tables(tables);
+    let (source, destination) = A::ends(packet);
+    let Tuple { sport, dport, protocol, .. } = packet.tuple;
+    if packet.hops_left <= 1 || ours.districts.have(source) && classify::source_is_sound::<A>(packet, tables).is_err() {
+        return false;
+    }
+    match ours.service_that_asks(destination, dport, protocol) {
+        Some((number, asks)) => {
+            packet.action = Action::Balance(number);
+            if asks {
+                return is_admitted::<A>(packet, with);
+            }
+            with.gather_client::<A>(packet, number);
+            true
+        }
+        None => {
+            let Some(Owned::Snat(snat)) = ours.address(destination) else { return false };
+            let Some(backend) = ours.backend(source, sport, protocol) else { return false };
+            if tables.snat.side(snat) != Side::Underlay {
+                return false;
+            }
+            with.gather_reply::<A>(packet, backend, snat);
+            true
+        }
+    }
+}
+
+#[inline(never)]
+fn is_admitted<A: Family>(packet: &mut Packet, with: &Balance<'_>) -> bool {
+    let admitted = isolate::admitted(packet, with.tables).is_ok();
+    if admitted {
+        with.gather::<A>(packet);
+    }
+    admitted
+}
