@@ -9,6 +9,7 @@ mod back_off;
 pub mod cli;
 pub mod compile;
 pub mod desire;
+pub mod dns;
 pub mod health;
 mod json_file;
 pub mod marathon;

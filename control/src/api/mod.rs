@@ -6,6 +6,7 @@
 //! | `/healthz` | 200 while every worker turned within the last second, else 503 |
 //! | `/readyz` | 200 once tables are published and every Marathon of the configuration was listed, else 503 |
 //! | `/metrics` | Prometheus text, version 0.0.4 |
+//! | `/v1/{version,config,hosts,services,enumerate,axfr,records,vips}` | names as Mesos-DNS and Spartan have them, see [`mesos_dns`] |
 //! | `/v1/show/{vips,backends,drains,sessions,drops,workers,zone,labels}` | JSON; the schema is the types of [`show`] |
 //! | `POST /v1/{drain,undrain}` | an operator's word, see [`orders`] |
 //!
@@ -22,6 +23,7 @@ use axum::routing::get;
 pub mod books;
 pub mod histogram;
 pub mod judged;
+pub mod mesos_dns;
 pub mod metrics;
 pub mod observed;
 pub mod orders;
@@ -39,7 +41,8 @@ pub fn public(observed: Arc<Observed>) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .with_state(observed)
+        .with_state(Arc::clone(&observed))
+        .merge(mesos_dns::routes(observed))
 }
 
 /// All of it, for the unix socket.

@@ -54,6 +54,10 @@ pub struct Report {
     pub owners: BTreeMap<String, Owner>,
     /// What it tells of: each Marathon's framework name and listing, for [`labels::labels`].
     pub listings: Vec<(String, Arc<Listing>)>,
+    /// What Mesos said, and the addresses of the hosts that are known by a name: what the HTTP API enumerates.
+    pub mesos: Option<Arc<crate::mesos::facts::Facts>>,
+    /// See [`Report::mesos`].
+    pub hosts: BTreeMap<String, Ipv4Addr>,
     /// VIPs whose running backends are all unhealthy, and therefore all used.
     pub fail_open: Vec<VipKey>,
     /// VIPs whose backends differ in their groups: only sources that all of them allow are admitted.
@@ -102,6 +106,8 @@ impl Report {
         }
         cluster.view.mesos.iter().flat_map(|facts| &facts.rejected).cloned().for_each(|r| self.reject(r));
         cluster.view.overlay.rejected.iter().cloned().for_each(|r| self.reject(r));
+        self.mesos.clone_from(&cluster.view.mesos);
+        self.hosts.clone_from(&cluster.view.hosts);
         let heard = cluster.view.marathons.iter();
         self.listings = heard.map(|(n, l)| (cluster.framework(*n).to_owned(), Arc::clone(l))).collect();
         self.settle();

@@ -119,6 +119,7 @@ impl Publication {
     /// ([`Publication::names_wait`]), and the next call brings the new ones.
     pub fn make(&mut self, mut local: Local, moment: Moment) -> Made {
         local.soa_serial = self.tables.as_ref().map_or(0, |t| t.desired.local.soa_serial);
+        local.dns.epoch = self.epoch(moment);
         self.view.health.drained = self.drains.at(moment.unix_seconds);
         let (mut desired, mut report) = self.serving.serve(&self.config, &self.view, &self.claims, &local, self.key);
         desired.local.probes = self.paths.settle(&desired.shared.services, self.config.health.probe_range);
@@ -150,6 +151,16 @@ impl Publication {
             self.unsaved |= self.claims.settle(report.in_use(), now);
             self.settled = Some((Arc::clone(report), now));
         }
+    }
+
+    /// The wall clock at the monotonic clock's zero: as before, unless the wall clock was set. Cookies are told apart by
+    /// minutes, and tables are not made anew for a second.
+    fn epoch(&self, moment: Moment) -> u32 {
+        /// How far off it may be, seconds.
+        const SLACK: u32 = 60;
+        let now = (moment.unix_seconds as u32).wrapping_sub((moment.monotonic.0 / 1_000_000_000) as u32);
+        let before = self.tables.as_ref().map(|tables| tables.desired.local.dns.epoch);
+        before.filter(|before| now.wrapping_sub(*before).wrapping_add(SLACK) <= 2 * SLACK).unwrap_or(now)
     }
 
     /// Makes the names, or lets them wait.

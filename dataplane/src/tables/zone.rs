@@ -313,12 +313,12 @@ impl Zones {
         self.key.words(name::lower_words(wire, wire.len()))
     }
 
-    /// The name behind a set's record, where it stands as usual: no alias, no wildcard.
+    /// The name behind a set's record, where it stands as usual: no alias, and in a zone.
     #[must_use]
     #[inline]
     pub fn target(&self, set: &RrSet<'_>, place: &Place) -> Option<Entry<'_>> {
         let bytes = set.records.get(place.at + place.target_at..)?;
-        self.find(&place.target, bytes).filter(|entry| entry.flags() & !flag::WILD == 0)
+        self.find(&place.target, bytes).filter(|entry| entry.flags() & (flag::ALIAS | flag::NOWHERE) == 0)
     }
 
     /// Names in the table, those that hold nothing included.

@@ -69,6 +69,17 @@ pub(crate) fn dns() -> Dns {
         recurse: true,
         ip_sources: Vec::new(),
         enforce_rfc952: false,
+        addresses6: Vec::new(),
+        health: sluice_config::model::DnsHealth::Prefer,
+        compat: false,
+        srv_weight: 1,
+        enumeration: true,
+        cluster_id: String::new(),
+        trusted: Vec::new(),
+        responses_per_second: 200,
+        cookie_secret_file: None,
+        nsid: String::new(),
+        zones: Vec::new(),
     }
 }
 

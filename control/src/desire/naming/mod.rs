@@ -13,6 +13,7 @@ use sluice_config::model::{Config, DnsHealth, Record, RecordData, Service, Zone}
 use super::Cluster;
 use crate::names;
 use crate::rejected::Rejected;
+use crate::view::ClusterView;
 
 mod cluster;
 mod dcos;
@@ -20,7 +21,7 @@ mod mesos_dns;
 mod reverse;
 mod sources;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use sources::Contributors;
 
@@ -268,6 +269,40 @@ impl Changes {
     fn gone(&mut self, old: Given) {
         self.0.push((old.facts, false));
     }
+}
+
+/// The records under `domain` that each running task gives, by framework, in the order in which they are told.
+#[must_use]
+pub fn enumerate(config: &Config, view: &ClusterView) -> Vec<Framework> {
+    let mut config = config.clone();
+    // Those are no task's.
+    config.dns.zones.clear();
+    let cluster = Cluster::new(&config, view);
+    let plan = cluster::plan(&cluster, None);
+    match view.mesos.as_deref() {
+        Some(facts) => sources::of_mesos(&cluster, &plan, facts),
+        None => sources::of_marathons(&cluster, &plan),
+    }
+}
+
+/// A framework, as [`enumerate`] tells of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Framework {
+    /// Its name as it is.
+    pub name: String,
+    /// Its running tasks.
+    pub tasks: Vec<NamedTask>,
+}
+
+/// A task with its records.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NamedTask {
+    /// Its name as it is.
+    pub name: String,
+    /// Mesos task id.
+    pub id: String,
+    /// Names under `domain` with what they answer.
+    pub records: Vec<(String, RecordData)>,
 }
 
 /// What is said of tasks by their health, for names under `domain`.

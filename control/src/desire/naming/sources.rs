@@ -5,10 +5,10 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use sluice_config::model::{Service, VipKey};
+use sluice_config::model::{RecordData, Service, VipKey};
 
 use super::super::Cluster;
-use super::{Changes, Given, Plan, cluster, dcos, mesos_dns, reverse};
+use super::{Changes, Framework, Given, NamedTask, Plan, cluster, dcos, mesos_dns, reverse};
 use crate::mesos::facts::{self, Facts};
 use crate::rejected::Rejected;
 use crate::view::{Listing, Task, TaskState};
@@ -214,4 +214,49 @@ impl<'a> Known<'a> {
             Some((Arc::clone(task), seen))
         })
     }
+}
+
+/// The records under `domain` of what is given.
+fn under_domain(plan: &Plan, given: &Given) -> Vec<(String, RecordData)> {
+    let facts = given.facts.iter().filter(|fact| fact.zone == plan.domain);
+    facts.map(|fact| (fact.name.clone(), fact.data.clone())).collect()
+}
+
+/// See [`super::enumerate`].
+pub(super) fn of_mesos(cluster: &Cluster<'_>, plan: &Plan, facts: &Facts) -> Vec<Framework> {
+    let mut of_framework: BTreeMap<&str, Vec<NamedTask>> = BTreeMap::new();
+    let frameworks = facts.frameworks_by_id();
+    for task in facts.tasks.iter().filter(|task| task.state == TaskState::Running) {
+        let (Some(framework), Some(agent)) = (frameworks.get(task.framework.as_str()), facts.agents.get(&task.agent))
+        else {
+            continue;
+        };
+        let given = mesos_dns::of_mesos(cluster, plan, task, framework, agent, true);
+        of_framework.entry(&task.framework).or_default().push(NamedTask {
+            name: task.name.clone(),
+            id: task.id.clone(),
+            records: under_domain(plan, &given),
+        });
+    }
+    let one = |framework: &Arc<facts::Framework>| Framework {
+        name: framework.name.clone(),
+        tasks: of_framework.remove(framework.id.as_str()).unwrap_or_default(),
+    };
+    facts.frameworks.iter().map(one).collect()
+}
+
+/// The same where there is no Mesos.
+pub(super) fn of_marathons(cluster: &Cluster<'_>, plan: &Plan) -> Vec<Framework> {
+    let of = |source: &usize, listing: &Arc<Listing>| {
+        let name = cluster.framework(*source).to_owned();
+        let running = listing.tasks.iter().filter(|task| task.state == TaskState::Running);
+        let task = |task: &Task| {
+            let mut given = Given::default();
+            mesos_dns::of_marathon(cluster, plan, task, &name, &mut given);
+            NamedTask { name: task.name.clone(), id: task.id.clone(), records: under_domain(plan, &given) }
+        };
+        let tasks = running.map(task).collect();
+        Framework { name, tasks }
+    };
+    cluster.view.marathons.iter().map(|(source, listing)| of(source, listing)).collect()
 }

@@ -228,9 +228,9 @@ impl<'a> Answer<'a> {
         match &self.body {
             Body::Nothing => {}
             Body::Records(set) => {
-                writer.answer(set, whole);
+                let begin = writer.answer(set, whole);
                 if set.rtype == rtype::SRV {
-                    writer.additional(set, zones, usize::MAX);
+                    writer.additional(set, begin, zones, usize::MAX);
                 }
             }
             Body::Negative(found) => {

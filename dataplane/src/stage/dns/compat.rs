@@ -4,7 +4,7 @@
 
 use arrayvec::ArrayVec;
 
-use crate::tables::zone::{Found, Zones};
+use crate::tables::zone::{Found, RrSet, Zones};
 use crate::wire::dns::{HEADER_LEN, Query, Rcode, rtype};
 use crate::wire::name::{self, NAME_MAX};
 
@@ -52,37 +52,39 @@ pub(super) fn write(writer: &mut Writer<'_>, found: &Found<'_>, qtype: u16, zone
         rtype::SOA => soa(writer),
         rtype::NS => writer.authority(found.ns(), 1),
         rtype::ANY => {
+            let mut services = None;
             for set in found.entry.sets().filter(|_| exists(found)) {
-                put(writer, found, set.rtype, zones, question_end);
+                let begin = put(writer, found, &set, question_end);
+                services = services.or_else(|| (set.rtype == rtype::SRV).then_some((set, begin)));
             }
             soa(writer);
             writer.authority(found.ns(), 1);
             if !exists(found) {
                 soa(writer);
             }
-        }
-        _ => {
-            let there = exists(found) && put(writer, found, qtype, zones, question_end);
-            if !there && qtype != rtype::SRV {
-                soa(writer);
+            if let Some((set, begin)) = services {
+                writer.additional(&set, begin, zones, 1);
             }
         }
+        _ => match found.entry.answer(qtype).filter(|_| exists(found)) {
+            Some(set) => {
+                let begin = put(writer, found, &set, question_end);
+                if qtype == rtype::SRV {
+                    writer.additional(&set, begin, zones, 1);
+                }
+            }
+            None if qtype == rtype::SRV => {}
+            None => soa(writer),
+        },
     }
 }
 
-/// A set; owned by the name that was looked up where that is another than was asked for. Of a target one address of
-/// each family is told.
-fn put(writer: &mut Writer<'_>, found: &Found<'_>, qtype: u16, zones: &Zones, question_end: usize) -> bool {
-    let Some(set) = found.entry.answer(qtype) else { return false };
+/// A set; owned by the name that was looked up where that is another than was asked for. Where it begins.
+fn put(writer: &mut Writer<'_>, found: &Found<'_>, set: &RrSet<'_>, question_end: usize) -> usize {
     let name = found.entry.name();
-    let asked_len = question_end - HEADER_LEN - 4;
-    if name.len() == asked_len || qtype == rtype::SRV {
-        writer.answer(&set, false);
-        if qtype == rtype::SRV {
-            writer.additional(&set, zones, 1);
-        }
+    if name.len() == question_end - HEADER_LEN - 4 || set.rtype == rtype::SRV {
+        writer.answer(set, false)
     } else {
-        writer.answer_as(&set, name);
+        writer.answer_as(set, name)
     }
-    true
 }

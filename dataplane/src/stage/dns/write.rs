@@ -59,20 +59,22 @@ impl<'a> Writer<'a> {
     }
 
     /// The set that was asked for, turned by the message's id: clients choose ids at random, so every record is first
-    /// equally often. What does not fit is left out: all of it where TC can say so, else what is too much.
+    /// equally often. What does not fit is left out: all of it where TC can say so, else what is too much. Where it begins.
     #[inline]
-    pub(super) fn answer(&mut self, set: &RrSet<'_>, whole: bool) {
+    pub(super) fn answer(&mut self, set: &RrSet<'_>, whole: bool) -> usize {
+        let begin = self.written.end;
         let fits = set.records.len() <= self.room();
         if fits {
             let first = self.turn(set);
             self.copy(set.records, set.place(first).at);
             self.written.answers += set.count;
-            return;
+            return begin;
         }
         self.written.cut = true;
         if !whole {
             self.some(set);
         }
+        begin
     }
 
     #[inline]
@@ -119,14 +121,14 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Addresses of the names that a set in the answer, which was written last, points to; of each name `most` of each
+    /// Addresses of the names that a set in the answer, which begins at `begin`, points to; of each name `most` of each
     /// family. What does not fit is left out without a word (RFC 2181 section 9).
     #[inline]
-    pub(super) fn additional(&mut self, set: &RrSet<'_>, zones: &Zones, most: usize) {
+    pub(super) fn additional(&mut self, set: &RrSet<'_>, begin: usize, zones: &Zones, most: usize) {
         if self.written.cut {
             return;
         }
-        let (begin, turned) = (self.written.end - set.records.len(), set.place(self.turn(set)).at);
+        let turned = set.place(self.turn(set)).at;
         let mut told: ArrayVec<*const u8, TARGETS> = ArrayVec::new();
         for index in 0..usize::from(set.count).min(TARGETS) {
             let place = set.place(index);
@@ -202,17 +204,19 @@ impl<'a> Writer<'a> {
     }
 
     /// A set of one name owned by another that is written out.
-    pub(super) fn answer_as(&mut self, set: &RrSet<'_>, owner: &[u8]) {
+    pub(super) fn answer_as(&mut self, set: &RrSet<'_>, owner: &[u8]) -> usize {
+        let begin = self.written.end;
         for record in set.each() {
             let Some(rest) = record.get(2..) else { continue };
             if owner.len() + rest.len() > self.room() {
                 self.written.cut = true;
-                return;
+                break;
             }
             self.copy(owner, 0);
             self.copy(rest, 0);
             self.written.answers += 1;
         }
+        begin
     }
 
     /// From a CNAME on to what it stands for, as far as that is ours; the response code is the last name's (RFC 6604).

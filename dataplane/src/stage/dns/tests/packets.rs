@@ -295,7 +295,7 @@ fn six(message: &[u8], options: bool) -> Vec<u8> {
     }
     let mut pool = Pool::heap(1, 2048);
     let mut burst = Burst::new();
-    let mut asked = Packet::received(pool.take_copy(&bytes).unwrap(), 0, false);
+    let mut asked = Packet::received(pool.take_copy(&bytes).unwrap(), 0);
     (asked.l3, asked.l4) = (ETHERNET as u8, if options { 62 } else { 54 });
     asked.ip_len = (bytes.len() - ETHERNET) as u16;
     (asked.v6, asked.action) = (true, Action::Dns);
