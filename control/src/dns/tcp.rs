@@ -89,13 +89,10 @@ pub(super) async fn listen(address: SocketAddr, latest: Latest, statistics: Arc<
 /// Answers whoever connects.
 pub async fn accept(listener: TcpListener, latest: Latest, statistics: Arc<Statistics>, room: Room) {
     loop {
-        let (stream, peer) = match listener.accept().await {
-            Ok(taken) => taken,
-            Err(_) => {
-                // Out of file descriptors, as a rule: those that there are end by themselves.
-                sleep(Duration::from_millis(100)).await;
-                continue;
-            }
+        let Ok((stream, peer)) = listener.accept().await else {
+            // Out of file descriptors, as a rule: those that there are end by themselves.
+            sleep(Duration::from_millis(100)).await;
+            continue;
         };
         let Some(place) = room.take(peer.ip()) else {
             statistics.tcp_refused.fetch_add(1, Relaxed);
