@@ -123,9 +123,9 @@ impl<P: Port> Worker<P> {
             let (burst, datagrams, limits) = (&mut *self.burst, &mut self.datagrams, &mut self.limits);
             let seeker = Seeker::new(&tables, flows, counters, (*id, workers), now);
             let balance = Balance::new(&tables, flows, counters, *id, now);
-            let others = express::run(burst, pool, &balance);
+            let met = express::run(burst, pool, &balance);
             let mut seen = Seen::default();
-            if others {
+            if met.others {
                 parse::run(burst, pool, &tables);
                 decap::run(burst, pool, &tables);
                 seen = classify::run(burst, pool, &tables);
@@ -134,7 +134,7 @@ impl<P: Port> Worker<P> {
             if seen.fragments {
                 fragment::run(burst, datagrams, &seeker);
             }
-            if seen.questions {
+            if met.questions | seen.questions {
                 dns::run(burst, pool, &tables, counters, &mut self.guard, now);
             }
             if seen.asked {
@@ -144,7 +144,7 @@ impl<P: Port> Worker<P> {
                 icmp_error::run(burst, pool, &seeker);
             }
             // Replies of other workers' sessions are given away here, and judged by policy where their client is known.
-            let refused = balance::run(burst, pool, &balance, others);
+            let refused = balance::run(burst, pool, &balance, met.others);
             if seen.fragments {
                 follow::run(burst, pool, datagrams, &seeker);
             }

@@ -1,6 +1,6 @@
 //! Express: nearly every packet, in one loop without a branch that it takes. TCP or UDP in a whole, untagged IP packet
 //! without options or extension headers, nothing wrong with it, from outside, to a service or from a backend of one: it
-//! is parsed, classified and admitted, and the lines of its session are asked for.
+//! is parsed, classified and admitted, and the lines of its session are asked for. Questions for us likewise.
 //!
 //! Of any other nothing is decided here: the stages from [`super::parse`] to [`super::isolate`] find out what it is, and
 //! say the same of packets of this kind, with more questions (`tests/express.rs`). Where a burst has no others, those
@@ -15,24 +15,33 @@ use crate::tables::snat::Side;
 use crate::tables::{Owned, Tables};
 use crate::wire::{ETHERNET, ip4, ip6, long, tcp, word};
 
-/// Looks at every packet; whether there are others.
-pub fn run(burst: &mut Burst, pool: &Pool, with: &Balance<'_>) -> bool {
-    let mut others = false;
+/// What a burst has beside packets of services.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Met {
+    /// Packets of which nothing is decided.
+    pub others: bool,
+    /// Questions for us.
+    pub questions: bool,
+}
+
+/// Looks at every packet.
+pub fn run(burst: &mut Burst, pool: &Pool, with: &Balance<'_>) -> Met {
+    let mut met = Met::default();
     for packet in burst {
-        others |= !one(packet, pool.bytes(&packet.frame), with);
+        met.others |= !one(packet, pool.bytes(&packet.frame), with, &mut met.questions);
     }
-    others
+    met
 }
 
 #[inline(always)]
-fn one(packet: &mut Packet, bytes: &[u8], with: &Balance<'_>) -> bool {
+fn one(packet: &mut Packet, bytes: &[u8], with: &Balance<'_>, questions: &mut bool) -> bool {
     let Some(ethernet) = bytes.first_chunk::<ETHERNET>() else { return false };
     if !is_to_us(packet, ethernet, with.tables) {
         return false;
     }
     match word(ethernet, 12) {
-        0x0800 => ip4(packet, bytes) && is_known::<u32>(packet, with),
-        0x86dd => ip6(packet, bytes) && is_known::<u128>(packet, with),
+        0x0800 => ip4(packet, bytes) && is_known::<u32>(packet, with, questions),
+        0x86dd => ip6(packet, bytes) && is_known::<u128>(packet, with, questions),
         _ => false,
     }
 }
@@ -136,7 +145,7 @@ fn transport(l4: &[u8], protocol: u8) -> Option<(u32, u8)> {
 /// Notes what [`classify`] says of a packet from outside to a service, or from a backend on the underlay, and asks for the
 /// lines of its session.
 #[inline(always)]
-fn is_known<A: Family>(packet: &mut Packet, with: &Balance<'_>) -> bool {
+fn is_known<A: Family>(packet: &mut Packet, with: &Balance<'_>, questions: &mut bool) -> bool {
     let tables = with.tables;
     let ours = A::tables(tables);
     let (source, destination) = A::ends(packet);
@@ -154,7 +163,15 @@ fn is_known<A: Family>(packet: &mut Packet, with: &Balance<'_>) -> bool {
             true
         }
         None => {
-            let Some(Owned::Snat(snat)) = ours.address(destination) else { return false };
+            let snat = match ours.address(destination) {
+                Some(Owned::Snat(snat)) => snat,
+                Some(Owned::Dns) if (protocol, dport) == (ip4::UDP, 53) => {
+                    packet.action = Action::Dns;
+                    *questions = true;
+                    return true;
+                }
+                Some(Owned::Dns | Owned::Vip | Owned::Vtep | Owned::Host) | None => return false,
+            };
             let Some(backend) = ours.backend(source, sport, protocol) else { return false };
             if tables.snat.side(snat) != Side::Underlay {
                 return false;

@@ -250,19 +250,27 @@ impl Zones {
     /// longest suffix that exists has labels, and two more for an alias or a wildcard.
     #[must_use]
     pub fn resolve(&self, wire: &[u8]) -> Option<Found<'_>> {
+        let (entry, exact) = self.closest(wire)?;
+        if entry.has(flag::NOWHERE) {
+            return None;
+        }
+        let authority = self.zones.get(entry.zone())?;
+        if entry.has(flag::ALIAS) { self.elsewhere(wire, authority) } else { self.found(entry, exact, authority) }
+    }
+
+    /// The same of a name that an alias leads away from, for who asked a zone with this authority.
+    #[inline(never)]
+    fn elsewhere<'a>(&'a self, wire: &[u8], asked: &'a Authority) -> Option<Found<'a>> {
         let mut name: ArrayVec<u8, { name::NAME_MAX }> = ArrayVec::new();
         name.try_extend_from_slice(wire).ok()?;
-        let mut asked = None;
         for _ in 0..ALIASES {
             let (entry, exact) = self.closest(&name)?;
             if entry.has(flag::NOWHERE) {
                 return None;
             }
-            let authority = self.zones.get(entry.zone())?;
             if !entry.has(flag::ALIAS) {
-                return self.found(entry, exact, asked.unwrap_or(authority));
+                return self.found(entry, exact, asked);
             }
-            asked.get_or_insert(authority);
             let alias = self.aliases.iter().find(|alias| *alias.from == *entry.name())?;
             let kept = name.len().checked_sub(alias.from.len())?;
             name.truncate(kept);

@@ -8,6 +8,7 @@ use crate::tables::dns::Terms;
 use crate::tables::zone::{Found, Probe, RrSet, Zones};
 use crate::verdict::DropReason;
 use crate::wire::dns::{self, CLASS_IN, EDNS_VERSION, Edns, HEADER_LEN, Query, Rcode, UDP_MAX, flag, rtype};
+use crate::wire::name;
 
 use super::compat;
 use super::cookie::{self, Asker};
@@ -62,7 +63,12 @@ pub fn read<'a>(message: &[u8], probe: &Probe, zones: &'a Zones) -> Result<Answe
     if message.len() < HEADER_LEN || message[2] & flag::QR != 0 {
         return Err(DropReason::DnsMalformed);
     }
-    Ok(usual(message, probe, zones).unwrap_or_else(|| unusual(message, zones)))
+    let Some(query) = dns::plain(message, probe.name_len) else { return Ok(unusual(message, zones)) };
+    let name = message.get(HEADER_LEN..).unwrap_or_default();
+    match zones.find(probe, name).and_then(|entry| entry.usual()) {
+        Some(found) => Ok(served(&query, Some(found))),
+        None => Ok(missed(&query, name, message, zones)),
+    }
 }
 
 /// What will be written.
@@ -90,12 +96,13 @@ pub(super) enum Body<'a> {
     Compat(Found<'a>),
 }
 
-/// The usual query for a name that exists: no label is walked, for the name equals a stored one.
-#[inline(always)]
-pub(super) fn usual<'a>(message: &[u8], probe: &Probe, zones: &'a Zones) -> Option<Answer<'a>> {
-    let query = dns::plain(message, probe.name_len)?;
-    let found = zones.find(probe, message.get(HEADER_LEN..)?)?.usual()?;
-    Some(served(&query, Some(found)))
+/// The usual query for a name that is not in the table, or is special: only now are labels walked.
+#[inline(never)]
+fn missed<'a>(query: &Query, name: &[u8], message: &[u8], zones: &'a Zones) -> Answer<'a> {
+    match name.get(..query.name_len) {
+        Some(name) if name::walk(name) == Some(query.name_len) => served(query, compat::resolve(zones, name)),
+        _ => unusual(message, zones),
+    }
 }
 
 #[cold]

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use sluice_config::model::{Local, LocalDns};
 
-use super::answer::{unusual, usual};
+use super::answer::{read, unusual};
 use super::{Asker, Limit, Reply};
 use crate::tables::dns::Terms;
 use crate::tables::zone::Zones;
@@ -165,7 +165,7 @@ fn the_usual_path_answers_as_the_careful_one_does() {
     let mut taken = 0;
     for query in samples() {
         let careful = unusual(&query, &zones);
-        let Some(usual) = usual(&query, &zones.probe(&query), &zones) else { continue };
+        let usual = read(&query, &zones.probe(&query), &zones).unwrap();
         taken += 1;
         let [usual, careful] = [usual, careful].map(|answer| {
             let mut buffer = then(query.clone(), &[0; 1800]);
@@ -176,7 +176,7 @@ fn the_usual_path_answers_as_the_careful_one_does() {
         });
         assert_eq!(usual, careful);
     }
-    assert_eq!(taken, 5 * 6 * 3, "queries for names that exist take the usual path");
+    assert_eq!(taken, samples().len());
 }
 
 #[test]
