@@ -223,8 +223,8 @@ impl<'a> Answer<'a> {
         let mut len = written.end;
         if let Some(edns) = &self.edns {
             let room = buffer.get_mut(len..).unwrap_or_default();
-            let added = super::write::opt(room, edns, cookie, rcode, terms, asker);
-            sum.add(&room[..added], len);
+            let (added, of_it) = super::write::opt(room, edns, cookie, rcode, terms, asker);
+            sum.join(of_it, len);
             len += added;
         }
         Reply::Answer { len, rcode, sum }

@@ -52,15 +52,13 @@ fn words(octets: &[u8]) -> u64 {
         low += word & 0xffff_ffff;
         high += word >> 32;
     }
-    let last = match rest.len() {
-        0 => 0,
-        len => {
-            let mut last = [0; 8];
-            last[..len].copy_from_slice(rest);
-            u64::from_ne_bytes(last)
-        }
-    };
-    low + high + (last & 0xffff_ffff) + (last >> 32)
+    // What is left, from the longest piece down: a copy of so few octets would be a call.
+    let (long, rest) = rest.as_chunks::<4>();
+    let (short, rest) = rest.as_chunks::<2>();
+    let long = long.first().map_or(0, |four| u64::from(u32::from_ne_bytes(*four)));
+    let short = short.first().map_or(0, |two| u64::from(u16::from_ne_bytes(*two)));
+    let last = rest.first().map_or(0, |one| u64::from(u16::from_ne_bytes([*one, 0])));
+    low + high + long + short + last
 }
 
 /// To 16 bits.
