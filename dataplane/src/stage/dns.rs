@@ -96,11 +96,12 @@ fn ahead(question: &Asked<'_>, show: impl Fn(&Probe)) {
     }
 }
 
-/// Parse has fetched the headers; the name, and most of an answer, lie in the next two lines.
+/// Parse has fetched the headers; the name, and most answers, lie in the next three lines.
 #[inline]
 fn prefetch_message(octets: &[u8]) {
     frame::prefetch(octets.as_ptr().wrapping_add(64));
     frame::prefetch(octets.as_ptr().wrapping_add(128));
+    frame::prefetch(octets.as_ptr().wrapping_add(192));
 }
 
 #[inline]

@@ -47,13 +47,24 @@ pub struct Zones {
 }
 
 /// A part of the names.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, Default)]
 struct Shard {
-    /// Slots, then entries (see [`Entry`]), in words of eight octets, little-endian. A slot holds the upper half of a
-    /// hash, and the word at which its entry begins; 0 is empty. At most half of them are taken.
-    octets: Arc<[u8]>,
+    /// What it lies in: of a table that was made at once one piece of memory for all (huge pages, where there are any), of
+    /// a shard that was made anew its own.
+    slab: Arc<Vec<u8>>,
+    from: usize,
+    len: usize,
     slots: u32,
 }
+
+/// By what they hold.
+impl PartialEq for Shard {
+    fn eq(&self, other: &Self) -> bool {
+        self.slots == other.slots && self.octets() == other.octets()
+    }
+}
+
+impl Eq for Shard {}
 
 impl fmt::Debug for Zones {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -208,7 +219,7 @@ impl Zones {
     #[inline]
     pub fn prefetch_slot(&self, probe: &Probe) {
         if let Some(shard) = self.shard(probe.hash) {
-            frame::prefetch(shard.octets.as_ptr().wrapping_add(shard.home(probe.hash) * 8));
+            frame::prefetch(shard.octets().as_ptr().wrapping_add(shard.home(probe.hash) * 8));
         }
     }
 
@@ -217,7 +228,7 @@ impl Zones {
     pub fn prefetch_entry(&self, probe: &Probe) {
         if let Some(shard) = self.shard(probe.hash) {
             let slot = shard.slot(shard.home(probe.hash)).unwrap_or(0);
-            let entry = shard.octets.as_ptr().wrapping_add(slot as u32 as usize * 8);
+            let entry = shard.octets().as_ptr().wrapping_add(slot as u32 as usize * 8);
             frame::prefetch(entry);
             frame::prefetch(entry.wrapping_add(64));
         }
@@ -237,7 +248,7 @@ impl Zones {
                 return None;
             }
             if (slot ^ probe.hash) >> 32 == 0 {
-                let entry = Entry { zones: self, octets: shard.octets.get(slot as u32 as usize * 8..)? };
+                let entry = Entry { zones: self, octets: shard.octets().get(slot as u32 as usize * 8..)? };
                 if entry.is(bytes, probe.name_len) {
                     return Some(entry);
                 }
@@ -357,7 +368,7 @@ impl Zones {
         self.shards.iter().flat_map(move |shard| {
             let slots = (0..shard.slots as usize).filter_map(|at| shard.slot(at)).filter(|slot| *slot != 0);
             slots.filter_map(move |slot| {
-                Some(Entry { zones: self, octets: shard.octets.get(slot as u32 as usize * 8..)? })
+                Some(Entry { zones: self, octets: shard.octets().get(slot as u32 as usize * 8..)? })
             })
         })
     }
@@ -369,6 +380,13 @@ fn shard_of(hash: u64, shards: usize) -> usize {
 }
 
 impl Shard {
+    /// Slots, then entries (see [`Entry`]), in words of eight octets, little-endian. A slot holds the upper half of a
+    /// hash, and the word at which its entry begins; 0 is empty. At most half of them are taken.
+    #[inline]
+    fn octets(&self) -> &[u8] {
+        self.slab.get(self.from..self.from + self.len).unwrap_or_default()
+    }
+
     #[inline]
     fn home(&self, hash: u64) -> usize {
         hash as usize & (self.slots as usize).wrapping_sub(1)
@@ -376,7 +394,7 @@ impl Shard {
 
     #[inline]
     fn slot(&self, at: usize) -> Option<u64> {
-        self.octets.get(at * 8..)?.first_chunk().map(|slot| u64::from_le_bytes(*slot))
+        self.octets().get(at * 8..)?.first_chunk().map(|slot| u64::from_le_bytes(*slot))
     }
 }
 

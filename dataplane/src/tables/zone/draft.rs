@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 
 use super::record::Set;
 use super::{Alias, Authority, Entry, Rejected, Shard, Zones, flag, shard_of};
+use crate::frame::huge_pages;
 use crate::tables::hash::HashKey;
 use crate::wire::name;
 
@@ -180,14 +181,14 @@ impl<'a> Draft<'a> {
                 None => lay_out(key, Vec::new(), changes),
             }
         });
-        made.collect()
+        if before.is_some() { made.collect() } else { gathered(made.collect()) }
     }
 }
 
 /// A shard's entries with their octets, by name.
 fn old<'a>(zones: &'a Zones, shard: &'a Shard) -> Vec<(&'a [u8], &'a [u8])> {
     let slots = (0..shard.slots as usize).filter_map(|at| shard.slot(at)).filter(|slot| *slot != 0);
-    let entry = |slot: u64| Some(Entry { zones, octets: shard.octets.get(slot as u32 as usize * 8..)? });
+    let entry = |slot: u64| Some(Entry { zones, octets: shard.octets().get(slot as u32 as usize * 8..)? });
     slots.filter_map(entry).map(|entry| (entry.name(), &entry.octets[..entry.len()])).collect()
 }
 
@@ -212,7 +213,26 @@ fn lay_out(key: HashKey, old: Vec<(&[u8], &[u8])>, changes: BTreeMap<Name, Optio
         octets[at * 8..at * 8 + 8].copy_from_slice(&slot.to_le_bytes());
         octets.extend_from_slice(&entry);
     }
-    Shard { octets: Arc::from(octets), slots: slots as u32 }
+    let len = octets.len();
+    Shard { slab: Arc::new(octets), from: 0, len, slots: slots as u32 }
+}
+
+/// The same shards in one piece of memory: a large table that is read at random misses page tables as often as its lines.
+fn gathered(shards: Vec<Shard>) -> Box<[Shard]> {
+    let total = shards.iter().map(|shard| shard.len).sum();
+    let mut slab = Vec::with_capacity(total);
+    huge_pages(slab.spare_capacity_mut());
+    for shard in &shards {
+        slab.extend_from_slice(shard.octets());
+    }
+    let slab = Arc::new(slab);
+    let mut from = 0;
+    let moved = shards.into_iter().map(|shard| {
+        let moved = Shard { slab: Arc::clone(&slab), from, ..shard };
+        from += moved.len;
+        moved
+    });
+    moved.collect()
 }
 
 impl Entry<'_> {
