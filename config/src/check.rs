@@ -10,6 +10,7 @@ mod health;
 pub(crate) mod machine;
 mod marathon;
 mod mesos;
+mod narrow;
 mod needs;
 mod node;
 mod overlay;
@@ -62,6 +63,7 @@ pub(crate) fn check(file: &File, found: &mut Findings<'_>) -> Config {
     }
     claims.settle(found);
     needs::settle(file, &config, &needs, found);
+    narrow::check(file, &config, found);
     capacity(file, &config, found);
     config
 }

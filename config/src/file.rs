@@ -161,7 +161,9 @@ pub(crate) struct Health {
     pub(crate) eject_failures: Value<i64>,
     pub(crate) eject_seconds: Value<i64>,
     pub(crate) eject_percent: Value<i64>,
+    pub(crate) upgrade_percent: Value<i64>,
     pub(crate) probe_range: Value<String>,
+    pub(crate) probe_range6: Value<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

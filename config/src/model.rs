@@ -930,12 +930,13 @@ pub struct Local {
 /// VIP.
 ///
 /// The kernel routes `address` to the host port. A packet that comes from there with this destination and the VIP's port
-/// begins a session with `backend` fixed: destination `vip`, a SNAT address and port as the source, in the encapsulation
-/// of `mode`. The answer, from the VIP to the SNAT address, becomes one from `address` and goes to the host port.
+/// goes to `backend`: destination `vip`, a SNAT address as the source, in the encapsulation of `mode`. The answer, from
+/// the VIP to the SNAT address, becomes one from `address` and goes to the host port.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct ProbePath {
-    /// Destination that the prober uses, in [`Health::probe_range`]; kept as long as the pair of VIP and backend.
-    pub address: Ipv4Addr,
+    /// Destination that the prober uses, of the VIP's family, in [`Health::probe_range`] or [`Health::probe_range6`]; kept
+    /// as long as the pair of VIP and backend.
+    pub address: IpAddr,
     /// The service.
     pub vip: VipKey,
     /// The backend.

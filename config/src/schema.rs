@@ -598,11 +598,18 @@ pub static SECTIONS: &[Section] = &[
                 "Share of a service's backends ejected at once, at least one of several; 0 ejects none.",
             ),
             key(
+                "upgrade_percent",
+                Integer,
+                Value("25"),
+                "While Marathon deploys an app: share of its fit tasks that must be new before old ones drain, 0 (one) to 100.",
+            ),
+            key(
                 "probe_range",
                 Text,
                 Value("\"198.18.0.0/15\""),
                 "Addresses that probes of DSR backends are sent to on the host port; nobody else may use them.",
             ),
+            key("probe_range6", Text, Value("\"2001:2::/48\""), "The same for VIPs of IPv6."),
         ],
     },
     Section {

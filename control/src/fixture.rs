@@ -10,7 +10,7 @@ use sluice_config::model::{
     Marathon, Mode, Overlay, OverlayNetwork, Port, Role, Sharing, Snat, Timeouts, Vip, Vni, Workers, XdpMode,
 };
 
-use crate::view::{Health, Task, TaskState};
+use crate::view::{Health, Rollout, Task, TaskState};
 
 /// A file below the golden folder; `None`, with a sentence, where that is absent.
 pub(crate) fn golden_bytes(path: &str) -> Option<Vec<u8>> {
@@ -40,6 +40,7 @@ pub(crate) fn task(id: &str) -> Task {
         host: "10.0.0.11".to_owned(),
         state: TaskState::Running,
         health: Health::Unchecked,
+        rollout: Rollout::None,
         ips: Vec::new(),
         ports: Vec::new(),
         networks: Vec::new(),

@@ -18,6 +18,8 @@ use sluice_dataplane::verdict::DropReason;
 
 use crate::compile::{CompileError, CompileInputs, view_from_inputs};
 use crate::desire::{Claims, desire};
+use crate::health::paths::Paths;
+use crate::health::target::Carried;
 use crate::offline::local_from_config;
 use crate::rejected::Rejected;
 use crate::run::hash_key;
@@ -123,8 +125,11 @@ pub struct CounterFile {
     pub drops: BTreeMap<&'static str, u64>,
 }
 
-/// `[PORT=]FILE` arguments: the port's index (by default the first) and the file. A name before `=` that is no port is
-/// an error unless the whole argument is an existing file.
+/// The host port's name in [`named`]: what comes in there is the node's own kernel's.
+const HOST: &str = "host";
+
+/// `[PORT=]FILE` arguments: the port's index (by default the first) and the file. `host` is the host port, unless another
+/// has that name. A name before `=` that is no port is an error unless the whole argument is an existing file.
 ///
 /// # Errors
 /// When a port is not there.
@@ -139,7 +144,8 @@ fn one_named(config: &Config, given: &str, flag: &'static str) -> Result<(usize,
     let Some((name, file)) = given.split_once('=').filter(|(name, _)| !name.contains('/')) else {
         return Ok((0, given.into()));
     };
-    match config.ports.iter().position(|p| p.name == name) {
+    let host = || (name == HOST && config.host.is_some()).then_some(config.ports.len());
+    match config.ports.iter().position(|p| p.name == name).or_else(host) {
         Some(port) => Ok((port, file.into())),
         None if Path::new(given).exists() => Ok((0, given.into())),
         None => Err(ReplayError::NoPort {
@@ -189,7 +195,10 @@ fn tables(config: &Config, wanted: &Wanted) -> Result<Arc<Tables>, ReplayError> 
         None
     });
     let key = key.unwrap_or_default();
-    let (desired, report) = desire(config, &view, &Claims::default(), &local, key);
+    let (mut desired, report) = desire(config, &view, &Claims::default(), &local, key);
+    // As a node that begins has them.
+    let ranges = (config.health.probe_range, config.health.probe_range6);
+    desired.local.probes = Paths::default().settle(&desired.shared.services, ranges, Carried::of(config));
     for Rejected { label, value, reason, .. } in report.of_configuration() {
         tracing::warn!(%value, %reason, "this {label} of the configuration is not served");
     }

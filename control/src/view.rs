@@ -105,6 +105,8 @@ pub struct Task {
     pub state: TaskState,
     /// Health.
     pub health: Health,
+    /// Where it stands in a deployment.
+    pub rollout: Rollout,
     /// The task's own addresses, in the source's order.
     pub ips: Vec<IpAddr>,
     /// Its ports.
@@ -181,6 +183,20 @@ impl Health {
     pub fn takes_new_flows(self) -> bool {
         matches!(self, Self::Unchecked | Self::Healthy)
     }
+}
+
+/// Where a task stands while its app is being deployed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub enum Rollout {
+    /// No deployment of its app runs.
+    #[default]
+    None,
+    /// It is of the version that is deployed, or was there before and stays.
+    New,
+    /// It is of that version, and a readiness check has not passed yet.
+    Unready,
+    /// It is of a version before that, and is to go once there is a newer one in its place.
+    Old,
 }
 
 /// One port of a task, in one protocol.

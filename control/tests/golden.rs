@@ -1,5 +1,5 @@
 //! Golden cases: a sentence, a configuration and packets in; packets and counters out. Every folder of tests/golden is
-//! one; adding one adds no code. `SLUICE_BLESS=1 cargo test -p sluice-control --test golden` writes what comes out, to be
+//! one; adding one adds no code. `host-in.pcap` is what the node's own kernel sends, `marathon-apps.json` what Marathon says. `SLUICE_BLESS=1 cargo test -p sluice-control --test golden` writes what comes out, to be
 //! read (`tcpdump -vr out.pcap`) before it is committed.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "clippy knows only #[test] functions as tests")]
 
@@ -23,6 +23,9 @@ fn replay(case: &Path, workers: usize, scratch: &Path) -> (Vec<u8>, Vec<u8>, Val
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
     command.args(["replay", "-c", &file("sluice.toml"), "--in", &file("in.pcap"), "--out", &out("out.pcap")]);
     command.args(["--host", &out("host.pcap"), "--counters", &out("counters.json"), "--workers", &workers.to_string()]);
+    if case.join("host-in.pcap").exists() {
+        command.args(["--in", &format!("host={}", file("host-in.pcap"))]);
+    }
     if case.join("marathon-apps.json").exists() {
         command.args(["--marathon-apps", &file("marathon-apps.json")]);
     }

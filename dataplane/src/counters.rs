@@ -119,6 +119,10 @@ pub struct Counters {
     pub unremembered: Counter,
     /// SYNs whose maximum segment size was lowered to what fits the way.
     pub mss_clamped: Counter,
+    /// Packets of the node's own probes that were carried to a backend of a DSR mode.
+    pub probes_carried: Counter,
+    /// Packets of backends that answered them.
+    pub probes_answered: Counter,
     /// DNS answers by response code (0 to 15).
     pub dns: [Counter; 16],
     /// DNS answers by question type, in the order of [`DNS_TYPES`], the rest last.
@@ -166,6 +170,8 @@ impl Counters {
             fragments_waited: Counter::default(),
             unremembered: Counter::default(),
             mss_clamped: Counter::default(),
+            probes_carried: Counter::default(),
+            probes_answered: Counter::default(),
             dns: Default::default(),
             dns_types: Default::default(),
             events_lost: Counter::default(),

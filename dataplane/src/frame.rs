@@ -231,9 +231,8 @@ impl Pool {
     /// Asks the processor to fetch the packet's first line.
     #[inline]
     pub fn prefetch(&self, frame: &Frame) {
-        let offset = self.offset(frame);
-        // SAFETY: the address lies in the pool; prefetching has no effect that a program can see.
-        prefetch(unsafe { self.base.as_ptr().add(offset) });
+        let offset = (frame.chunk as usize).wrapping_mul(self.chunk_bytes).wrapping_add(usize::from(frame.start));
+        prefetch(self.base.as_ptr().wrapping_add(offset));
     }
 
     /// Asks the processor to fetch the line before the packet, where outer headers go.

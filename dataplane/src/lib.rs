@@ -17,6 +17,7 @@ pub mod io;
 pub mod launch;
 pub mod limiter;
 pub mod mailbox;
+pub mod probing;
 pub mod replay;
 pub mod ring;
 pub mod sessions;

@@ -33,12 +33,12 @@ drop_reasons! {
     // parse
     Truncated, "truncated", "the frame ends inside a header that it announces; look for a cutting link or capture";
     NotOurMac, "not_our_mac", "the Ethernet destination is another station's or a group; look for flooding on the segment";
-    SourceMac, "source_mac", "the Ethernet source is a group address or our own, which no sender has";
+    SourceMac, "source_mac", "the Ethernet source is a group address, all zeros or our own, which no sender has";
     EtherType, "ether_type", "neither IPv4, IPv6 nor ARP: nothing here serves it";
-    TagDepth, "vlan_depth", "more than two 802.1Q tags";
+    TagDepth, "vlan_depth", "more than two 802.1Q tags, or one with the reserved number 4095";
     Ip4Header, "ip4_bad_header", "the IPv4 version, header length or total length cannot be; look for a broken sender";
     Ip4Checksum, "ip4_bad_checksum", "the IPv4 header checksum is wrong; look for a broken sender or link";
-    Ip4SourceRoute, "ip4_source_route", "the packet asks for source routing, which is never honoured";
+    Ip4SourceRoute, "ip4_source_route", "the packet asks for source routing, which is never honoured; IPv6: a routing header with segments left";
     Ip6Header, "ip6_bad_header", "the IPv6 version or payload length cannot be (jumbograms are not served); look for a broken sender";
     Ip6Extension, "ip6_extension", "more than 8 IPv6 extension headers, or one that is cut or out of place";
     Martian, "martian", "the source address can not be a sender: loopback, multicast, broadcast, 0/8, our own or equal to the destination";

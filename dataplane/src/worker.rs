@@ -17,12 +17,16 @@ use crate::frame::Pool;
 use crate::io::{BURST, Frames, Port};
 use crate::limiter::{Answer, Rate, RateLimits};
 use crate::mailbox::Mailbox;
+use crate::probing::Probing;
 use crate::ring::{Giver, Label, Taker, ring};
 use crate::stage::balance::{self, Balance};
 use crate::stage::classify::{self, Seen};
 use crate::stage::dns::guard::Guard;
+use crate::stage::probe::Carry;
 use crate::stage::seeker::Seeker;
-use crate::stage::{decap, dns, egress, encap, express, follow, fragment, icmp_error, isolate, parse, refuse, reply};
+use crate::stage::{
+    decap, dns, egress, encap, express, follow, fragment, icmp_error, isolate, parse, probe, refuse, reply,
+};
 use crate::tables::Tables;
 use crate::time::Nanos;
 use crate::verdict::{DropReason, Verdict};
@@ -91,6 +95,7 @@ pub struct Worker<P> {
     leaving: Vec<Frames>,
     datagrams: Datagrams,
     guard: Guard,
+    probing: Probing,
     first_port: usize,
     first_inbox: usize,
 }
@@ -103,9 +108,10 @@ impl<P: Port> Worker<P> {
         let datagrams = Datagrams::new(setup.flows.v4.key(), setup.pool.count());
         // Without tables nothing is received; they bring the rates.
         let limits = RateLimits::new([Rate::NEVER; Answer::ALL.len()]);
+        let probing = Probing::new(setup.id);
         let guard = Guard::new(setup.flows.v4.key());
         let burst = Box::default();
-        Self { setup, tables: None, burst, limits, leaving, datagrams, guard, first_port: 0, first_inbox: 0 }
+        Self { setup, tables: None, burst, limits, leaving, datagrams, guard, probing, first_port: 0, first_inbox: 0 }
     }
 
     /// One burst; returns the packets that it took from ports and rings. Without tables it takes none.
@@ -123,18 +129,22 @@ impl<P: Port> Worker<P> {
             let (burst, datagrams, limits) = (&mut *self.burst, &mut self.datagrams, &mut self.limits);
             let seeker = Seeker::new(&tables, flows, counters, (*id, workers), now);
             let balance = Balance::new(&tables, flows, counters, *id, now);
-            let met = express::run(burst, pool, &balance);
+            let left = express::run(burst, pool, &balance);
             let mut seen = Seen::default();
-            if met.others {
+            if left.others {
                 parse::run(burst, pool, &tables);
                 decap::run(burst, pool, &tables);
                 seen = classify::run(burst, pool, &tables);
+                if seen.probes {
+                    let carry = Carry { tables: &tables, counters, worker: *id, now };
+                    probe::run(burst, pool, &carry, &mut self.probing);
+                }
                 isolate::run(burst, &tables);
             }
             if seen.fragments {
                 fragment::run(burst, datagrams, &seeker);
             }
-            if met.questions | seen.questions {
+            if left.questions || seen.questions {
                 dns::run(burst, pool, &tables, counters, &mut self.guard, now);
             }
             if seen.asked {
@@ -144,7 +154,7 @@ impl<P: Port> Worker<P> {
                 icmp_error::run(burst, pool, &seeker);
             }
             // Replies of other workers' sessions are given away here, and judged by policy where their client is known.
-            let refused = balance::run(burst, pool, &balance, met.others);
+            let refused = balance::run(burst, pool, &balance, left.others);
             if seen.fragments {
                 follow::run(burst, pool, datagrams, &seeker);
             }

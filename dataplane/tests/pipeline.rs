@@ -294,6 +294,7 @@ fn each_bad_packet_is_dropped_for_its_own_reason() {
         ("from the node's own address", edit(26, &ip("10.0.0.9").octets()), R::Martian),
         ("from a group MAC", edit(6, &[0xff; 6]), R::SourceMac),
         ("from our own MAC", edit(6, &OURS.0), R::SourceMac),
+        ("from no MAC", edit(6, &[0; 6]), R::SourceMac),
         ("UDP that ends before its VXLAN header", short_udp(8), R::VxlanHeader),
         ("UDP that ends inside the inner frame", short_udp(30), R::Truncated),
         (

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use toml::Spanned;
 
 use super::{address, value};
@@ -34,7 +34,15 @@ pub(super) fn health(file: Option<&Spanned<file::Health>>, found: &mut Findings<
             seconds: value::number("eject_seconds", &file.eject_seconds, passive.seconds, 1..=3600, found),
             percent: value::number("eject_percent", &file.eject_percent, passive.percent, 0..=100, found),
         },
+        upgrade_percent: value::number(
+            "upgrade_percent",
+            &file.upgrade_percent,
+            default.upgrade_percent,
+            0..=100,
+            found,
+        ),
         probe_range: range(&file.probe_range, found),
+        probe_range6: range6(&file.probe_range6, found),
     }
 }
 
@@ -191,11 +199,33 @@ fn range(text: &Value<String>, found: &mut Findings<'_>) -> Ipv4Net {
     if net.prefix_len() > 24 || !address::unicast("probe_range", net.addr().into(), &given.span(), found) {
         let remedy =
             format!("write a prefix of /24 or shorter that nobody uses, for example \"{}\"", Health::PROBE_RANGE);
-        found.error(
-            &given.span(),
-            format!("`probe_range` is {net}: every pair of VIP and backend needs an address"),
-            remedy,
-        );
+        too_narrow("probe_range", net.into(), remedy, given, found);
     }
     net
+}
+
+/// The same of IPv6.
+fn range6(text: &Value<String>, found: &mut Findings<'_>) -> Ipv6Net {
+    let Some(given) = text else { return Health::PROBE_RANGE6 };
+    let remedy = format!("write an IPv6 prefix of /112 or shorter, for example \"{}\"", Health::PROBE_RANGE6);
+    match address::prefix("probe_range6", given, found) {
+        None => Health::PROBE_RANGE6,
+        Some(IpNet::V6(net)) if net.prefix_len() <= 112 => {
+            address::unicast("probe_range6", net.addr().into(), &given.span(), found);
+            net
+        }
+        Some(net @ IpNet::V6(_)) => {
+            too_narrow("probe_range6", net, remedy, given, found);
+            Health::PROBE_RANGE6
+        }
+        Some(IpNet::V4(net)) => {
+            found.error(&given.span(), format!("`probe_range6` is {net}, which is IPv4"), remedy);
+            Health::PROBE_RANGE6
+        }
+    }
+}
+
+fn too_narrow(key: &str, net: IpNet, remedy: String, at: &Spanned<String>, found: &mut Findings<'_>) {
+    let sentence = format!("`{key}` is {net}: every pair of VIP and backend needs an address");
+    found.error(&at.span(), sentence, remedy);
 }

@@ -1,10 +1,10 @@
 //! What judges backends, and how their judgements are used.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::Protocol;
 
@@ -17,19 +17,27 @@ pub struct Health {
     pub parallel: usize,
     /// Observation by the packet path.
     pub passive: Passive,
+    /// While an app is deployed: how much of its tasks that could take new flows must be of the new version, percent,
+    /// before those of the old one take none. One task at least, whatever this says.
+    pub upgrade_percent: u8,
     /// Addresses of [`super::ProbePath`]s: routed to the host port and to nowhere else.
     pub probe_range: Ipv4Net,
+    /// The same for VIPs of IPv6.
+    pub probe_range6: Ipv6Net,
 }
 
 impl Health {
     /// Networks for measurements between devices (RFC 2544 appendix C): nobody routes them.
     pub const PROBE_RANGE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 15);
+    /// The same of IPv6 (RFC 5180 section 8).
+    pub const PROBE_RANGE6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 0), 48);
 }
 
 impl Default for Health {
     fn default() -> Self {
         let (check, passive) = (HealthCheck::default(), Passive::default());
-        Self { check, parallel: 128, passive, probe_range: Self::PROBE_RANGE }
+        let (probe_range, probe_range6) = (Self::PROBE_RANGE, Self::PROBE_RANGE6);
+        Self { check, parallel: 128, passive, upgrade_percent: 25, probe_range, probe_range6 }
     }
 }
 

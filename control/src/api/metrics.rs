@@ -195,6 +195,12 @@ fn sessions_and_names(text: &mut Text, observed: &Observed) {
             each(f, workers, |c| &c.unremembered);
         },
     );
+    text.family(Kind::Counter, "probes_carried_total", "Packets of our own probes carried in a DSR mode.", |f| {
+        each(f, workers, |c| &c.probes_carried);
+    });
+    text.family(Kind::Counter, "probes_answered_total", "Packets of backends that answered these, as the VIP.", |f| {
+        each(f, workers, |c| &c.probes_answered);
+    });
     text.family(Kind::Counter, "mss_clamped_total", "SYNs whose MSS was lowered to what fits the way.", |f| {
         each(f, workers, |c| &c.mss_clamped);
     });

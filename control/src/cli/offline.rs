@@ -96,7 +96,8 @@ pub(super) struct Replay {
     config: ConfigFile,
     #[command(flatten)]
     inputs: Inputs,
-    /// What a port receives: pcap or pcapng, Ethernet. PORT is a name of the configuration, by default its first.
+    /// What a port receives: pcap or pcapng, Ethernet. PORT is a name of the configuration, by default its first; `host`
+    /// is what the node's own kernel sends.
     #[arg(long = "in", value_name = "[PORT=]FILE", required = true)]
     incoming: Vec<String>,
     /// Where to write what a port sends (pcap).

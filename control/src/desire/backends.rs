@@ -4,8 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use sluice_config::model::Backend;
 
+use super::index::AppId;
 use super::{Cluster, Report, own_labels};
-use crate::view::{Health, PortAt, Task, TaskPort, TaskState};
+use crate::health::combine::Heard;
+use crate::view::{Health, PortAt, Rollout, Task, TaskPort, TaskState};
 
 /// A backend whose weight is not settled yet: that needs the whole service.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -14,14 +16,32 @@ pub(super) struct Candidate {
     pub(super) running: bool,
     /// What its health checks say.
     pub(super) health: Health,
+    /// Where its task stands in a deployment.
+    pub(super) rollout: Rollout,
+    /// Its app, while a deployment of that runs.
+    pub(super) app: Option<AppId>,
     /// With the weight that it has when it takes new flows.
     pub(super) backend: Backend,
+}
+
+impl Candidate {
+    /// One of the configuration: there is no task that anybody could judge.
+    pub(super) fn fixed(backend: &Backend) -> Self {
+        let backend = backend.clone();
+        Self { running: true, health: Health::Unchecked, rollout: Rollout::None, app: None, backend }
+    }
+
+    /// What the sources say of it.
+    pub(super) fn heard(&self) -> Heard<'_> {
+        let Self { running, health, rollout, app, backend } = self;
+        Heard { backend, running: *running, health: *health, rollout: *rollout, app: app.as_ref() }
+    }
 }
 
 /// The backends of one port of one task, or why there is none.
 pub(super) fn candidates(
     cluster: &Cluster<'_>,
-    task: &Task,
+    (source, task): (usize, &Task),
     port: &TaskPort,
     report: &mut Report,
 ) -> Result<Vec<Candidate>, String> {
@@ -47,6 +67,8 @@ pub(super) fn candidates(
         Candidate {
             running: task.state == TaskState::Running,
             health: task.health,
+            rollout: task.rollout,
+            app: (task.rollout != Rollout::None).then(|| (source, task.app.clone())),
             backend: Backend {
                 address: SocketAddr::new(ip, number),
                 network,

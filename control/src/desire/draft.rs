@@ -12,8 +12,9 @@ use super::claims::Owner;
 use super::index::AppId;
 use super::reserved::Reserved;
 use super::{BACKEND, Cluster, Report, own_labels};
-use crate::health::combine::{Heard, State, combine};
+use crate::health::combine::{Bounds, Heard, State, combine};
 use crate::rejected::Rejected;
+use crate::view::Rollout;
 
 /// Who had a VIP first.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -39,7 +40,8 @@ pub(super) struct Draft {
 impl Draft {
     /// One address twice (two labels of one DNS name, a stale task beside its replacement): the better one counts.
     pub(super) fn add(&mut self, candidate: Candidate) {
-        let rank = |c: &Candidate| (c.running, c.health.takes_new_flows(), c.backend.weight);
+        let newer = |c: &Candidate| c.rollout != Rollout::Old;
+        let rank = |c: &Candidate| (c.running, c.health.takes_new_flows(), newer(c), c.backend.weight);
         let better = |a: &Candidate, b: &Candidate| {
             rank(a).cmp(&rank(b)).then_with(|| b.backend.task.cmp(&a.backend.task)).is_ge()
         };
@@ -199,16 +201,13 @@ fn judge(
     candidates: BTreeMap<SocketAddr, Candidate>,
     report: &mut Report,
 ) {
-    let heard = |c: &Candidate| (c.running, c.health);
-    let all: Vec<_> = candidates.values().map(heard).collect();
-    let backends: Vec<Backend> = candidates.into_values().map(|c| c.backend).collect();
-    let heard = backends.iter().zip(all).map(|(backend, (running, health))| Heard { backend, running, health });
-    let heard: Vec<Heard<'_>> = heard.collect();
-    let judged = combine(service, &heard, &cluster.view.health, cluster.config.health.passive);
+    let heard: Vec<Heard<'_>> = candidates.values().map(Candidate::heard).collect();
+    let judged = combine(service, &heard, &cluster.view.health, Bounds::of(cluster.config));
+    let backends = candidates.into_values().map(|c| c.backend);
     if judged.iter().any(|j| j.state == State::FailOpen) {
         report.fail_open.push(service.key);
     }
-    for (backend, judged) in backends.into_iter().zip(judged) {
+    for (backend, judged) in backends.zip(judged) {
         let weight = if judged.state.takes_new_flows() { backend.weight } else { 0 };
         let place = (service.key, backend.address);
         match judged.state {

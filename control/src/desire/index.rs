@@ -9,10 +9,8 @@ use sluice_config::model::{Protocol, VipKey};
 use super::services::{self, Links};
 use super::vip_label::{self, Target};
 use super::{Cluster, Report};
+pub(super) use crate::health::combine::AppId;
 use crate::view::{ClusterView, Task};
-
-/// An app or pod: of which Marathon, and its id.
-pub(super) type AppId = (usize, String);
 
 /// How many of something there are.
 #[derive(Clone, PartialEq, Eq, Debug)]

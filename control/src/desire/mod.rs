@@ -27,7 +27,7 @@ mod draft;
 mod health;
 mod index;
 mod join;
-mod own_labels;
+pub(crate) mod own_labels;
 mod reserved;
 mod services;
 mod serving;

@@ -184,9 +184,10 @@ fn seen(cluster: &Cluster<'_>, local: &Local) -> BTreeMap<IpAddr, &'static str> 
 fn subnets(cluster: &Cluster<'_>) -> Vec<(IpNet, String)> {
     let networks = cluster.networks.iter().map(|n| (IpNet::V4(n.subnet), format!("in the overlay network {}", n.name)));
     let vteps = cluster.config.overlay.iter().map(|o| (IpNet::V4(o.vtep.trunc()), "in the VTEPs' subnet".to_owned()));
-    let probes = IpNet::V4(cluster.config.health.probe_range);
-    let probes = (probes, "in health.probe_range, the addresses of our own probes".to_owned());
-    networks.chain(vteps).chain([probes]).collect()
+    let health = &cluster.config.health;
+    let four = (IpNet::V4(health.probe_range), "in health.probe_range, the addresses of our own probes".to_owned());
+    let six = (IpNet::V6(health.probe_range6), "in health.probe_range6, the addresses of our own probes".to_owned());
+    networks.chain(vteps).chain([four, six]).collect()
 }
 
 /// Addresses that are nobody's by standard (RFC 6890).

@@ -20,7 +20,7 @@ use super::vip_label::{self, Target};
 use super::{Cluster, Report, SERVICE, health, join, named_vip, own_labels};
 use crate::names::{self, LabelRule};
 use crate::rejected::Rejected;
-use crate::view::{Health, Task, TaskPort};
+use crate::view::{Task, TaskPort};
 
 /// What a claim is for.
 pub(super) enum Wanted {
@@ -142,7 +142,8 @@ fn claim<'a>(
     let mode = own_labels::mode(cluster.config.vip.mode, task, port, report);
     let groups = own_labels::allow_groups(task, port, report);
     let probe = health::label(task, port, report);
-    let serves = if task.state.is_eligible() { candidates(cluster, task, port, report) } else { Ok(Vec::new()) };
+    let serves =
+        if task.state.is_eligible() { candidates(cluster, (source, task), port, report) } else { Ok(Vec::new()) };
     let candidates = serves.unwrap_or_else(|reason| {
         report.reject(Rejected::new(&task.id, key, value, reason));
         Vec::new()
@@ -242,7 +243,7 @@ fn configured(cluster: &Cluster<'_>, reserved: &Reserved, report: &mut Report) -
             apps: BTreeSet::new(),
         };
         for backend in &service.backends {
-            draft.add(Candidate { running: true, health: Health::Unchecked, backend: backend.clone() });
+            draft.add(Candidate::fixed(backend));
         }
         drafts.insert(service.key, draft);
     }

@@ -19,6 +19,7 @@ mod modes;
 mod ownership;
 mod serving;
 mod standing;
+mod upgrade;
 
 struct Case {
     config: Config,
@@ -829,12 +830,12 @@ fn a_drained_agent_gets_no_new_flows_and_leaves_the_tables_when_its_time_is_up()
 #[test]
 fn what_probes_and_the_packet_path_say_of_a_backend_moves_its_new_flows() {
     use crate::health::standing::{Failure, Standing};
-    use crate::health::target::Target;
+    use crate::health::target::{Carried, Target};
     let labels = json!({ "VIP_0": "172.16.0.1:80", "SLUICE_HEALTH": "tcp" });
     let mut case = Case::of(json!([bridge("/web", labels, 3)]));
     let (desired, _) = case.run();
     let web = service(&desired, "172.16.0.1:80/tcp");
-    let target = Target::of(web, &web.backends[0]).unwrap();
+    let target = Target::of(web, &web.backends[0], Carried::default()).unwrap();
     case.view.health.probes = Arc::new([(target, Standing::Unfit(Failure::Refused))].into());
     let key = sluice_dataplane::tables::ids::BackendKey { address: web.backends[1].address, protocol: Protocol::Tcp };
     case.view.health.ejected.insert(key, sluice_dataplane::time::Nanos(7));

@@ -1,7 +1,8 @@
-//! The grammar of a VIP label's value, as DC/OS reads it (facts/dcos.md B.1, B.2), with two defects mended: a port above
-//! 65535 and a name of which nothing may stand in DNS are refused.
+//! The grammar of a VIP label's value, as DC/OS reads it (facts/dcos.md B.1, B.2), with three defects mended: a port above
+//! 65535, a name of which nothing may stand in DNS, and what begins like an address in brackets and is none are refused.
+//! An IPv6 address in brackets is a name there (`[fd01:c::1]:80` is `fd01c1`), and here.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use crate::names::{self, LabelRule};
 
@@ -41,6 +42,11 @@ pub enum NotAVip {
     /// Left of the last colon nothing is left that DNS could carry.
     #[error("nothing of the name may stand in DNS: write at least one letter or digit before the colon")]
     Name,
+    /// A bracket before or behind what is no IPv6 address.
+    #[error(
+        "no IPv6 address stands in the brackets: write it without them, like fd01:c::1:80, or a name without a bracket"
+    )]
+    Brackets,
 }
 
 /// Whether a label of this key is a VIP label: it begins with `VIP` or `vip`, and nothing in between.
@@ -61,9 +67,17 @@ pub fn parse(value: &str) -> Result<VipLabel, NotAVip> {
     let port = port(right).ok_or(NotAVip::Port)?;
     let target = match left.parse::<IpAddr>() {
         Ok(address) => Target::Address(address),
+        Err(_) if is_broken_address(left) => return Err(NotAVip::Brackets),
         Err(_) => Target::Name(name(left)?),
     };
     Ok(VipLabel { target, port })
+}
+
+/// Whether somebody meant an IPv6 address in brackets and wrote something else: of that no name is made in silence.
+fn is_broken_address(text: &str) -> bool {
+    let (open, close) = (text.starts_with('['), text.ends_with(']'));
+    let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    (open || close) && inner.is_none_or(|inner| inner.parse::<Ipv6Addr>().is_err())
 }
 
 /// Erlang's `binary_to_integer`: one sign, then digits only, leading zeros welcome.
@@ -114,6 +128,16 @@ mod tests {
             (":80", Err(NotAVip::Name)),
             ("/:80", Err(NotAVip::Name)),
             ("$$.$$:80", Err(NotAVip::Name)),
+            ("[fd01:c::1]:80", named("fd01c1", 80)),
+            ("[fd01:c::1:80", Err(NotAVip::Brackets)),
+            ("fd01:c::1]:80", Err(NotAVip::Brackets)),
+            ("[fd01::c::1]:80", Err(NotAVip::Brackets)),
+            ("[fd01:c::1%eth0]:80", Err(NotAVip::Brackets)),
+            ("[172.16.0.1]:80", Err(NotAVip::Brackets)),
+            ("[]:80", Err(NotAVip::Brackets)),
+            ("[web]:80", Err(NotAVip::Brackets)),
+            ("[fd01:c::1]", Err(NotAVip::Port)),
+            ("we[b:80", named("web", 80)),
         ] {
             assert_eq!(parse(value), expected, "{value:?}");
         }

@@ -4,20 +4,21 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use sluice_config::model::{Backend, FailOpen, Passive, Probe, Service};
+use sluice_config::model::{Backend, Config, FailOpen, Health as HealthSection, Passive, Probe, Service};
 use sluice_dataplane::tables::ids::BackendKey;
 use sluice_dataplane::time::Nanos;
 
 use super::Judgements;
 use super::drains::Drained;
 use super::standing::Standing;
-use super::target::{Target, needs_path};
-use crate::view::Health;
+use super::target::{Carried, Target};
+use super::upgrade;
+use crate::view::{Health, Rollout};
 
 /// Who judges.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Judge {
-    /// Marathon: its health checks and the task's state.
+    /// Marathon: its health checks, the task's state, and deployments.
     Marathon,
     /// Our own probes.
     Probe,
@@ -92,7 +93,7 @@ pub enum State {
     FailOpen,
     /// Somebody judges it unfit: it keeps the flows that it has.
     Unfit,
-    /// It is to take no new flows (a drain, a task that is being killed, weight 0), and keeps the flows that it has.
+    /// It is to take no new flows (a drain, a task that is being killed or replaced, weight 0), and keeps the flows that it has.
     Draining,
     /// Its drain is over: it is in no table.
     Removed,
@@ -132,6 +133,9 @@ pub struct Judged {
     pub opinions: Vec<Opinion>,
 }
 
+/// An app or pod: of which Marathon (its index in the configuration), and its id.
+pub type AppId = (usize, String);
+
 /// What the sources say of a backend.
 #[derive(Clone, Copy, Debug)]
 pub struct Heard<'a> {
@@ -141,17 +145,42 @@ pub struct Heard<'a> {
     pub running: bool,
     /// What its health checks say.
     pub health: Health,
+    /// Where its task stands in a deployment.
+    pub rollout: Rollout,
+    /// Its app, while a deployment of that runs.
+    pub app: Option<&'a AppId>,
+}
+
+/// What of the configuration bounds judgements.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Of ejection.
+    pub passive: Passive,
+    /// `health.upgrade_percent`.
+    pub upgrade_percent: u8,
+    /// Whose backends are probed as the VIP.
+    pub carried: Carried,
+}
+
+impl Bounds {
+    /// Those of a configuration.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let HealthSection { passive, upgrade_percent, .. } = config.health;
+        Self { passive, upgrade_percent, carried: Carried::of(config) }
+    }
 }
 
 /// Judges the backends of `service` (whose own `backends` are not looked at), in their order.
 #[must_use]
-pub fn combine(service: &Service, heard: &[Heard<'_>], judgements: &Judgements, passive: Passive) -> Vec<Judged> {
+pub fn combine(service: &Service, heard: &[Heard<'_>], judgements: &Judgements, bounds: Bounds) -> Vec<Judged> {
+    let passive = bounds.passive;
     let drained: Vec<Option<&Drained>> = heard.iter().map(|h| drain_of(h.backend, &judgements.drained)).collect();
     let out = ejected(service, heard, judgements, passive);
     let opinions = |(h, drain): (&Heard<'_>, &Option<&Drained>)| {
         let mut opinions = Vec::new();
         opinions.extend(marathon(h));
-        opinions.extend(probe(service, h.backend, judgements));
+        opinions.extend(probe(service, h.backend, judgements, bounds.carried));
         opinions.extend(out.get(&h.backend.address).map(|honoured| ejection(*honoured, passive)));
         opinions.extend(drain.map(draining));
         opinions
@@ -164,6 +193,7 @@ pub fn combine(service: &Service, heard: &[Heard<'_>], judgements: &Judgements, 
             Judged { state: state(both.0, *both.1, &opinions), since: 0, opinions }
         })
         .collect();
+    upgrade::retire(heard, &mut judged, bounds.upgrade_percent);
     open(service, heard, &mut judged);
     judged
 }
@@ -179,7 +209,7 @@ fn state(heard: &Heard<'_>, drain: Option<&Drained>, opinions: &[Opinion]) -> St
         Some(_) => State::Draining,
         None if !heard.running || heard.backend.weight == 0 => State::Draining,
         // A check that is defined and has not spoken yet: the task may not have begun to serve.
-        None if !heard.health.takes_new_flows() => State::Unfit,
+        None if !heard.health.takes_new_flows() || heard.rollout == Rollout::Unready => State::Unfit,
         None if opinions.iter().any(|o| o.verdict == Verdict::Unfit) => State::Unfit,
         None => State::Active,
     }
@@ -204,20 +234,28 @@ fn open(service: &Service, heard: &[Heard<'_>], judged: &mut [Judged]) {
 fn marathon(heard: &Heard<'_>) -> Option<Opinion> {
     let (verdict, reason) = match (heard.running, heard.health) {
         (false, _) => (Verdict::Unfit, "the task is being killed"),
-        (true, Health::Unchecked) => return None,
         (true, Health::Unknown) => (Verdict::Unknown, "a check is defined and has not spoken yet"),
-        (true, Health::Healthy) => (Verdict::Fit, "healthy"),
         (true, Health::Unhealthy) => (Verdict::Unfit, "a health check fails"),
+        (true, Health::Unchecked | Health::Healthy) if heard.rollout == Rollout::Unready => {
+            (Verdict::Unknown, "a readiness check has not passed yet")
+        }
+        (true, Health::Unchecked) => return None,
+        (true, Health::Healthy) => (Verdict::Fit, "healthy"),
     };
     Some(Opinion { judge: Judge::Marathon, verdict, reason: reason.into(), since: 0 })
 }
 
-fn probe(service: &Service, backend: &Backend, judgements: &Judgements) -> Option<Opinion> {
-    let target = Target::of(service, backend)?;
+fn probe(service: &Service, backend: &Backend, judgements: &Judgements, carried: Carried) -> Option<Opinion> {
+    let target = Target::of(service, backend, carried)?;
     let standing = judgements.probes.get(&target).copied().unwrap_or_default();
-    let way = match service.mode.is_dsr() && !needs_path(service.mode) {
-        true => format!(" at its own address, not yet in {}: whether it owns the VIP is unknown", service.mode.name()),
-        false => String::new(),
+    let way = match (target.through, service.mode.is_dsr()) {
+        (Some((_, mode)), _) => format!(" as the VIP, in {}", mode.name()),
+        (None, true) => format!(
+            " at its own address (to go in {} it needs [host] and a [snat] `underlay` of the VIP's family): whether it \
+             owns the VIP is unknown",
+            service.mode.name()
+        ),
+        (None, false) => String::new(),
     };
     let asked = &target.probe;
     let (verdict, reason) = match standing {

@@ -2,7 +2,7 @@
 //!
 //! | judge | what it goes by | where |
 //! |---|---|---|
-//! | Marathon | its health checks, and whether the task is being killed | [`crate::view`] |
+//! | Marathon | its health checks, whether the task is being killed, and its deployments | [`crate::view`], `upgrade` |
 //! | probe | our own TCP, HTTP and UDP probes | [`rounds`], [`standing`], [`shell`] |
 //! | passive | handshakes that the packet path saw fail | [`ejection`] |
 //! | drain | an operator's word | [`drains`], [`orders`] |
@@ -27,6 +27,8 @@ pub mod rounds;
 pub mod shell;
 pub mod standing;
 pub mod target;
+
+mod upgrade;
 
 use drains::Drained;
 use standing::Standing;

@@ -8,18 +8,18 @@ use bytes::Bytes;
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
 use sluice_config::model::Probe;
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 
 use super::standing::{Failure, Outcome};
 
-/// Makes one probe; it takes no longer than `patience`.
-pub async fn probe(probe: &Probe, to: SocketAddr, patience: Duration) -> Outcome {
-    let asked = async {
+/// Makes one probe to an address, of whoever is `asked` there; it takes no longer than `patience`.
+pub async fn probe(probe: &Probe, to: SocketAddr, asked: SocketAddr, patience: Duration) -> Outcome {
+    let outcome = async {
         match probe {
             Probe::Off => Outcome::Unsent,
-            Probe::Tcp => outcome(TcpStream::connect(to).await.map(drop)),
-            Probe::Http { path, status } => match TcpStream::connect(to).await {
-                Ok(stream) => http(stream, to, path, *status).await,
+            Probe::Tcp => outcome(connect(to).await.map(drop)),
+            Probe::Http { path, status } => match connect(to).await {
+                Ok(stream) => http(stream, asked, path, *status).await,
                 Err(error) => outcome(Err(error)),
             },
             Probe::Udp { payload } => match udp(to, payload.as_bytes()).await {
@@ -28,7 +28,24 @@ pub async fn probe(probe: &Probe, to: SocketAddr, patience: Duration) -> Outcome
             },
         }
     };
-    tokio::time::timeout(patience, asked).await.unwrap_or(Outcome::Failed(Failure::TimedOut))
+    tokio::time::timeout(patience, outcome).await.unwrap_or(Outcome::Failed(Failure::TimedOut))
+}
+
+/// Bound first: of bound sockets no two have one port, whomever they talk to, and the packet path goes by that
+/// ([`sluice_dataplane::probing`]).
+async fn connect(to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.bind(any_port(to))?;
+    socket.connect(to).await
+}
+
+/// Any address and port of the family of `to`.
+fn any_port(to: SocketAddr) -> SocketAddr {
+    let any: IpAddr = match to.ip() {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    SocketAddr::new(any, 0)
 }
 
 fn outcome(result: io::Result<()>) -> Outcome {
@@ -46,9 +63,9 @@ fn outcome(result: io::Result<()>) -> Outcome {
     failure.map_or(Outcome::Unsent, |(_, failure)| Outcome::Failed(failure))
 }
 
-async fn http(stream: TcpStream, to: SocketAddr, path: &str, status: (u16, u16)) -> Outcome {
+async fn http(stream: TcpStream, asked: SocketAddr, path: &str, status: (u16, u16)) -> Outcome {
     let request = hyper::Request::get(path)
-        .header("host", to.to_string())
+        .header("host", asked.to_string())
         .header("user-agent", concat!("sluice/", env!("CARGO_PKG_VERSION")))
         .header("connection", "close")
         .body(Empty::<Bytes>::new());
@@ -83,11 +100,7 @@ fn failure(error: &hyper::Error) -> Failure {
 
 /// Any answer from the very address is one. ICMP port unreachable comes as an error of the connected socket (udp(7)).
 async fn udp(to: SocketAddr, payload: &[u8]) -> io::Result<Outcome> {
-    let any: IpAddr = match to.ip() {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
+    let socket = UdpSocket::bind(any_port(to)).await?;
     socket.connect(to).await?;
     socket.send(payload).await?;
     socket.recv(&mut [0; 1]).await?;
@@ -101,6 +114,10 @@ mod tests {
     use tokio::net::TcpListener;
 
     const PATIENCE: Duration = Duration::from_millis(300);
+
+    async fn ask(question: &Probe, to: SocketAddr) -> Outcome {
+        probe(question, to, to, PATIENCE).await
+    }
 
     /// A server that reads a request, says `answer`, and closes; `None` accepts and stays silent.
     async fn server(answer: Option<&'static [u8]>) -> SocketAddr {
@@ -132,14 +149,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_is_accepted_is_an_answer_and_one_that_is_refused_is_none() {
-        assert_eq!(probe(&Probe::Tcp, server(None).await, PATIENCE).await, Outcome::Answered);
-        assert_eq!(probe(&Probe::Tcp, nobody().await, PATIENCE).await, Outcome::Failed(Failure::Refused));
-        assert_eq!(probe(&Probe::http("/"), nobody().await, PATIENCE).await, Outcome::Failed(Failure::Refused));
+        assert_eq!(ask(&Probe::Tcp, server(None).await).await, Outcome::Answered);
+        assert_eq!(ask(&Probe::Tcp, nobody().await).await, Outcome::Failed(Failure::Refused));
+        assert_eq!(ask(&Probe::http("/"), nobody().await).await, Outcome::Failed(Failure::Refused));
     }
 
     #[tokio::test]
     async fn a_listener_whose_backlog_is_full_and_never_accepts_times_out() {
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let listener = socket.listen(0).unwrap();
         let address = listener.local_addr().unwrap();
@@ -148,7 +165,7 @@ mod tests {
         for _ in 0..8 {
             let connect = tokio::time::timeout(Duration::from_millis(50), TcpStream::connect(address));
             held.push(connect.await);
-            last = probe(&Probe::Tcp, address, PATIENCE).await;
+            last = ask(&Probe::Tcp, address).await;
         }
         assert_eq!(last, Outcome::Failed(Failure::TimedOut));
     }
@@ -168,10 +185,10 @@ mod tests {
         ] {
             let address = server(answer).await;
             let shown = answer.map(String::from_utf8_lossy);
-            assert_eq!(probe(&asked((200, 399)), address, PATIENCE).await, expected, "{shown:?}");
+            assert_eq!(ask(&asked((200, 399)), address).await, expected, "{shown:?}");
         }
         let found = server(Some(b"HTTP/1.1 302 Found\r\n\r\n")).await;
-        assert_eq!(probe(&asked((200, 299)), found, PATIENCE).await, Outcome::Failed(Failure::Status(302)));
+        assert_eq!(ask(&asked((200, 299)), found).await, Outcome::Failed(Failure::Status(302)));
     }
 
     #[tokio::test]
@@ -185,13 +202,13 @@ mod tests {
             assert_eq!(&datagram[..length], b"ping");
             echo.send_to(b"a long answer is an answer too", from).await.unwrap();
         });
-        assert_eq!(probe(&udp, address, PATIENCE).await, Outcome::Answered);
+        assert_eq!(ask(&udp, address).await, Outcome::Answered);
         let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = silent.local_addr().unwrap();
-        assert_eq!(probe(&udp, address, PATIENCE).await, Outcome::Failed(Failure::TimedOut));
+        assert_eq!(ask(&udp, address).await, Outcome::Failed(Failure::TimedOut));
         drop(silent);
         let began = std::time::Instant::now();
-        assert_eq!(probe(&udp, address, PATIENCE).await, Outcome::Failed(Failure::Refused));
+        assert_eq!(ask(&udp, address).await, Outcome::Failed(Failure::Refused));
         assert!(began.elapsed() < PATIENCE);
     }
 }

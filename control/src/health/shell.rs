@@ -106,7 +106,7 @@ async fn run(
 
 async fn carry_out(errand: Errand) -> (u64, Outcome) {
     let patience = Duration::from_secs(u64::from(errand.target.pace.timeout_seconds));
-    (errand.number, probe(&errand.target.probe, errand.to, patience).await)
+    (errand.number, probe(&errand.target.probe, errand.to, errand.target.asked(), patience).await)
 }
 
 fn until(then: Nanos, now: Nanos) -> Duration {

@@ -12,12 +12,14 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use sluice_config::model::Protocol;
 
-use super::payload::{LooseTasks, groups, id_alone, labels, port_number};
+use super::payload::{LooseTasks, groups, id_alone, labels, network_groups, port_number};
 use super::ports::{AppPort, Mode, Place, PortReader};
+use super::rollout::{Versions, is_deploying};
+use crate::desire::own_labels::GROUPS;
 use crate::desire::vip_label;
 use crate::names;
 use crate::rejected::Rejected;
-use crate::view::{Health, Labels, Listing, PortAt, Task, TaskPort, TaskState};
+use crate::view::{Health, Labels, Listing, PortAt, Rollout, Task, TaskPort, TaskState};
 
 type LabelMap = BTreeMap<String, Value>;
 
@@ -34,6 +36,7 @@ struct App<'a> {
     ip_address: Option<IpAddress>,
     labels: Option<LabelMap>,
     health_checks: Option<Vec<IgnoredAny>>,
+    deployments: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -81,6 +84,7 @@ struct AppTask {
     ports: Option<Vec<Value>>,
     ip_addresses: Option<Vec<Value>>,
     health_check_results: Option<Vec<Value>>,
+    version: Option<Value>,
 }
 
 /// Reads one app and its tasks into `out`.
@@ -95,7 +99,11 @@ pub(super) fn read(raw: &RawValue, loose: &LooseTasks<'_>, out: &mut Listing) {
             return;
         }
     };
-    let shape = Shape::of(&app, &mut out.rejected);
+    let mut shape = Shape::of(&app, &mut out.rejected);
+    if is_deploying(app.deployments.as_ref()) {
+        // A second reading, of the few apps that are being deployed.
+        shape.versions = serde_json::from_str(raw.get()).ok();
+    }
     let tasks = app.tasks.as_ref().or_else(|| loose.get(&app.id));
     if tasks.is_none() {
         // Marathon embeds an empty list where there is no task.
@@ -120,6 +128,8 @@ struct Shape {
     groups: Arc<[String]>,
     labels: Arc<Labels>,
     checked: bool,
+    /// While a deployment runs.
+    versions: Option<Versions>,
 }
 
 impl Shape {
@@ -134,6 +144,7 @@ impl Shape {
             groups: app_groups(app, &own, rejected),
             labels: own,
             checked: app.health_checks.as_ref().is_some_and(|c| !c.is_empty()),
+            versions: None,
         };
         for (key, value) in shape.labels.iter().filter(|(key, _)| vip_label::is_vip_key(key) && legacy(key).is_none()) {
             let reason = "a VIP label belongs on a port (portDefinitions, portMappings), not on the app";
@@ -157,6 +168,8 @@ impl Shape {
                 return;
             }
         };
+        let version = task.version.as_ref().and_then(Value::as_str);
+        let rollout = self.versions.as_ref().map_or(Rollout::None, |of_app| of_app.rollout(&task.id, version));
         let host_ports: Vec<u16> = task.ports.iter().flatten().map(|p| port_number(p).unwrap_or(0)).collect();
         let mut ports = self.task_ports(&host_ports);
         self.legacy_ports(&task.id, &host_ports, &mut ports, &mut out.rejected);
@@ -167,6 +180,7 @@ impl Shape {
             host: task.host.unwrap_or_default(),
             state: TaskState::read(task.state.as_deref().unwrap_or_default()),
             health: health(self.checked, task.health_check_results.as_deref()),
+            rollout,
             ips: addresses(task.ip_addresses.as_deref()),
             ports,
             networks: self.networks.clone(),
@@ -193,6 +207,7 @@ impl Shape {
             host: String::new(),
             state: TaskState::Preparing,
             health: Health::Unknown,
+            rollout: Rollout::None,
             ips: Vec::new(),
             ports,
             networks: self.networks.clone(),
@@ -280,8 +295,9 @@ fn network_names(app: &App<'_>) -> Vec<String> {
 fn app_groups(app: &App<'_>, own: &Labels, rejected: &mut Vec<Rejected>) -> Arc<[String]> {
     let of_networks = app.networks.iter().flatten().filter_map(|n| n.labels.as_ref());
     let of_address = app.ip_address.iter().filter_map(|a| a.labels.as_ref());
-    let near: Vec<&str> = of_networks.chain(of_address).filter_map(|l| l.get("SLUICE_GROUPS")?.as_str()).collect();
-    let label = if near.is_empty() { own.get("SLUICE_GROUPS").cloned() } else { Some(near.join(",")) };
+    let maps = of_networks.chain(of_address);
+    let near: Vec<&str> = maps.filter_map(|map| network_groups(&app.id, map.iter(), rejected)).collect();
+    let label = if near.is_empty() { own.get(GROUPS).cloned() } else { Some(near.join(",")) };
     let listed = app.ip_address.iter().filter_map(|a| a.groups.as_ref()).flatten().filter_map(Value::as_str);
     groups(&app.id, listed, label.as_deref(), rejected)
 }

@@ -13,4 +13,5 @@ pub(crate) mod app;
 mod complaints;
 mod pod;
 pub(crate) mod ports;
+mod rollout;
 pub(crate) mod text;

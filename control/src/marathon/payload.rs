@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::desire::own_labels::{self, GROUPS};
 use crate::desire::vip_label;
 use crate::rejected::{self, Rejected};
 use crate::view::{Labels, Listing};
@@ -151,6 +152,10 @@ pub(super) fn id_alone(raw: &RawValue) -> String {
 pub(super) fn labels(owner: &str, map: Option<&BTreeMap<String, Value>>, out: &mut Vec<Rejected>) -> Arc<Labels> {
     let mut labels = Labels::new();
     for (key, value) in map.into_iter().flatten() {
+        if let Some(reason) = own_labels::unknown(key) {
+            out.push(Rejected::new(owner, key, value.as_str().unwrap_or_default(), reason));
+            continue;
+        }
         let begins = key.get(..3).is_some_and(|k| k.eq_ignore_ascii_case("vip"));
         if !begins && !key.starts_with("SLUICE_") {
             continue;
@@ -179,6 +184,38 @@ pub(super) fn label_map(owner: &str, field: &Value, out: &mut Vec<Rejected>) -> 
         out.push(Rejected::new(owner, "labels", &field.to_string(), "labels must be an object of keys and texts"));
     }
     labels(owner, map.as_ref(), out)
+}
+
+/// [`label_map`] of a port: groups are not a port's.
+pub(super) fn port_labels(owner: &str, port: &Value, out: &mut Vec<Rejected>) -> Arc<Labels> {
+    let mut labels = label_map(owner, &port["labels"], out);
+    if let Some(groups) = labels.get(GROUPS) {
+        let reason = "groups are a network's or the app's: put it into networks[].labels or the app's labels";
+        out.push(Rejected::new(owner, GROUPS, groups, reason));
+        Arc::make_mut(&mut labels).remove(GROUPS);
+    }
+    labels
+}
+
+/// `SLUICE_GROUPS` of a network's labels; what else of Sluice's is there is listed.
+pub(super) fn network_groups<'a>(
+    owner: &str,
+    labels: impl Iterator<Item = (&'a String, &'a Value)>,
+    out: &mut Vec<Rejected>,
+) -> Option<&'a str> {
+    let mut groups = None;
+    for (key, value) in labels {
+        let misplaced = || {
+            let reason = "of a network only SLUICE_GROUPS is read: put it on the port or the app";
+            (key.starts_with("SLUICE_") && key != GROUPS).then(|| reason.to_owned())
+        };
+        match own_labels::unknown(key).or_else(misplaced) {
+            Some(reason) => out.push(Rejected::new(owner, key, value.as_str().unwrap_or_default(), reason)),
+            None if key == GROUPS => groups = value.as_str(),
+            None => {}
+        }
+    }
+    groups
 }
 
 /// The elements of a field that should be a list; one that is something else is listed.
@@ -223,7 +260,7 @@ pub(crate) fn groups<'a>(
     let mut groups = BTreeSet::new();
     for group in listed.chain(label.unwrap_or_default().split(',')).map(str::trim).filter(|g| !g.is_empty()) {
         if group.len() > 63 {
-            out.push(Rejected::new(owner, "SLUICE_GROUPS", group, "a group has at most 63 octets"));
+            out.push(Rejected::new(owner, GROUPS, group, "a group has at most 63 octets"));
         } else {
             groups.insert(group.to_owned());
         }

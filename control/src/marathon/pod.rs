@@ -8,12 +8,15 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use sluice_config::model::Protocol;
 
-use super::payload::{elements, groups, id_alone, is_port, label_map, odd_fields, port_number};
+use super::payload::{
+    elements, groups, id_alone, is_port, label_map, network_groups, odd_fields, port_labels, port_number,
+};
 use super::ports::protocols;
+use crate::desire::own_labels::GROUPS;
 use crate::desire::vip_label;
 use crate::names;
 use crate::rejected::Rejected;
-use crate::view::{Health, Labels, Listing, PortAt, Task, TaskPort, TaskState};
+use crate::view::{Health, Labels, Listing, PortAt, Rollout, Task, TaskPort, TaskState};
 
 /// An endpoint as the spec defines it.
 struct Endpoint {
@@ -75,8 +78,9 @@ impl Shape {
     fn of(id: &str, spec: &Value, rejected: &mut Vec<Rejected>) -> Self {
         let networks = list(&spec["networks"]);
         let own = label_map(id, &spec["labels"], rejected);
-        let near: Vec<&str> = networks.iter().filter_map(|n| n["labels"]["SLUICE_GROUPS"].as_str()).collect();
-        let label = if near.is_empty() { own.get("SLUICE_GROUPS").cloned() } else { Some(near.join(",")) };
+        let of_networks = networks.iter().filter_map(|n| n["labels"].as_object());
+        let near: Vec<&str> = of_networks.filter_map(|map| network_groups(id, map.iter(), rejected)).collect();
+        let label = if near.is_empty() { own.get(GROUPS).cloned() } else { Some(near.join(",")) };
         let mut containers = BTreeMap::new();
         for container in elements(id, spec, "containers", rejected) {
             let endpoints = elements(id, container, "endpoints", rejected).iter();
@@ -110,6 +114,7 @@ impl Shape {
             host: instance["agentHostname"].as_str().unwrap_or_default().to_owned(),
             state: TaskState::read(container["status"].as_str().unwrap_or_default()),
             health: health(checked, said),
+            rollout: Rollout::None,
             ips: ips.filter_map(|ip| ip.as_str()?.parse::<IpAddr>().ok()).collect(),
             ports: endpoints.iter().flat_map(|e| self.ports(e, said)).collect(),
             networks: self.networks.clone(),
@@ -129,6 +134,7 @@ impl Shape {
             host: String::new(),
             state: TaskState::Preparing,
             health: Health::Unknown,
+            rollout: Rollout::None,
             ips: Vec::new(),
             ports: endpoints.flat_map(|e| self.ports(e, &[])).collect(),
             networks: self.networks.clone(),
@@ -162,7 +168,7 @@ fn endpoint(id: &str, endpoint: &Value, rejected: &mut Vec<Rejected>) -> Option<
         return None;
     }
     odd_fields(id, endpoint, rejected);
-    let labels = label_map(id, &endpoint["labels"], rejected);
+    let labels = port_labels(id, endpoint, rejected);
     let said = elements(id, endpoint, "protocol", rejected).iter();
     let said: Vec<&str> = said.map(|p| p.as_str().unwrap_or("?")).collect();
     let protocols = if said.is_empty() { vec![Protocol::Tcp] } else { protocols(&said.join(",")) };

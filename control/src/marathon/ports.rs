@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use sluice_config::model::Protocol;
 
-use super::payload::{elements, is_port, label_map, odd_fields, port_number};
+use super::payload::{elements, is_port, odd_fields, port_labels, port_number};
 use crate::desire::vip_label;
 use crate::rejected::Rejected;
 use crate::view::Labels;
@@ -132,7 +132,7 @@ impl PortReader<'_> {
     }
 
     fn labels(&mut self, port: &Value) -> Arc<Labels> {
-        label_map(self.id, &port["labels"], self.rejected)
+        port_labels(self.id, port, self.rejected)
     }
 
     fn reject(&mut self, labels: &Labels, reason: &str) {

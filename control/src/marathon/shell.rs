@@ -21,6 +21,8 @@ use super::payload::{self, Answers, BODY_OCTETS, PayloadError};
 use super::sse::{Decoder, Endless, SseEvent};
 use crate::view::{Event, Listing};
 
+/// Apps with their tasks, the deployments that run, and what readiness checks say while one does.
+const APPS: &str = "/v2/apps?embed=apps.tasks&embed=apps.deployments&embed=apps.readiness";
 /// Longest `/v2/info`, octets.
 const INFO_OCTETS: usize = 4 << 20;
 /// Inputs that wait; a reader of the stream waits when there are more.
@@ -201,7 +203,7 @@ impl Shell {
 /// pods.
 async fn list(fetch: &Fetch, url: usize, limit: usize) -> Result<Listing, ListError> {
     let (apps, pods, info) = tokio::try_join!(
-        fetch.get(url, "/v2/apps?embed=apps.tasks", limit),
+        fetch.get(url, APPS, limit),
         fetch.get(url, "/v2/pods::status", limit),
         fetch.get(url, "/v2/info", INFO_OCTETS),
     )?;

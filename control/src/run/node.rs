@@ -11,7 +11,6 @@ use sluice_dataplane::event::Event;
 use sluice_dataplane::tables::Tables;
 use sluice_dataplane::tables::fib::Target;
 
-use crate::health::target::needs_path;
 use crate::netlink::host_port::{self, HostPort};
 use crate::netlink::inventory::Inventory;
 use crate::netlink::neighbours::{Key, MOST_ASKED, Neighbours};
@@ -198,9 +197,9 @@ fn served(config: &Config, tables: &Tables, kernel: &Inventory) -> Served {
         let own = config.host.iter().flat_map(|h| &h.addresses).map(Ipv4Net::addr).next();
         served.networks.insert(overlay.vtep.trunc().into(), own.map(IpAddr::V4));
     }
-    if tables.desired.local.probes.iter().any(|path| needs_path(path.mode)) {
-        served.claimed.insert(config.health.probe_range.into());
-    }
+    let probed = |v6| tables.desired.local.probes.iter().any(|path| path.address.is_ipv6() == v6);
+    served.claimed.extend(probed(false).then_some(IpNet::V4(config.health.probe_range)));
+    served.claimed.extend(probed(true).then_some(IpNet::V6(config.health.probe_range6)));
     if !config.marathons.is_empty() {
         let (named, named6) = (&config.vip.named, &config.vip.named6);
         served.claimed.extend(Ipv4Subnets::new(*named.start(), *named.end(), 0).map(IpNet::V4));

@@ -12,6 +12,7 @@ use super::{Machine, unix_seconds, wanted};
 use crate::desire::Report;
 use crate::health::drains::{Drains, What};
 use crate::health::orders::{Asked, Known, Refusal, drained, timeout};
+use crate::health::target::Carried;
 
 /// What an operator wants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -126,7 +127,7 @@ impl Machine {
     /// Tells the prober whom to probe.
     pub(super) fn attend(&self) {
         let Some(tables) = self.publication.tables() else { return };
-        let now = wanted(&tables.desired);
+        let now = wanted(&tables.desired, Carried::of(&self.config));
         self.prober.targets.send_if_modified(|before| {
             let changed = *before != now;
             if changed {

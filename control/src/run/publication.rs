@@ -13,6 +13,7 @@ use crate::desire::{Claims, DrainInForce, Names, Naming, Report, Serving, rename
 use crate::health::chronicle;
 use crate::health::drains::{Drain, Drains};
 use crate::health::paths::Paths;
+use crate::health::target::Carried;
 use crate::view::ClusterView;
 
 /// Tasks from which on names are made after services are published, not before: at some 40 us a task, 200 take 8 ms.
@@ -122,7 +123,9 @@ impl Publication {
         local.dns.epoch = self.epoch(moment);
         self.view.health.drained = self.drains.at(moment.unix_seconds);
         let (mut desired, mut report) = self.serving.serve(&self.config, &self.view, &self.claims, &local, self.key);
-        desired.local.probes = self.paths.settle(&desired.shared.services, self.config.health.probe_range);
+        let ranges = (self.config.health.probe_range, self.config.health.probe_range6);
+        let carried = Carried::of(&self.config);
+        desired.local.probes = self.paths.settle(&desired.shared.services, ranges, carried);
         self.settle_drains(&desired, &mut report, moment.unix_seconds);
         chronicle::date(&mut report, self.report.as_deref(), moment.unix_seconds);
         self.name(&desired, moment.monotonic);
@@ -447,6 +450,10 @@ mod tests {
     #[test]
     fn a_probed_dsr_service_has_its_paths_beside_its_tables() {
         let (mut publication, local) = publication();
+        let names = |name: &str| name.to_owned();
+        let host =
+            sluice_config::model::Host { interface: names("sluice0"), peer: names("sluice1"), addresses: Vec::new() };
+        publication.config.host = Some(host);
         let service = &mut publication.config.services[0];
         service.mode = sluice_config::model::Mode::DsrIpip;
         service.backends[0].address.set_port(80);

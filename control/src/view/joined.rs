@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{ClusterView, Health, Listing, PortAt, Said, Task, TaskPort, TaskState};
+use super::{ClusterView, Health, Listing, PortAt, Rollout, Said, Task, TaskPort, TaskState};
 use crate::marathon::app::{LEGACY, legacy, legacy_port, scheme};
 use crate::marathon::payload::groups;
 use crate::marathon::ports::protocols;
@@ -170,6 +170,7 @@ impl<'a> Mesos<'a> {
             networks: network_names(mesos),
             groups: mesos_groups(mesos, rejected),
             labels: Arc::clone(&mesos.labels),
+            rollout: Rollout::default(),
         })
     }
 }

@@ -361,6 +361,13 @@ impl Chosen {
         ((old | (age + 1)) * on_probation) as u16
     }
 
+    /// Whether it is on probation and all that were there before it have gone.
+    #[inline(always)]
+    pub(super) fn is_passed_over(self) -> bool {
+        const ON_PROBATION: u64 = 1 << State::HalfOpen as u64 | 1 << State::Refused as u64;
+        self.0 & Self::YOUNG == 0 && ON_PROBATION >> self.state_bits() & 1 != 0
+    }
+
     #[inline]
     pub(super) fn aged(self) -> Self {
         Self(self.0 & !Self::YOUNG)

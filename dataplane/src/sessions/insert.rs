@@ -224,7 +224,7 @@ impl<A: Address> Sessions<A> {
     #[inline]
     fn forward_room(&self, new: &Newcomer<A>, now: Tick, life: Lifetimes) -> Result<Place, Refused> {
         let word = new.client.word(new.hash);
-        let survey = self.forward.survey(new.hash, word);
+        let survey = self.forward.survey::<true>(new.hash, word);
         if survey.met
             && let Some(at) = self.find_client(new.client, new.hash)
         {
@@ -241,7 +241,7 @@ impl<A: Address> Sessions<A> {
     /// The same where a session has to make way first.
     #[cold]
     fn make_room(&self, new: &Newcomer<A>, now: Tick, life: Lifetimes) -> Result<Place, Refused> {
-        let vacancy = || self.forward.survey(new.hash, new.client.word(new.hash)).vacancy();
+        let vacancy = || self.forward.survey::<true>(new.hash, new.client.word(new.hash)).vacancy();
         if self.len() >= self.capacity || vacancy().is_none() {
             let freed = self.make_way_forward(new.hash, now, life);
             if let (Some(at), true) = (freed, self.len() < self.capacity) {
@@ -261,7 +261,7 @@ impl<A: Address> Sessions<A> {
     /// A place for the newcomer's reverse entry that is vacant, or whose port has rested.
     #[inline]
     fn reverse_room(&self, new: &Newcomer<A>, now: Tick, life: Lifetimes) -> Result<Place, Refused> {
-        let survey = self.reverse.survey(new.flow_hash, new.flow.word());
+        let survey = self.reverse.survey::<false>(new.flow_hash, new.flow.word());
         if survey.met
             && let Some(at) =
                 self.reverse.find(new.flow_hash, new.flow.word(), |at| self.is_flow_of(at, new.flow, new.client.ip))
@@ -275,7 +275,7 @@ impl<A: Address> Sessions<A> {
             return Ok(at);
         }
         self.make_way_reverse(new.flow_hash, now, life);
-        self.reverse.survey(new.flow_hash, new.flow.word()).vacancy().ok_or(Refused::Full)
+        self.reverse.survey::<false>(new.flow_hash, new.flow.word()).vacancy().ok_or(Refused::Full)
     }
 
     /// Whether nobody has this reverse entry's flow any more and its port has rested; an expired session ends.

@@ -137,8 +137,11 @@ impl<A: Address> Sessions<A> {
         let homes = self.forward.homes(hash);
         let [first, _] = homes;
         // One in the first home that all newcomers since have passed over is as good as the oldest of both.
-        let passed_over = self.most_dispensable(&[first], now).filter(|(score, _)| *score >= Chosen::OLD);
-        let Some((score, at)) = passed_over.or_else(|| self.most_dispensable(&homes, now)) else {
+        if let Some(at) = self.passed_over(first) {
+            self.give_way(at);
+            return Some(at);
+        }
+        let Some((score, at)) = self.most_dispensable(&homes, now) else {
             return self.evict_expired(self.forward.places(hash), now, life);
         };
         if score < Chosen::OLD {
@@ -146,6 +149,21 @@ impl<A: Address> Sessions<A> {
         }
         self.give_way(at);
         Some(at)
+    }
+
+    /// A session in this forward bucket that is on probation and not young. Of several any may go, another one each time.
+    #[inline]
+    fn passed_over(&self, bucket: u32) -> Option<Place> {
+        let (keys, values) = self.forward.words(bucket);
+        let mut ways = 0u32;
+        for (key, value) in keys.iter().zip(values).rev() {
+            let old = Chosen(value.load(Relaxed)).is_passed_over() & (key.load(Relaxed) != 0);
+            ways = ways << 1 | u32::from(old);
+        }
+        // Turned, so that the lowest bit is another way each time.
+        let turn = self.evicted() as u32 % WAYS as u32;
+        let turned = (ways | ways << WAYS) >> turn;
+        (ways != 0).then(|| Place { bucket, way: ((turned.trailing_zeros() + turn) % WAYS as u32) as u8 })
     }
 
     /// The session in these forward buckets that should give way first. Scored without branches: which of the ways is

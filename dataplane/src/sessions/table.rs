@@ -145,30 +145,30 @@ impl<A: Address> Side<A> {
         let keys = &self.buckets[bucket as usize].keys;
         let is_key = |word: u64| if WHOLE { word == key } else { (word ^ key) & self.key_mask == 0 };
         // All eight are compared before anything branches: the hit's way is not predictable.
-        let mut hits = 0u32;
+        let mut hit = WAYS as u8;
         for (way, slot) in keys.iter().enumerate() {
-            hits |= u32::from(is_key(slot.load(Relaxed))) << way;
+            hit = if is_key(slot.load(Relaxed)) { way as u8 } else { hit };
         }
-        while hits != 0 {
-            let at = Place { bucket, way: hits.trailing_zeros() as u8 };
-            if confirm(at) {
-                return Some(at);
-            }
-            hits &= hits - 1;
+        let last = Place { bucket, way: hit };
+        match usize::from(hit) {
+            WAYS => None,
+            _ if confirm(last) => Some(last),
+            // Another address with the same digest lies behind it.
+            _ => Place::of(bucket).find(|at| is_key(self.key(*at).load(Relaxed)) && confirm(*at)),
         }
-        None
     }
 
-    /// Both homes in one pass: whether a way has this key, and which have none.
+    /// Both homes in one pass: whether a way has this key, and which have none; `WHOLE` as in [`Side::find_in`].
     #[inline]
-    pub(super) fn survey(&self, hash: u64, key: u64) -> Survey {
+    pub(super) fn survey<const WHOLE: bool>(&self, hash: u64, key: u64) -> Survey {
         let homes = self.homes(hash);
+        let is_key = |word: u64| if WHOLE { word == key } else { (word ^ key) & self.key_mask == 0 };
         let mut survey = Survey { homes, met: false, vacant: 0 };
-        for (home, bucket) in homes.into_iter().enumerate() {
-            for (way, slot) in self.buckets[bucket as usize].keys.iter().enumerate() {
+        for bucket in homes.into_iter().rev() {
+            for slot in self.buckets[bucket as usize].keys.iter().rev() {
                 let word = slot.load(Relaxed);
-                survey.met |= word & self.key_mask == key;
-                survey.vacant |= u32::from(word == 0) << (home * WAYS + way);
+                survey.met |= is_key(word);
+                survey.vacant = survey.vacant << 1 | u32::from(word == 0);
             }
         }
         survey

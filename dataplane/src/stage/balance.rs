@@ -25,7 +25,7 @@ use begin::Miss;
 
 mod back;
 pub(super) mod begin;
-mod depart;
+pub(super) mod depart;
 pub(super) mod send;
 
 /// What balancing works with besides packets.

@@ -6,7 +6,7 @@ use crate::fragments::Part;
 use crate::frame::Pool;
 use crate::sessions::Flow;
 use crate::stage::icmp_error::{self, Errors};
-use crate::stage::{fit, refuse};
+use crate::stage::{fit, probe, refuse};
 use crate::tables::fib::Target;
 use crate::tables::snat::Side;
 use crate::tables::{Owned, Tables};
@@ -26,6 +26,8 @@ pub struct Seen {
     pub errors: bool,
     /// Drops that may be answered ([`refuse`]).
     pub told: bool,
+    /// Drops that may be our own probes, or answers to them ([`probe`]).
+    pub probes: bool,
 }
 
 /// Gives every parsed packet its action.
@@ -57,6 +59,7 @@ pub fn run(burst: &mut Burst, pool: &Pool, tables: &Tables) -> Seen {
             }
             Err(reason) => {
                 seen.told |= refuse::is_told(reason);
+                seen.probes |= probe::is_one(reason, tables);
                 packet.drop(reason);
             }
         }
@@ -107,7 +110,7 @@ fn classify<A: Errors>(packet: &Packet, pool: &Pool, tables: &Tables) -> Result<
 
 /// Whether the node's kernel sent it.
 #[inline]
-fn is_from_host(packet: &Packet, tables: &Tables) -> bool {
+pub(super) fn is_from_host(packet: &Packet, tables: &Tables) -> bool {
     tables.local.host.is_some_and(|(port, _)| port == packet.ingress)
 }
 

@@ -1,6 +1,6 @@
 //! Express: nearly every packet, in one loop without a branch that it takes. TCP or UDP in a whole, untagged IP packet
 //! without options or extension headers, nothing wrong with it, from outside, to a service or from a backend of one: it
-//! is parsed, classified and admitted, and the lines of its session are asked for. Questions for us likewise.
+//! is parsed, classified and admitted, and the lines of its session are asked for. So is a question for us.
 //!
 //! Of any other nothing is decided here: the stages from [`super::parse`] to [`super::isolate`] find out what it is, and
 //! say the same of packets of this kind, with more questions (`tests/express.rs`). Where a burst has no others, those
@@ -15,34 +15,46 @@ use crate::tables::snat::Side;
 use crate::tables::{Owned, Tables};
 use crate::wire::{ETHERNET, ip4, ip6, long, tcp, word};
 
-/// What a burst has beside packets of services.
+/// What a burst has, beside what is balanced.
 #[derive(Clone, Copy, Default, Debug)]
-pub struct Met {
+pub struct Left {
     /// Packets of which nothing is decided.
     pub others: bool,
-    /// Questions for us.
+    /// Questions.
     pub questions: bool,
 }
 
-/// Looks at every packet.
-pub fn run(burst: &mut Burst, pool: &Pool, with: &Balance<'_>) -> Met {
-    let mut met = Met::default();
+/// Looks at every packet; what there is for the stages that follow.
+pub fn run(burst: &mut Burst, pool: &Pool, with: &Balance<'_>) -> Left {
+    let mut left = Left::default();
     for packet in burst {
-        met.others |= !one(packet, pool.bytes(&packet.frame), with, &mut met.questions);
+        match one(packet, pool.bytes(&packet.frame), with) {
+            Kind::Balanced => {}
+            Kind::Question => left.questions = true,
+            Kind::Other => left.others = true,
+        }
     }
-    met
+    left
+}
+
+/// What a packet is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Balanced,
+    Question,
+    Other,
 }
 
 #[inline(always)]
-fn one(packet: &mut Packet, bytes: &[u8], with: &Balance<'_>, questions: &mut bool) -> bool {
-    let Some(ethernet) = bytes.first_chunk::<ETHERNET>() else { return false };
+fn one(packet: &mut Packet, bytes: &[u8], with: &Balance<'_>) -> Kind {
+    let Some(ethernet) = bytes.first_chunk::<ETHERNET>() else { return Kind::Other };
     if !is_to_us(packet, ethernet, with.tables) {
-        return false;
+        return Kind::Other;
     }
     match word(ethernet, 12) {
-        0x0800 => ip4(packet, bytes) && is_known::<u32>(packet, with, questions),
-        0x86dd => ip6(packet, bytes) && is_known::<u128>(packet, with, questions),
-        _ => false,
+        0x0800 if ip4(packet, bytes) => known::<u32>(packet, with),
+        0x86dd if ip6(packet, bytes) => known::<u128>(packet, with),
+        _ => Kind::Other,
     }
 }
 
@@ -55,7 +67,7 @@ fn is_to_us(packet: &Packet, ethernet: &[u8; ETHERNET], tables: &Tables) -> bool
     // Eight octets at a time, of which six are the address.
     let station = |at: usize| u64::from_be_bytes(std::array::from_fn(|i| ethernet[at + i])) >> 16;
     let (to, from) = (station(0), station(6));
-    to == port.station && from != port.station && from & GROUP == 0
+    to == port.station && from != port.station && from != 0 && from & GROUP == 0
 }
 
 /// Ethernet and IPv4 without options.
@@ -142,51 +154,44 @@ fn transport(l4: &[u8], protocol: u8) -> Option<(u32, u8)> {
     (ports >> 16 != 0).then_some((ports, flags))
 }
 
-/// Notes what [`classify`] says of a packet from outside to a service, or from a backend on the underlay, and asks for the
-/// lines of its session.
+/// Notes what [`classify`] says of a packet to a service, from a backend on the underlay, or with a question, and asks
+/// for the lines of its session.
 #[inline(always)]
-fn is_known<A: Family>(packet: &mut Packet, with: &Balance<'_>, questions: &mut bool) -> bool {
+fn known<A: Family>(packet: &mut Packet, with: &Balance<'_>) -> Kind {
     let tables = with.tables;
     let ours = A::tables(tables);
     let (source, destination) = A::ends(packet);
     let Tuple { sport, dport, protocol, .. } = packet.tuple;
     if packet.hops_left <= 1 || ours.districts.have(source) && classify::source_is_sound::<A>(packet, tables).is_err() {
-        return false;
+        return Kind::Other;
     }
-    match ours.service_that_asks(destination, dport, protocol) {
-        Some((number, asks)) => {
-            packet.action = Action::Balance(number);
-            if asks {
-                return is_admitted::<A>(packet, with);
-            }
-            with.gather_client::<A>(packet, number);
-            true
+    if let Some((number, asks)) = ours.service_that_asks(destination, dport, protocol) {
+        packet.action = Action::Balance(number);
+        if asks {
+            return admitted::<A>(packet, with);
         }
-        None => {
-            let snat = match ours.address(destination) {
-                Some(Owned::Snat(snat)) => snat,
-                Some(Owned::Dns) if (protocol, dport) == (ip4::UDP, 53) => {
-                    packet.action = Action::Dns;
-                    *questions = true;
-                    return true;
-                }
-                Some(Owned::Dns | Owned::Vip | Owned::Vtep | Owned::Host) | None => return false,
-            };
-            let Some(backend) = ours.backend(source, sport, protocol) else { return false };
-            if tables.snat.side(snat) != Side::Underlay {
-                return false;
-            }
+        with.gather_client::<A>(packet, number);
+        return Kind::Balanced;
+    }
+    match ours.address(destination) {
+        Some(Owned::Snat(snat)) if tables.snat.side(snat) == Side::Underlay => {
+            let Some(backend) = ours.backend(source, sport, protocol) else { return Kind::Other };
             with.gather_reply::<A>(packet, backend, snat);
-            true
+            Kind::Balanced
         }
+        Some(Owned::Dns) if protocol == ip4::UDP && dport == 53 => {
+            packet.action = Action::Dns;
+            Kind::Question
+        }
+        Some(Owned::Snat(_) | Owned::Dns | Owned::Vip | Owned::Vtep | Owned::Host) | None => Kind::Other,
     }
 }
 
 #[inline(never)]
-fn is_admitted<A: Family>(packet: &mut Packet, with: &Balance<'_>) -> bool {
-    let admitted = isolate::admitted(packet, with.tables).is_ok();
-    if admitted {
-        with.gather::<A>(packet);
+fn admitted<A: Family>(packet: &mut Packet, with: &Balance<'_>) -> Kind {
+    if isolate::admitted(packet, with.tables).is_err() {
+        return Kind::Other;
     }
-    admitted
+    with.gather::<A>(packet);
+    Kind::Balanced
 }

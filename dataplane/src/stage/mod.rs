@@ -16,6 +16,7 @@ pub mod fragment;
 pub mod icmp_error;
 pub mod isolate;
 pub mod parse;
+pub mod probe;
 pub mod refuse;
 pub mod reply;
 pub mod seeker;

@@ -30,7 +30,7 @@ fn outer(packet: &mut Packet, pool: &mut Pool, ours: Mac) -> Result<(), DropReas
     let ethernet = Ethernet2HeaderSlice::from_slice(bytes).map_err(|_| DropReason::Truncated)?;
     let (destination, source) = (Mac(ethernet.destination()), Mac(ethernet.source()));
     // What is answered in place goes back to the source.
-    if source.is_group() || source == ours {
+    if source.is_group() || source == ours || source == Mac::default() {
         return Err(DropReason::SourceMac);
     }
     match ethernet.ether_type() {

@@ -25,6 +25,7 @@ use flat::FlatMap;
 use hash::HashKey;
 use ids::{BackendKey, Ids};
 use policy::Policy;
+use probe::Probes;
 use snat::{Side, Snat};
 use tunnel::{Kind, Tunnel};
 use zone::Zones;
@@ -37,6 +38,7 @@ pub mod hash;
 pub mod ids;
 pub mod maglev;
 pub mod policy;
+pub mod probe;
 pub mod snat;
 pub mod tunnel;
 mod unfit;
@@ -75,6 +77,8 @@ pub struct Tables {
     pub policy: Policy,
     /// Bounds of services.
     pub admission: Admissions,
+    /// Ways of the node's own probes.
+    pub probes: Probes,
     /// Names.
     pub zones: Arc<Zones>,
     /// This node's own.
@@ -426,11 +430,14 @@ impl Tables {
             asks: &asks,
         };
         let Ways { v4, v6, hops, .. } = ways;
+        let (v4, v6) = (numbered.tables(v4, &hops), numbered.tables(v6, &hops));
+        let probes = Probes::new(local, seed, (&v4, &v6));
         Ok(Self {
             generation: previous.map_or(0, |p| p.generation) + 1,
             key,
-            v4: numbered.tables(v4, &hops),
-            v6: numbered.tables(v6, &hops),
+            v4,
+            v6,
+            probes,
             services: services.into(),
             order: order.into(),
             left_out: left_out.into(),
@@ -622,6 +629,8 @@ struct Ways {
     hops: Hops,
     /// By port index.
     own: Vec<Own>,
+    /// Largest inner packet of the overlay.
+    overlay_mtu: u16,
 }
 
 /// What outer headers need to know of a port.
@@ -640,7 +649,8 @@ impl Ways {
             v6: port.addresses6.first().map(ipnet::Ipv6Net::addr),
             mtu: port.mtu,
         });
-        Self { v4: Fib::new(prefixes.iter().copied()), v6: Fib::new(prefixes), hops, own: own.collect() }
+        let overlay_mtu = local.vtep.as_ref().map_or(u16::MAX, |vtep| vtep.mtu);
+        Self { v4: Fib::new(prefixes.iter().copied()), v6: Fib::new(prefixes), hops, own: own.collect(), overlay_mtu }
     }
 
     fn target(&self, ip: IpAddr) -> Option<Target> {

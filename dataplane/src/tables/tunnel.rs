@@ -8,8 +8,10 @@ use std::net::IpAddr;
 
 use sluice_config::model::Mode;
 
+use super::Exit;
+use super::Ways;
 use super::fib::Target;
-use super::{Exit, Ways, unfit::Unfit};
+use super::unfit::{self, Unfit};
 use crate::wire::tunnel::{Family, Outer, Template};
 use crate::wire::{gue, ipip};
 
@@ -53,6 +55,16 @@ impl Kind {
         }
     }
 
+    /// The mode, and whether IPv6 is inside.
+    fn says(self) -> (Mode, bool) {
+        match self {
+            Self::Ipip4 => (Mode::DsrIpip, false),
+            Self::Ipip6 => (Mode::DsrIpip, true),
+            Self::Gue4 => (Mode::DsrGue, false),
+            Self::Gue6 => (Mode::DsrGue, true),
+        }
+    }
+
     fn template(self, outer: Outer) -> Template {
         match self {
             Self::Ipip4 => ipip::template(outer, Family::V4),
@@ -91,6 +103,8 @@ impl Tunnel {
         };
         let template = kind.template(outer);
         let room = ways.mtu(destination).saturating_sub(template.len() as u16);
+        let (mode, v6) = kind.says();
+        unfit::wide_enough(mode, v6, room)?;
         let hop = ways.hop(destination);
         Ok(Self { template, room, hop, exit: ways.exit(hop), destination })
     }

@@ -57,7 +57,7 @@ pub fn address(ip: &[u8], at: usize) -> u128 {
 ///
 /// # Errors
 /// More than [`MOST_EXTENSIONS`], one that is cut, hop-by-hop options that are not first, or a routing header that still
-/// leads elsewhere (RFC 5095 forbids type 0 for good).
+/// leads elsewhere; of type 0 too one with nothing left is walked over, as any that is not known (RFC 5095 section 3).
 #[inline]
 pub fn walk(ip: &[u8]) -> Result<Walked, DropReason> {
     let mut walked = Walked { l4: HEADER, protocol: ip.get(field::NEXT).copied().unwrap_or(59), fragment: None };
@@ -78,10 +78,10 @@ pub fn walk(ip: &[u8]) -> Result<Walked, DropReason> {
 /// Over one extension header.
 fn step(ip: &[u8], walked: &mut Walked) -> Result<(), DropReason> {
     let header = ip.get(walked.l4..).and_then(|h| h.first_chunk::<8>()).ok_or(DropReason::Ip6Extension)?;
-    let [next, units, kind, left, ..] = *header;
+    let [next, units, _, left, ..] = *header;
     let mut length = (usize::from(units) + 1) * 8;
     match walked.protocol {
-        extension::ROUTING if kind == 0 || left != 0 => return Err(DropReason::Ip4SourceRoute),
+        extension::ROUTING if left != 0 => return Err(DropReason::Ip4SourceRoute),
         extension::FRAGMENT => {
             length = 8;
             // Offset in the upper 13 bits, M in the lowest (RFC 8200 section 4.5).
@@ -206,8 +206,10 @@ mod tests {
         assert_eq!(walk(&packet(44, &[atomic])), Ok(Walked { l4: 48, protocol: TCP, fragment: None }));
         let first: &[u8] = &[TCP, 0, 0, 1, 0, 0, 0, 9];
         assert_eq!(walk(&packet(44, &[first])), Ok(Walked { l4: 48, protocol: TCP, fragment: Some(40) }));
-        let source_route: &[u8] = &[TCP, 0, 0, 0, 0, 0, 0, 0];
+        let source_route: &[u8] = &[TCP, 0, 0, 1, 0, 0, 0, 0];
         assert_eq!(walk(&packet(43, &[source_route])), Err(DropReason::Ip4SourceRoute));
+        let arrived: &[u8] = &[TCP, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(walk(&packet(43, &[arrived])), Ok(Walked { l4: 48, protocol: TCP, fragment: None }));
         let more: &[u8] = &[60, 0, 1, 4, 0, 0, 0, 0];
         assert_eq!(walk(&packet(60, &[more; 9])), Err(DropReason::Ip6Extension));
         let late: &[u8] = &[0, 0, 1, 4, 0, 0, 0, 0];

@@ -21,10 +21,12 @@ pub fn is_tag(ether_type: u16) -> bool {
 /// that it returns off the front.
 ///
 /// # Errors
-/// A third tag, or a frame that ends inside one.
+/// A third tag, one with the reserved number, or a frame that ends inside one.
 pub fn untag(frame: &mut [u8], tags: &mut [u8; MOST * TAG]) -> Result<u8, DropReason> {
     let count = (0..=MOST).take_while(|n| is_tag(word(frame, ADDRESSES + n * TAG))).count();
-    if count > MOST {
+    // Priority and drop bits are above the number; 4095 is nobody's (IEEE 802.1Q table 9-2).
+    let reserved = (0..count).any(|n| word(frame, ADDRESSES + n * TAG + 2) & 0xfff == 0xfff);
+    if count > MOST || reserved {
         return Err(DropReason::TagDepth);
     }
     let octets = count * TAG;
@@ -67,6 +69,8 @@ mod tests {
     fn three_tags_and_half_a_tag_are_refused() {
         let three = [&[0; 12][..], &[0x81, 0, 0, 5].repeat(3)].concat();
         assert_eq!(untag(&mut three.clone(), &mut [0; 8]), Err(DropReason::TagDepth));
+        let nobodys = [&[0; 12][..], &[0x81, 0, 0xff, 0xff, 8, 0]].concat();
+        assert_eq!(untag(&mut nobodys.clone(), &mut [0; 8]), Err(DropReason::TagDepth));
         assert_eq!(untag(&mut three[..15].to_vec(), &mut [0; 8]), Err(DropReason::Truncated));
     }
 }

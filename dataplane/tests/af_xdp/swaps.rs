@@ -76,8 +76,26 @@ fn flow(socket: &UdpSocket, stop: &AtomicBool) -> u32 {
     number
 }
 
+/// Octets of this process in memory (proc_pid_statm(5)).
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}
+
 #[test]
 fn ten_thousand_tables_lose_and_move_no_datagram_of_an_established_flow() {
+    swap(SWAPS, None);
+}
+
+/// A hundred tables a second for ten minutes; memory stays what it was after the first of them.
+#[test]
+#[ignore = "ten minutes; `make soak`"]
+fn sixty_thousand_tables_in_ten_minutes_take_no_memory() {
+    swap(60_000, Some(Duration::from_millis(10)));
+}
+
+/// Publishes `swaps` tables under flows, at once or one a `pace`.
+fn swap(swaps: u64, pace: Option<Duration>) {
     let Some(lab) = Lab::new(2, 1, 1500) else { return };
     let mut config = config(&[0, 1], XdpMode::Copy);
     config.limits.handover = 256;
@@ -99,10 +117,23 @@ fn ten_thousand_tables_lose_and_move_no_datagram_of_an_established_flow() {
                 scope.spawn(|| flow(socket, &flows_end))
             })
             .collect();
-        for number in 1..=SWAPS {
+        let start = Instant::now();
+        let mut before = 0;
+        for number in 1..=swaps {
             let desired = Arc::new(turned(number));
             tables = Arc::new(Tables::compile(&desired, &mut ids, Nanos(number), Some(&tables)).unwrap());
             dataplane.publish(&tables).unwrap();
+            if let Some(pace) = pace {
+                std::thread::sleep((start + pace * number as u32).saturating_duration_since(Instant::now()));
+            }
+            if number == swaps / 10 {
+                before = resident();
+            }
+        }
+        if pace.is_some() {
+            let after = resident();
+            println!("{before} octets resident after a tenth of it, {after} at the end");
+            assert!(after < before + (8 << 20), "{before} octets resident have become {after}");
         }
         flows_end.store(true, Ordering::Relaxed);
         let sent = running.into_iter().map(|flow| flow.join());

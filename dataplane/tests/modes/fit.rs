@@ -153,3 +153,27 @@ fn a_reply_that_does_not_fit_the_clients_tunnel_is_refused_as_it_came() {
     assert_eq!(machine.pass(0, sized(1450)).len(), 14 + 1500);
     told(&machine.pass(0, sized(1451)), &snat, "10.0.0.11", 1450);
 }
+
+/// RFC 8200 section 5: a host sends packets of 1280 octets whatever it is told.
+#[test]
+fn a_way_that_is_too_narrow_for_ipv6_is_left_out_with_its_reason() {
+    let narrow = |mode, vip: &str, backends: &[&str], mtu| {
+        let mut desired = cluster(1, vec![service_in(mode, vip, backends)]);
+        desired.local.ports[0].mtu = mtu;
+        desired.local.vtep.as_mut().unwrap().mtu = mtu - 50;
+        Machine::new(desired).tables.left_out.to_vec()
+    };
+    for (mode, backends, header) in [
+        (Mode::DsrIpip, BACKENDS4, 20),
+        (Mode::DsrIpip, BACKENDS6, 40),
+        (Mode::DsrGue, BACKENDS4, 32),
+        (Mode::DsrGue, BACKENDS6, 52),
+        (Mode::DsrVxlan, OVERLAY, 50),
+    ] {
+        assert_eq!(narrow(mode, VIP6, &backends, 1280 + header), Vec::<String>::new(), "{mode:?}");
+        let left_out = narrow(mode, VIP6, &backends, 1279 + header);
+        assert_eq!(left_out.len(), 2, "{mode:?}");
+        assert!(left_out[0].contains("leaves 1279 octets"), "{left_out:?}");
+        assert_eq!(narrow(mode, VIP, &backends, 1279 + header), Vec::<String>::new(), "IPv4 has no such rule");
+    }
+}

@@ -10,5 +10,6 @@ mod express;
 mod fit;
 mod hairpin;
 mod preserve;
+mod probes;
 mod tables;
 mod world;

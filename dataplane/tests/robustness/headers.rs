@@ -86,7 +86,9 @@ fn row_6_chains_of_ipv6_headers_are_walked_within_bounds() {
     const OPTIONS: (u8, &[u8]) = (60, &[0, 0, 1, 4, 0, 0, 0, 0]);
     let mut machine = Machine::new(cluster(1));
     // Atomic fragments are whole packets (RFC 6946); routing that has arrived is only walked over.
-    for harmless in [OPTIONS, (0, &[0, 0, 5, 2, 0, 0, 1, 0]), (44, &[0; 8]), (43, &[0, 0, 4, 0, 0, 0, 0, 0])] {
+    for harmless in
+        [OPTIONS, (0, &[0, 0, 5, 2, 0, 0, 1, 0]), (44, &[0; 8]), (43, &[0, 0, 4, 0, 0, 0, 0, 0]), (43, &[0; 8])]
+    {
         let there = machine.pass(0, tcp6(&[harmless]));
         assert_eq!(there[54 + 1..54 + 8], harmless.1[1..8], "carried along");
     }
@@ -95,7 +97,7 @@ fn row_6_chains_of_ipv6_headers_are_walked_within_bounds() {
     let late = tcp6(&[(0, &[0, 0, 1, 4, 0, 0, 0, 0]), OPTIONS]);
     let beyond = tcp6(&[(60, &[0, 200, 1, 4, 0, 0, 0, 0])]);
     all_refused(&mut machine, 0, &[late, beyond], DropReason::Ip6Extension);
-    let type_0 = tcp6(&[(43, &[0; 8])]);
+    let type_0 = tcp6(&[(43, &[0, 0, 0, 1, 0, 0, 0, 0])]);
     let elsewhere = tcp6(&[(43, &[0, 0, 4, 1, 0, 0, 0, 0])]);
     all_refused(&mut machine, 0, &[type_0, elsewhere], DropReason::Ip4SourceRoute);
     let jumbogram = edited_raw(&tcp6(&[]), 18, &[0, 0]);

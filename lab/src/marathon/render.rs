@@ -102,12 +102,29 @@ pub(crate) fn app(marathon: &Marathon, state: &State, id: &str, service: &Servic
         shown.insert("tasks".to_owned(), tasks.into());
     }
     if embed.readiness {
-        shown.insert("readinessCheckResults".to_owned(), json!([]));
+        shown.insert("readinessCheckResults".to_owned(), readiness(state, id, service).into());
     }
     if embed.last_failure {
         shown.extend(service.last_failure.clone().map(|failure| ("lastTaskFailure".to_owned(), failure)));
     }
     shown
+}
+
+/// While a deployment runs: every readiness check of every new task that runs, which has passed once the task is ready for
+/// the deployment. Nobody is asked.
+fn readiness(state: &State, id: &str, service: &Service) -> Vec<Value> {
+    let checks = service.definition.get("readinessChecks").and_then(Value::as_array);
+    if state.deployments_of(id).is_empty() {
+        return Vec::new();
+    }
+    let new = |t: &&&Task| t.config_version == service.config_version && t.condition == Condition::Running;
+    let tasks = state.tasks_of(id);
+    let result = |check: &Value, task: &Task| {
+        let name = check.get("name").and_then(Value::as_str).unwrap_or("readinessCheck");
+        json!({"name": name, "taskId": task.id, "ready": task.ready()})
+    };
+    let checks = checks.into_iter().flatten();
+    checks.flat_map(|check| tasks.iter().filter(new).map(move |task| result(check, task))).collect()
 }
 
 /// The definition with its versions.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod flows;
+mod probes;
 mod swaps;
 mod tools;
 mod world;

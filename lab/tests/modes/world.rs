@@ -64,8 +64,14 @@ impl Service {
         self.vip.trim_matches(['[', ']']).parse().unwrap()
     }
 
-    fn is_dsr(&self) -> bool {
+    pub(crate) fn is_dsr(&self) -> bool {
         self.mode.starts_with("dsr-")
+    }
+
+    /// The address of the backend on this host.
+    pub(crate) fn backend_on(&self, host: &str) -> &'static str {
+        let n = self.hosts.iter().position(|h| *h == host).unwrap();
+        self.backends[n].trim_matches(['[', ']'])
     }
 
     fn toml(&self) -> String {
@@ -98,6 +104,11 @@ pub(crate) struct World {
 impl World {
     /// `None`, with a sentence, where the workspace is not built.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_with("")
+    }
+
+    /// With more in Sluice's file.
+    pub(crate) fn start_with(more: &str) -> Option<Self> {
         let own = PathBuf::from(env!("CARGO_BIN_EXE_sluice-lab"));
         let program = own.with_file_name("sluice");
         if !program.is_file() {
@@ -117,7 +128,7 @@ impl World {
             own_vip(&lab, service);
         }
         let mut processes = serve(&lab, &own);
-        configure(&lab);
+        configure(&lab, more);
         processes.push(lab.start_sluice(&program).unwrap_or_else(|error| panic!("{error}")));
         Some(Self { lab, processes })
     }
@@ -127,6 +138,14 @@ impl World {
         for process in &mut self.processes {
             process.wait().unwrap();
         }
+    }
+
+    /// Ends a process that was started under this name.
+    pub(crate) fn kill(&self, name: &str) {
+        let all = fs::read_to_string(self.lab.state().file("processes")).unwrap();
+        let line = all.lines().find(|line| line.ends_with(&format!(" {name}"))).unwrap();
+        let pid = line.split(' ').next().unwrap().parse().unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
     }
 
     pub(crate) fn exec(&self, role: &str, words: &[&str]) -> Output {
@@ -189,7 +208,7 @@ impl World {
         rows.map(|row| format!("{} {}", row["name"], row["count"])).collect()
     }
 
-    fn show(&self, subject: &str) -> serde_json::Value {
+    pub(crate) fn show(&self, subject: &str) -> serde_json::Value {
         let answer = get_unix(&self.lab.sluice_socket(), &format!("/v1/show/{subject}")).unwrap();
         serde_json::from_str(&answer.body).unwrap()
     }
@@ -229,7 +248,7 @@ impl World {
 }
 
 /// Sluice's file: IPv6 on its port, a SNAT address of that family, and the services.
-fn configure(lab: &Lab) {
+fn configure(lab: &Lab, more: &str) {
     let path = lab.sluice_config();
     let text = fs::read_to_string(&path).unwrap();
     let text = text
@@ -237,7 +256,7 @@ fn configure(lab: &Lab) {
         .replace("underlay = [\"10.0.0.100\"]", "underlay = [\"10.0.0.100\", \"fd00:10::100\"]");
     assert_eq!(text.matches("fd00").count(), 2, "the lab writes another file than this test knows: {text}");
     let services: String = SERVICES.iter().map(Service::toml).collect();
-    fs::write(path, text + "\n" + &second_family_of_sluice(lab) + &services).unwrap();
+    fs::write(path, text + "\n" + &second_family_of_sluice(lab) + &services + more).unwrap();
 }
 
 /// Where IPv6 leads, from the file: known at the first packet, whatever of it Sluice hears from the kernel.

@@ -82,3 +82,53 @@ fn odd_parts_of_a_pod_are_listed_and_its_good_endpoints_serve() {
     ];
     assert_eq!(listed, expected);
 }
+
+#[test]
+fn a_label_that_is_none_of_sluices_is_listed_wherever_it_stands_and_says_what_was_meant() {
+    let mut app = bridge(
+        "/web",
+        json!({ "VIP_0": "172.16.0.1:80", "SLUICE_WIEGHT": "3", "SLUICE_GROUPS": "club", "SLUICED": "x" }),
+        2,
+    );
+    app["labels"] = json!({ "SLUICE_COLOUR": "red", "sluice_mode": "nat", "SLUICE_WEIGHT": "7", "HAPROXY_GROUP": "x" });
+    app["networks"][0]["labels"] =
+        json!({ "SLUICE_GROUP": "a", "SLUICE_GROUPS": "b", "SLUICE_MODE": "nat", "owner": "c" });
+    let case = Case::of(json!([app]));
+    let (desired, report) = case.run();
+    let web = service(&desired, "172.16.0.1:80/tcp");
+    assert_eq!(backends(web), ["10.0.0.11:31000*7", "10.0.0.12:31001*7"]);
+    assert_eq!(web.backends[0].groups, ["b"]);
+    let listed: Vec<String> =
+        report.rejected.iter().map(|r| format!("{} {}={}: {}", r.task, r.label, r.value, r.reason)).collect();
+    let known = "SLUICE_WEIGHT, SLUICE_MODE, SLUICE_ALLOW_GROUPS, SLUICE_HEALTH, SLUICE_GROUPS";
+    assert_eq!(
+        listed,
+        [
+            format!("/web SLUICE_COLOUR=red: no label of Sluice's: there are {known}"),
+            "/web SLUICE_GROUP=a: no label of Sluice's: did you mean SLUICE_GROUPS?".to_owned(),
+            "/web SLUICE_GROUPS=club: groups are a network's or the app's: put it into networks[].labels or the app's labels"
+                .to_owned(),
+            "/web SLUICE_MODE=nat: of a network only SLUICE_GROUPS is read: put it on the port or the app".to_owned(),
+            "/web SLUICE_WIEGHT=3: no label of Sluice's: did you mean SLUICE_WEIGHT?".to_owned(),
+            "/web sluice_mode=nat: no label of Sluice's: did you mean SLUICE_MODE?".to_owned(),
+        ]
+    );
+}
+
+#[test]
+fn a_pods_unknown_labels_are_listed_too() {
+    let pod = json!({ "id": "/pod", "spec": { "labels": { "SLUICE_MODEE": "nat" },
+        "networks": [{ "mode": "container", "name": "dcos", "labels": { "SLUICE_WEIGHT": "1" } }],
+        "containers": [{ "name": "c", "endpoints": [
+            { "name": "web", "containerPort": 80, "labels": { "VIP_0": "[::1:80", "SLUICE_GROUPS": "x" } }] }] },
+        "instances": [] });
+    let body = json!({ "apps": [] }).to_string();
+    let pods = json!([pod]).to_string();
+    let answers = Answers { apps: body.as_bytes(), pods: Some(pods.as_bytes()), ..Answers::default() };
+    let listing = listing(answers).unwrap();
+    let mut case = Case::of(json!([]));
+    case.view.apply(Event::Marathon { source: 0, listing });
+    let labels: Vec<(String, String)> = case.run().1.rejected.into_iter().map(|r| (r.label, r.value)).collect();
+    let labels: Vec<(&str, &str)> = labels.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+    assert_eq!(labels, [("SLUICE_GROUPS", "x"), ("SLUICE_MODEE", "nat"), ("SLUICE_WEIGHT", "1"), ("VIP_0", "[::1:80")]);
+}

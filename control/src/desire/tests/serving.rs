@@ -17,8 +17,9 @@ struct Odd {
     id: usize,
     /// Which labels it has.
     labels: Vec<usize>,
-    /// Host, state and port of each task.
-    tasks: Vec<(usize, usize, u16)>,
+    /// Host, state, port and age of each task.
+    tasks: Vec<(usize, usize, u16, usize)>,
+    deploying: bool,
     networking: usize,
     grouped: bool,
     probed: bool,
@@ -69,7 +70,7 @@ impl Word {
             }
             Self::Probed(n, fit) => {
                 let standing = if fit { Standing::Fit } else { Standing::Unfit(Failure::Refused) };
-                let target = target::wanted(desired).into_keys().nth(n);
+                let target = target::wanted(desired, target::Carried::default()).into_keys().nth(n);
                 Arc::make_mut(&mut judgements.probes).extend(target.map(|target| (target, standing)));
             }
         }
@@ -90,14 +91,15 @@ const LABELS: [&str; 12] = [
     "no port",
     "172.16.0.3:80",
 ];
+const VERSIONS: [&str; 2] = ["2024-05-01T10:00:00.000Z", "2024-05-01T11:00:00.000Z"];
 const STATES: [&str; 3] = ["TASK_RUNNING", "TASK_KILLING", "TASK_STAGING"];
 const HOSTS: [&str; 6] = ["10.0.0.11", "10.0.0.12", "172.16.0.1", "agent.example", "2001:db8:a::1", "11.45.193.125"];
 
 impl Odd {
     fn json(&self) -> Value {
-        let task = |(n, (host, state, port)): (usize, &(usize, usize, u16))| {
+        let task = |(n, (host, state, port, age)): (usize, &(usize, usize, u16, usize))| {
             json!({ "id": format!("t{}.{n}", self.id), "host": HOSTS[*host], "ports": [port],
-                "state": STATES[*state],
+                "state": STATES[*state], "version": VERSIONS[*age],
                 "ipAddresses": [{ "ipAddress": format!("9.0.1.{}", self.id + 2) }] })
         };
         let labels: serde_json::Map<_, _> =
@@ -115,7 +117,9 @@ impl Odd {
         if self.probed {
             own["SLUICE_HEALTH"] = "tcp".into();
         }
+        let deployments = if self.deploying { json!([{ "id": "d" }]) } else { json!([]) };
         json!({ "id": format!("/app-{}", self.id), "networks": networks[self.networking..=self.networking], "labels": own,
+            "version": VERSIONS[1], "deployments": deployments,
             "container": { "portMappings": [mapping.clone()] }, "portDefinitions": [mapping],
             "tasks": self.tasks.iter().enumerate().map(task).collect::<Vec<_>>() })
     }
@@ -123,16 +127,19 @@ impl Odd {
 
 fn odd() -> impl Strategy<Value = Odd> {
     let labels = proptest::collection::vec(0..LABELS.len(), 0..4);
-    let tasks = proptest::collection::vec((0..HOSTS.len(), 0..3_usize, 31000..31003_u16), 0..3);
-    let own = (proptest::bool::weighted(0.2), any::<bool>());
-    (0..6_usize, labels, tasks, 0..3_usize, own).prop_map(|(id, labels, tasks, networking, (grouped, probed))| Odd {
-        id,
-        labels,
-        tasks,
-        networking,
-        grouped,
-        probed,
-    })
+    let tasks = proptest::collection::vec((0..HOSTS.len(), 0..3_usize, 31000..31003_u16, 0..2_usize), 0..3);
+    let own = (proptest::bool::weighted(0.2), any::<bool>(), any::<bool>());
+    (0..6_usize, labels, tasks, 0..3_usize, own).prop_map(
+        |(id, labels, tasks, networking, (grouped, probed, deploying))| Odd {
+            id,
+            labels,
+            tasks,
+            networking,
+            grouped,
+            probed,
+            deploying,
+        },
+    )
 }
 
 proptest! {

@@ -9,6 +9,7 @@ use sluice_config::model::{HealthCheck, Mode, Protocol, VipKey};
 use super::super::drains::What;
 use super::super::standing::Failure;
 use super::*;
+use crate::fixture::config;
 
 /// 10.0.0.N:80, of a task of its own.
 pub(in crate::health) fn backend(n: u8) -> Backend {
@@ -31,6 +32,10 @@ fn probed(probe: Probe, fail_open: FailOpen) -> Service {
     Service { health: Some(HealthCheck { probe, fail_open, ..HealthCheck::default() }), ..service(1, Vec::new()) }
 }
 
+fn bounds(carried: Carried) -> Bounds {
+    Bounds { carried, ..Bounds::of(&config()) }
+}
+
 /// Judges backends with these healths; a letter each: `u`nchecked, `?` unknown, `h`ealthy, `s`ick, `k`illed.
 fn judge(service: &Service, healths: &str, judgements: &Judgements) -> Vec<Judged> {
     let backends: Vec<Backend> = (1..=healths.len() as u8).map(backend).collect();
@@ -41,9 +46,9 @@ fn judge(service: &Service, healths: &str, judgements: &Judgements) -> Vec<Judge
             'h' => Health::Healthy,
             _ => Health::Unhealthy,
         };
-        Heard { backend, running: letter != 'k', health }
+        Heard { backend, running: letter != 'k', health, rollout: Rollout::None, app: None }
     });
-    combine(service, &heard.collect::<Vec<_>>(), judgements, Passive::default())
+    combine(service, &heard.collect::<Vec<_>>(), judgements, bounds(Carried::default()))
 }
 
 fn states(judged: &[Judged]) -> Vec<&'static str> {
@@ -56,7 +61,9 @@ fn said(judged: &Judged) -> Vec<String> {
 
 /// Probes that found these backends so.
 fn probes(service: &Service, standings: &[(u8, Standing)]) -> Judgements {
-    let all = standings.iter().map(|(n, standing)| (Target::of(service, &backend(*n)).unwrap(), *standing));
+    let all = standings
+        .iter()
+        .map(|(n, standing)| (Target::of(service, &backend(*n), Carried::default()).unwrap(), *standing));
     Judgements { probes: Arc::new(all.collect()), ..Judgements::default() }
 }
 
@@ -91,13 +98,18 @@ fn one_no_is_enough_and_who_said_it_is_told() {
 }
 
 #[test]
-fn a_probe_that_is_not_in_its_services_encapsulation_says_so() {
+fn whether_a_probe_goes_in_its_services_encapsulation_is_told() {
     let service = Service { mode: Mode::DsrIpip, ..probed(Probe::Tcp, FailOpen::All) };
     let judged = judge(&service, "u", &probes(&service, &[(1, Standing::Fit)]));
-    assert_eq!(
-        said(&judged[0]),
-        ["probe fit: tcp at its own address, not yet in dsr-ipip: whether it owns the VIP is unknown: answers"]
-    );
+    let [said_it] = said(&judged[0]).try_into().unwrap();
+    assert!(said_it.starts_with("probe fit: tcp at its own address") && said_it.ends_with("unknown: answers"));
+    let carried = Carried { v4: true, v6: false };
+    let target = Target::of(&service, &backend(1), carried).unwrap();
+    let found = Judgements { probes: Arc::new([(target, Standing::Fit)].into()), ..Judgements::default() };
+    let only = backend(1);
+    let heard = Heard { backend: &only, running: true, health: Health::Unchecked, rollout: Rollout::None, app: None };
+    let judged = combine(&service, &[heard], &found, bounds(carried));
+    assert_eq!(said(&judged[0]), ["probe fit: tcp as the VIP, in dsr-ipip: answers"]);
 }
 
 #[test]

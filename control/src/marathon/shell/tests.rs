@@ -11,6 +11,9 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 use crate::fixture::marathon;
 
+/// The path that apps are asked for by.
+const LISTED: &str = super::APPS;
+
 const APPS: &str = r#"{"apps":[{"id":"/web","tasks":[{"id":"web.1","host":"10.0.0.11","state":"TASK_RUNNING"}]}]}"#;
 const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
 
@@ -37,7 +40,7 @@ fn status(line: &str) -> Answer {
 /// A good Marathon's answers, its stream quiet.
 fn good(path: &str) -> Answer {
     match path {
-        "/v2/apps?embed=apps.tasks" => ok(APPS),
+        LISTED => ok(APPS),
         "/v2/pods::status" => ok("[]"),
         "/v2/info" => ok(r#"{"marathon_config":{"framework_name":"m"}}"#),
         "/v2/events" => (STREAM_HEAD.into(), true),
@@ -187,7 +190,7 @@ async fn an_answer_that_is_cut_empty_compressed_or_not_json_changes_nothing() {
 /// The second listing is `bad`; what was known stays until the third.
 async fn one_bad_answer(bad: Answer) {
     let fake = Fake::new(move |path, before| match (path, before) {
-        ("/v2/apps?embed=apps.tasks", 1) => bad.clone(),
+        (LISTED, 1) => bad.clone(),
         ("/v2/events", 0) => (format!("{STREAM_HEAD}event: x\ndata: 1\n\n").into_bytes(), true),
         _ => good(path),
     })
@@ -196,8 +199,7 @@ async fn one_bad_answer(bad: Answer) {
     assert_eq!(following.listing().await.tasks.len(), 1);
     assert_eq!(following.listing().await.tasks.len(), 1, "nothing was published in between");
     assert_eq!(following.until(|s| s.published == 2).await.list_errors, 1);
-    let compressible =
-        fake.requests("/v2/apps?embed=apps.tasks").iter().any(|r| r.to_lowercase().contains("accept-encoding"));
+    let compressible = fake.requests(LISTED).iter().any(|r| r.to_lowercase().contains("accept-encoding"));
     assert!(!compressible, "no compression is offered");
 }
 
@@ -205,8 +207,8 @@ async fn one_bad_answer(bad: Answer) {
 async fn an_empty_list_of_apps_is_not_believed_at_once() {
     let ten = ten_tasks();
     let fake = Fake::new(move |path, before| match (path, before) {
-        ("/v2/apps?embed=apps.tasks", 1) => ok("{\"apps\":[]}"),
-        ("/v2/apps?embed=apps.tasks", _) => ok(&ten),
+        (LISTED, 1) => ok("{\"apps\":[]}"),
+        (LISTED, _) => ok(&ten),
         ("/v2/events", 0) => (format!("{STREAM_HEAD}event: x\ndata: 1\n\n").into_bytes(), true),
         _ => good(path),
     })
@@ -223,8 +225,8 @@ async fn tasks_whose_end_the_stream_has_told_go_at_once() {
         |n| format!("event: status_update_event\ndata: {{\"taskId\":\"web.{n}\",\"taskStatus\":\"TASK_FAILED\"}}\n\n");
     let (ten, ends) = (ten_tasks(), (0..10).map(end).collect::<String>());
     let fake = Fake::new(move |path, before| match (path, before) {
-        ("/v2/apps?embed=apps.tasks", 0) => ok(&ten),
-        ("/v2/apps?embed=apps.tasks", _) => ok("{\"apps\":[]}"),
+        (LISTED, 0) => ok(&ten),
+        (LISTED, _) => ok("{\"apps\":[]}"),
         ("/v2/events", 0) => (format!("{STREAM_HEAD}{ends}").into_bytes(), true),
         _ => good(path),
     })
@@ -255,8 +257,8 @@ async fn apps_and_tasks_that_cannot_be_read_keep_what_was_known_of_them() {
     for (body, expected) in broken {
         let (first, second) = (ok(&first), ok(&format!("{{\"apps\":[{body}]}}")));
         let fake = Fake::new(move |path, before| match (path, before) {
-            ("/v2/apps?embed=apps.tasks", 0) => first.clone(),
-            ("/v2/apps?embed=apps.tasks", _) => second.clone(),
+            (LISTED, 0) => first.clone(),
+            (LISTED, _) => second.clone(),
             ("/v2/events", 0) => (format!("{STREAM_HEAD}event: x\ndata: 1\n\n").into_bytes(), true),
             _ => good(path),
         })
@@ -277,9 +279,7 @@ async fn an_endless_line_ends_the_stream_and_an_endless_body_the_listing() {
             seen.fetch_add(1, Ordering::Relaxed);
             ([STREAM_HEAD.as_bytes(), &vec![b'x'; 17 << 20]].concat(), true)
         }
-        ("/v2/apps?embed=apps.tasks", 0) => {
-            ([b"HTTP/1.1 200 OK\r\n\r\n".as_slice(), &vec![b' '; 3 << 20]].concat(), true)
-        }
+        (LISTED, 0) => ([b"HTTP/1.1 200 OK\r\n\r\n".as_slice(), &vec![b' '; 3 << 20]].concat(), true),
         _ => good(path),
     })
     .await;
@@ -293,9 +293,7 @@ async fn an_endless_line_ends_the_stream_and_an_endless_body_the_listing() {
 #[tokio::test]
 async fn an_answer_above_the_default_limit_is_refused_before_it_is_read() {
     let fake = Fake::new(|path, before| match (path, before) {
-        ("/v2/apps?embed=apps.tasks", 0) => {
-            (format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", (64 << 20) + 1).into_bytes(), true)
-        }
+        (LISTED, 0) => (format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", (64 << 20) + 1).into_bytes(), true),
         ("/v2/events", _) => status("503 Service Unavailable"),
         _ => good(path),
     })
@@ -381,7 +379,7 @@ async fn what_is_no_event_stream_is_not_read_as_one() {
 #[tokio::test]
 async fn a_host_name_of_an_agent_is_looked_up_beside_its_listing() {
     let fake = Fake::new(|path, _| match path {
-        "/v2/apps?embed=apps.tasks" => ok(&APPS.replace("10.0.0.11", "localhost")),
+        LISTED => ok(&APPS.replace("10.0.0.11", "localhost")),
         _ => good(path),
     })
     .await;
@@ -412,7 +410,7 @@ async fn a_dead_resolver_slows_no_listing_and_takes_few_threads() {
     let tasks: Vec<String> = hosts.map(|host| task(&host)).collect();
     let apps = format!(r#"{{"apps":[{{"id":"/web","tasks":[{}]}}]}}"#, tasks.join(","));
     let fake = Fake::new(move |path, before| match (path, before) {
-        ("/v2/apps?embed=apps.tasks", _) => ok(&apps),
+        (LISTED, _) => ok(&apps),
         ("/v2/events", 0..5) => (format!("{STREAM_HEAD}event: x\ndata: 1\n\n").into_bytes(), false),
         _ => good(path),
     })

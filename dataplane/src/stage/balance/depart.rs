@@ -19,7 +19,7 @@ use crate::wire::tunnel::Template;
 use crate::wire::{ETHERNET, End};
 
 /// New source and destination of a packet; `None` leaves it as it is.
-pub(super) type Ends<A> = Option<(End<A>, End<A>)>;
+pub(in crate::stage) type Ends<A> = Option<(End<A>, End<A>)>;
 
 /// A way whose every header is known.
 pub(super) struct Whole<'a> {
@@ -90,7 +90,7 @@ fn change<A: Family>(ip: &mut [u8], l4: usize, protocol: u8, ends: Ends<A>) {
 }
 
 /// Changes a packet and leaves it to the stages that follow to find its way.
-pub(super) fn leave<A: Family>(packet: &mut Packet, pool: &mut Pool, out: Out, ends: Ends<A>) {
+pub(in crate::stage) fn leave<A: Family>(packet: &mut Packet, pool: &mut Pool, out: Out, ends: Ends<A>) {
     let (l3, l4) = (usize::from(packet.l3), usize::from(packet.l4));
     change(&mut pool.bytes_mut(&mut packet.frame)[l3..], l4 - l3, packet.tuple.protocol, ends);
     if let Some((source, destination)) = ends {
