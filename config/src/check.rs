@@ -9,6 +9,7 @@ mod dns;
 mod health;
 pub(crate) mod machine;
 mod marathon;
+mod mesos;
 mod narrow;
 mod needs;
 mod node;
@@ -44,6 +45,7 @@ pub(crate) fn check(file: &File, found: &mut Findings<'_>) -> Config {
         neighbours: wiring::neighbours(&file.neighbour, &ports, &mut claims, found),
         routes: wiring::routes(&file.route, &ports, &mut claims, found),
         marathons: marathon::marathons(&file.marathon, &mut claims, found),
+        mesos: mesos::mesos(file.mesos.as_ref(), &mut claims, found),
         services,
         dns: dns::dns(file.dns.as_ref(), &mut claims, found),
         host: node::host(file.host.as_ref(), &ports, overlay.as_ref(), &mut claims, found),

@@ -5,6 +5,7 @@
 //! is an error that names it; a bad label among good ones is in `rejected` of the result.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use sluice_config::model::{Backend, Config, Desired, Isolation, OverlayNetwork, Service};
@@ -12,6 +13,8 @@ use sluice_config::model::{Backend, Config, Desired, Isolation, OverlayNetwork, 
 use crate::api::zone::{self, Row};
 use crate::desire::{Claims, Report, desire};
 use crate::marathon::payload::{self, Answers, PayloadError};
+use crate::mesos::files::{self, FileError};
+use crate::mesos::state::{self, StateError};
 use crate::offline::local_from_config;
 use crate::overlay_state::{self, OverlayError};
 use crate::view::{ClusterView, Event};
@@ -59,14 +62,15 @@ pub enum CompileError {
     /// Not what the overlay's master answers.
     #[error(transparent)]
     Overlay(#[from] OverlayError),
-    /// An input that this release does not read.
-    #[error(
-        "{flag} is not in this release yet: give --marathon-apps (and --marathon-info, --marathon-pods, --overlay-state)"
-    )]
-    NotYet {
-        /// The flag.
-        flag: &'static str,
-    },
+    /// Not what a Mesos master answers.
+    #[error("--mesos-state: {0}")]
+    MesosState(#[from] StateError),
+    /// Not what Mesos's operator API says.
+    #[error("--operator-api: {0}")]
+    OperatorApi(#[from] FileError),
+    /// Two words of one Mesos.
+    #[error("--mesos-state and --operator-api both say what one Mesos says: give one of them")]
+    TwoMesos,
     /// Info or pods without apps.
     #[error("{flag} says nothing without --marathon-apps: an empty one is {{\"apps\":[]}}")]
     NoApps {
@@ -79,12 +83,7 @@ pub enum CompileError {
 ///
 /// # Errors
 /// When a file cannot be read or says nothing.
-pub fn view_from_inputs(inputs: &CompileInputs) -> Result<ClusterView, CompileError> {
-    for (flag, given) in [("--mesos-state", &inputs.mesos_state), ("--operator-api", &inputs.operator_api)] {
-        if given.is_some() {
-            return Err(CompileError::NotYet { flag });
-        }
-    }
+pub fn view_from_inputs(config: &Config, inputs: &CompileInputs) -> Result<ClusterView, CompileError> {
     let mut view = ClusterView::default();
     let read = |path: &Option<PathBuf>| path.as_deref().map(read).transpose();
     let (pods, info) = (read(&inputs.marathon_pods)?, read(&inputs.marathon_info)?);
@@ -94,6 +93,16 @@ pub fn view_from_inputs(inputs: &CompileInputs) -> Result<ClusterView, CompileEr
     } else if pods.is_some() || info.is_some() {
         let flag = if pods.is_some() { "--marathon-pods" } else { "--marathon-info" };
         return Err(CompileError::NoApps { flag });
+    }
+    let facts = match (read(&inputs.mesos_state)?, read(&inputs.operator_api)?) {
+        (Some(_), Some(_)) => return Err(CompileError::TwoMesos),
+        (Some(state), None) => Some(state::read(&state)?),
+        (None, Some(said)) => Some(files::read(&said)?),
+        (None, None) => None,
+    };
+    if let Some(facts) = facts {
+        let facts = Arc::new(facts.with_masters_of(config.mesos.as_ref()));
+        view.apply(Event::Mesos { facts, streaming: true });
     }
     if let Some(state) = read(&inputs.overlay_state)? {
         view.apply(Event::Overlay(overlay_state::read(&state)?));
@@ -114,7 +123,7 @@ fn read(path: &Path) -> Result<Vec<u8>, CompileError> {
 /// # Errors
 /// As [`view_from_inputs`].
 pub fn compile_json(config: &Config, inputs: &CompileInputs) -> Result<Value, CompileError> {
-    let view = view_from_inputs(inputs)?;
+    let view = view_from_inputs(config, inputs)?;
     let local = local_from_config(config);
     let (desired, report) = desire(config, &view, &Claims::default(), &local, [0; 16]);
     Ok(document(&desired, &report))
@@ -125,12 +134,10 @@ pub fn compile_json(config: &Config, inputs: &CompileInputs) -> Result<Value, Co
 /// # Errors
 /// As [`view_from_inputs`].
 pub fn zone_rows(config: &Config, inputs: &CompileInputs, aliases: bool) -> Result<Vec<Row>, CompileError> {
-    let view = view_from_inputs(inputs)?;
+    let view = view_from_inputs(config, inputs)?;
     let local = local_from_config(config);
     let (desired, _) = desire(config, &view, &Claims::default(), &local, [0; 16]);
-    let mut rows = zone::rows(&desired.shared.zones, desired.local.soa_serial);
-    rows.retain(|row| aliases || !zone::is_alias(row));
-    Ok(rows)
+    Ok(zone::rows(&desired.shared.zones, desired.local.soa_serial, aliases))
 }
 
 /// A desired state and its report as the document of `compile --json`.
@@ -283,8 +290,10 @@ mod tests {
         let swapped = CompileInputs { marathon_apps: data("info.json"), ..CompileInputs::default() };
         assert!(error(swapped).contains("/v2/apps"));
         assert!(
-            error(CompileInputs { mesos_state: data("apps.json"), ..inputs() })
-                .contains("--mesos-state is not in this release")
+            error(CompileInputs { mesos_state: data("apps.json"), ..inputs() }).contains("--mesos-state: no list of")
+        );
+        assert!(
+            error(CompileInputs { operator_api: data("apps.json"), ..inputs() }).contains("--operator-api: message 1")
         );
         let alone = CompileInputs { marathon_info: data("info.json"), ..CompileInputs::default() };
         assert!(error(alone).contains("--marathon-apps"));

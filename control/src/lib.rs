@@ -5,12 +5,15 @@
 //! thin shells beside it: `marathon::shell`, `netlink`, `api`, and [`run`], which holds them together.
 
 pub mod api;
+mod back_off;
 pub mod cli;
 pub mod compile;
 pub mod desire;
+pub mod dns;
 pub mod health;
 mod json_file;
 pub mod marathon;
+pub mod mesos;
 pub mod names;
 pub mod netlink;
 pub mod offline;
@@ -18,6 +21,7 @@ pub mod overlay_state;
 pub mod rejected;
 pub mod replay;
 pub mod run;
+pub mod static_zones;
 pub mod store;
 pub mod view;
 

@@ -182,7 +182,7 @@ pub fn run(config: &Config, wanted: &Wanted) -> Result<Replayed, ReplayError> {
 }
 
 fn tables(config: &Config, wanted: &Wanted) -> Result<Arc<Tables>, ReplayError> {
-    let view = view_from_inputs(&wanted.inputs)?;
+    let view = view_from_inputs(config, &wanted.inputs)?;
     let mut local = local_from_config(config);
     // The SNAT ports are dealt to the workers that there are.
     local.workers = wanted.workers;

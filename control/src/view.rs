@@ -10,7 +10,10 @@ use std::sync::Arc;
 use sluice_config::model::{OverlayAgent, OverlayNetwork, Protocol};
 
 use crate::health::Judgements;
+use crate::mesos::facts::Facts;
 use crate::rejected::Rejected;
+
+pub mod joined;
 
 /// Labels, by key.
 pub type Labels = BTreeMap<String, String>;
@@ -18,8 +21,15 @@ pub type Labels = BTreeMap<String, String>;
 /// Everything known of the cluster.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ClusterView {
-    /// The last listing of each Marathon, by its index in the configuration.
+    /// The tasks of each source, joined: of each Marathon by its index in the configuration, and from
+    /// [`joined::MESOS`] on those of each framework that only Mesos tells of.
     pub marathons: BTreeMap<usize, Arc<Listing>>,
+    /// What Mesos said last, where it is asked.
+    pub mesos: Option<Arc<Facts>>,
+    /// The last listing of each Marathon as it came.
+    pub(crate) said: BTreeMap<usize, Said>,
+    /// Whether Mesos tells of changes as they happen: its last word is then the latest.
+    pub(crate) streaming: bool,
     /// Addresses of agents that are known by a host name.
     pub hosts: BTreeMap<String, Ipv4Addr>,
     /// What the overlay's master says.
@@ -28,11 +38,21 @@ pub struct ClusterView {
     pub health: Judgements,
 }
 
+/// A Marathon's listing as it came.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Said {
+    listing: Arc<Listing>,
+    /// Whether it came after the last word of Mesos.
+    is_later: bool,
+}
+
 /// One Marathon's tasks, all of them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Listing {
     /// Its framework name, where it says one.
     pub framework: Option<String>,
+    /// Its framework's id, where it says one.
+    pub framework_id: Option<String>,
     /// The host that its scheduler runs on.
     pub framework_host: Option<String>,
     /// Sorted by id.
@@ -152,6 +172,12 @@ pub enum Health {
 }
 
 impl Health {
+    /// Whether a check has spoken.
+    #[must_use]
+    pub fn is_said(self) -> bool {
+        matches!(self, Self::Healthy | Self::Unhealthy)
+    }
+
     /// Whether new flows may go there while better ones exist.
     #[must_use]
     pub fn takes_new_flows(self) -> bool {
@@ -211,6 +237,15 @@ pub enum Event {
         /// All of it.
         listing: Listing,
     },
+    /// A Mesos master said everything.
+    Mesos {
+        /// What it said.
+        facts: Arc<Facts>,
+        /// Whether it goes on telling of changes as they happen.
+        streaming: bool,
+    },
+    /// Mesos no longer tells of changes: what it said last stays, and Marathon's next word on its tasks is the later one.
+    MesosLost,
     /// Host names were looked up. Names that are not in the map keep what they had.
     Hosts(BTreeMap<String, Ipv4Addr>),
     /// The overlay's master was asked.
@@ -231,6 +266,13 @@ impl ClusterView {
                     self.hosts.pop_last();
                 }
             }
+            Event::Mesos { facts, streaming } => {
+                self.mesos = Some(facts);
+                self.streaming = streaming;
+                self.said.values_mut().for_each(|said| said.is_later = false);
+                self.join();
+            }
+            Event::MesosLost => self.streaming = false,
             Event::Overlay(overlay) => self.overlay = overlay,
         }
     }
@@ -240,16 +282,21 @@ impl ClusterView {
     fn apply_listing(&mut self, source: usize, mut listing: Listing) {
         listing.tasks.sort();
         listing.idle.sort();
-        if let Some(before) = self.marathons.get(&source) {
-            let framework = before.framework.clone();
-            listing.framework = listing.framework.or(framework);
+        if let Some(Said { listing: before, .. }) = self.said.get(&source) {
+            listing.framework = listing.framework.or_else(|| before.framework.clone());
+            listing.framework_id = listing.framework_id.or_else(|| before.framework_id.clone());
             for task in listing.tasks.iter_mut().filter(|t| t.health == Health::Unknown) {
                 if let Ok(at) = before.tasks.binary_search_by(|b| b.id.as_str().cmp(&task.id)) {
                     task.health = before.tasks[at].health;
                 }
             }
         }
-        self.marathons.insert(source, Arc::new(listing));
+        self.said.insert(source, Said { listing: Arc::new(listing), is_later: true });
+        self.join();
+    }
+
+    fn join(&mut self) {
+        self.marathons = joined::join(self);
     }
 
     /// The agent's address behind a host field: the literal, or what the name was found to be.

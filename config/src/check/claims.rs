@@ -48,6 +48,8 @@ pub(super) enum Owner {
     Agent,
     /// A Marathon's.
     Marathon,
+    /// A Mesos master's.
+    Master,
 }
 
 impl Owner {
@@ -70,21 +72,22 @@ impl Owner {
             Self::Gateway => "a gateway's address",
             Self::Agent => "an agent's address",
             Self::Marathon => "a Marathon's address",
+            Self::Master => "a Mesos master's address",
         }
     }
 
     /// How two claims of the same addresses go together; `self <= other` in the order of the variants.
     fn meets(self, other: Self) -> Meeting {
         use Owner::{
-            Agent, Backend, Dns, Edge, Gateway, Host, Marathon, Named, Neighbour, Network, OwnVtep, Port, PortNet,
-            Snat, SnatOverlay, Underlay, Vip, VtepNet,
+            Agent, Backend, Dns, Edge, Gateway, Host, Marathon, Master, Named, Neighbour, Network, OwnVtep, Port,
+            PortNet, Snat, SnatOverlay, Underlay, Vip, VtepNet,
         };
         match (self, other) {
             // Where packets are sent to us, none may be sent out, and what is somebody else's is not ours.
             (Port | Snat | SnatOverlay | Dns | Host | Underlay | Vip, Backend) | (Backend, OwnVtep) => Meeting::Wrong,
-            (Snat | SnatOverlay | Vip, Neighbour | Gateway | Agent | Marathon) => Meeting::Wrong,
+            (Snat | SnatOverlay | Vip, Neighbour | Gateway | Agent | Marathon | Master) => Meeting::Wrong,
             (Port, Gateway) | (Vip | Snat | SnatOverlay | Dns | Backend, Edge) => Meeting::Wrong,
-            (_, Backend | OwnVtep | Edge | Neighbour | Gateway | Agent | Marathon) => Meeting::Fine,
+            (_, Backend | OwnVtep | Edge | Neighbour | Gateway | Agent | Marathon | Master) => Meeting::Fine,
             (Named, Vip) => Meeting::Doubtful,
             (PortNet(a), PortNet(b)) if a != b => Meeting::Doubtful,
             // A port's address stands for its subnet, which meets the range itself.
@@ -96,7 +99,7 @@ impl Owner {
             (a, b) if a == b && !matches!(a, Network(_)) => Meeting::Twice,
             (
                 Named | Network(_) | VtepNet | Port | Snat | SnatOverlay | Dns | Host | Underlay | Vip | Backend
-                | OwnVtep | Edge | Neighbour | Gateway | Agent | Marathon,
+                | OwnVtep | Edge | Neighbour | Gateway | Agent | Marathon | Master,
                 _,
             ) => Meeting::Wrong,
         }

@@ -28,7 +28,7 @@ pub(super) fn marathons(
 
 fn marathon(at: &Spanned<file::Marathon>, claims: &mut Claims, found: &mut Findings<'_>) -> Marathon {
     let (file, span) = (at.get_ref(), at.span());
-    credentials(file, found);
+    credentials((&file.user, &file.password_file, &file.token_file), found);
     Marathon {
         urls: urls(file, &span, claims, found),
         framework: value::text(&file.framework, ""),
@@ -39,24 +39,27 @@ fn marathon(at: &Spanned<file::Marathon>, claims: &mut Claims, found: &mut Findi
     }
 }
 
-fn path(key: &str, value: &Value<String>, found: &mut Findings<'_>) -> Option<PathBuf> {
+pub(super) fn path(key: &str, value: &Value<String>, found: &mut Findings<'_>) -> Option<PathBuf> {
     value::filled(key, value, "the path of a file", found).map(PathBuf::from)
 }
 
 /// User and password come together, and not with a token: both are one header.
-fn credentials(file: &file::Marathon, found: &mut Findings<'_>) {
-    match (&file.user, &file.password_file) {
+pub(super) fn credentials(
+    (user, password_file, token_file): (&Value<String>, &Value<String>, &Value<String>),
+    found: &mut Findings<'_>,
+) {
+    match (user, password_file) {
         (Some(user), None) => found.error(
             &user.span(),
             "`user` is there without `password_file`",
-            "add `password_file = \"/etc/sluice/marathon.password\"`",
+            "add `password_file = \"/etc/sluice/password\"`",
         ),
         (None, Some(file)) => {
             found.error(&file.span(), "`password_file` is there without `user`", "add `user = \"...\"`")
         }
         (Some(_), Some(_)) | (None, None) => {}
     }
-    if let (Some(_), Some(token)) = (&file.user, &file.token_file) {
+    if let (Some(_), Some(token)) = (user, token_file) {
         found.error(
             &token.span(),
             "`token_file` is there beside `user`",
@@ -78,7 +81,7 @@ fn urls(
     }
     let mut good = Vec::new();
     for at in list.get_ref() {
-        let Some(url) = url(at, found) else { continue };
+        let Some(url) = url("urls", "http://10.0.0.2:8080", at, found) else { continue };
         if let Some(ip) = model::url_address(&url) {
             claims.once(Owner::Marathon, ip, "marathon.urls", &at.span());
         }
@@ -88,17 +91,17 @@ fn urls(
 }
 
 /// A base URL without the final slash.
-fn url(at: &Spanned<String>, found: &mut Findings<'_>) -> Option<String> {
+pub(super) fn url(key: &str, example: &str, at: &Spanned<String>, found: &mut Findings<'_>) -> Option<String> {
     let given = at.get_ref().as_str();
     let wrong = match given.strip_prefix("http://").or_else(|| given.strip_prefix("https://")) {
         None => "does not begin with http:// or https://",
         Some(rest) => after_scheme(rest)?,
     };
     if !wrong.is_empty() {
-        let sentence = format!("`urls` has \"{}\", which {wrong}", short(&without_user(given)));
-        let remedy = "write a base URL like \"http://10.0.0.2:8080\"";
+        let sentence = format!("`{key}` has \"{}\", which {wrong}", short(&without_user(given)));
+        let remedy = format!("write a base URL like \"{example}\"");
         if given.contains('@') {
-            found.error_at_secret(&at.span(), sentence, remedy);
+            found.error_at_secret(&at.span(), sentence, &remedy);
         } else {
             found.error(&at.span(), sentence, remedy);
         }

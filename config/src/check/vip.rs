@@ -177,7 +177,7 @@ pub(super) fn addresses(
 }
 
 /// The elements of a list that is not too long.
-fn bounded<'a>(key: &str, list: &'a List<String>, found: &mut Findings<'_>) -> &'a [Spanned<String>] {
+pub(super) fn bounded<'a>(key: &str, list: &'a List<String>, found: &mut Findings<'_>) -> &'a [Spanned<String>] {
     if let Some(list) = list.as_ref().filter(|list| list.get_ref().len() > MOST_ADDRESSES) {
         found.error(
             &list.span(),

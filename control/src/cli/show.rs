@@ -14,6 +14,8 @@ pub(super) struct Show {
     /// What to show.
     #[arg(value_enum)]
     what: Subject,
+    /// Of `zone`: this name and what is below it.
+    name: Option<String>,
     /// Print JSON; the schema is stable.
     #[arg(long)]
     json: bool,
@@ -54,8 +56,21 @@ impl Show {
             Subject::Labels => ("labels", labels),
         };
         let document = self.running.ask(&format!("/v1/show/{path}"))?;
-        let document: Value = serde_json::from_slice(&document)?;
+        let mut document: Value = serde_json::from_slice(&document)?;
+        if let Some(name) = &self.name {
+            anyhow::ensure!(self.what == Subject::Zone, "a name is for `show zone` alone");
+            below(&mut document, name);
+        }
         if self.json { answer_json(&document) } else { answer(&table(&document)) }
+    }
+}
+
+/// Leaves the rows of this name and of those below it.
+fn below(document: &mut Value, name: &str) {
+    let name = format!("{}.", name.trim_end_matches('.').to_ascii_lowercase());
+    if let Value::Array(rows) = document {
+        let of = |row: &Value| row.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        rows.retain(|row| of(row) == name || of(row).ends_with(&format!(".{name}")));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Addresses that no VIP may have and no backend may be at, each with the reason.
 //!
 //! A VIP's packets are taken from the wire and the kernel alike, so a VIP at somebody's address cuts him off: the node
-//! itself, agents, gateways, neighbours, Marathon. A label may say less than the configuration: it comes from whoever
+//! itself, agents, gateways, neighbours, Marathon, Mesos. A label may say less than the configuration: it comes from whoever
 //! runs apps, so it gets no address that a machine on one of our links could have, and none that a backend has.
 //!
 //! Where a task says it runs is one task's word. An agent is known when the overlay or the configuration has it, when it
@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use sluice_config::model::{Local, Marathon};
+use sluice_config::model::{Local, Marathon, Mesos};
 
 use super::Cluster;
 
@@ -30,7 +30,7 @@ pub(super) struct Reserved {
     own: BTreeMap<IpAddr, &'static str>,
     /// Others', and those of the node's kernel: a VIP there would swallow their traffic.
     others: BTreeMap<IpAddr, &'static str>,
-    /// Who was seen on link, and Marathon's own word of where it is: no label gets such an address. What was only seen
+    /// Who was seen on link, Marathon's own word of where it is, and Mesos's of masters and agents: no label gets such an address. What was only seen
     /// may be out of date, so it takes nothing from the configuration and from named VIPs.
     seen: BTreeMap<IpAddr, &'static str>,
     /// Where tasks of two or more apps say that they run.
@@ -51,8 +51,8 @@ impl Reserved {
         let host = config.host.iter().flat_map(|h| &h.addresses);
         own.extend(host.map(|a| (IpAddr::V4(a.addr()), "the host port's address")));
         own.extend(snat(cluster, local).map(|ip| (ip, "a SNAT address ([snat])")));
-        let dns = config.dns.addresses.iter().chain(&local.dns_addresses);
-        own.extend(dns.map(|ip| (IpAddr::V4(*ip), "a DNS address (dns.addresses)")));
+        let dns = config.dns.all_addresses().chain(local.dns_addresses());
+        own.extend(dns.map(|ip| (ip, "a DNS address (dns.addresses)")));
         if let Some(vtep) = &local.vtep {
             own.extend([
                 (IpAddr::V4(vtep.underlay), "the VTEP's underlay address"),
@@ -134,6 +134,7 @@ fn ends(net: IpNet) -> impl Iterator<Item = IpAddr> {
 }
 
 const AGENT: &str = "an agent's address";
+const MASTER: &str = "a Mesos master's address";
 
 /// Where tasks say that they run, and whose tasks.
 fn hosts<'a>(cluster: &'a Cluster<'_>) -> BTreeMap<IpAddr, BTreeSet<&'a str>> {
@@ -153,6 +154,7 @@ fn others(cluster: &Cluster<'_>, local: &Local) -> BTreeMap<IpAddr, &'static str
     let joined = config.overlay.iter().flat_map(|o| &o.agents).chain(&view.overlay.agents).map(|a| IpAddr::V4(a.ip));
     let gateways = config.routes.iter().chain(&local.routes).filter_map(|r| r.via);
     let marathons = config.marathons.iter().flat_map(Marathon::addresses).map(IpAddr::V4);
+    let masters = config.mesos.iter().flat_map(Mesos::addresses).map(IpAddr::V4);
     let mut others = BTreeMap::new();
     let ends = port_nets(cluster, local).flat_map(ends);
     others.extend(ends.map(|ip| (ip, "the first or last address of a port's subnet")));
@@ -160,6 +162,7 @@ fn others(cluster: &Cluster<'_>, local: &Local) -> BTreeMap<IpAddr, &'static str
     others.extend(joined.map(|ip| (ip, AGENT)));
     others.extend(gateways.map(|ip| (ip, "a gateway's address")));
     others.extend(marathons.map(|ip| (ip, "a Marathon's address")));
+    others.extend(masters.map(|ip| (ip, MASTER)));
     others.extend(kernel.map(|ip| (ip, "an address of this node's kernel")));
     others
 }
@@ -169,6 +172,12 @@ fn seen(cluster: &Cluster<'_>, local: &Local) -> BTreeMap<IpAddr, &'static str> 
     let leaders = view.marathons.values().filter_map(|l| view.agent_address(l.framework_host.as_deref()?));
     let mut seen: BTreeMap<_, _> = local.neighbours.iter().map(|n| (n.ip, "a neighbour's address")).collect();
     seen.extend(leaders.map(|ip| (ip, "a Marathon's address")));
+    if let Some(mesos) = &view.mesos {
+        let masters = mesos.leader.iter().chain(&mesos.masters);
+        seen.extend(masters.filter_map(|m| Some((view.agent_address(&m.host)?, MASTER))));
+        let agents = mesos.agents.values().map(|agent| agent.hostname.as_str());
+        seen.extend(agents.filter_map(|host| Some((view.agent_address(host)?, AGENT))));
+    }
     seen
 }
 

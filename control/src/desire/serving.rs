@@ -14,6 +14,7 @@ use sluice_config::model::{Config, Desired, Local, Service, Services, Sharing, V
 use super::index::{App, AppId, Index};
 use super::services::Links;
 use super::{Claims, Cluster, Report, containers, served};
+use crate::mesos::facts::Facts;
 use crate::rejected::Rejected;
 use crate::view::{ClusterView, Listing, Task};
 
@@ -96,6 +97,7 @@ impl Last {
             self.put(cluster, &part, &desired, report, links)?;
         }
         self.desired.local.clone_from(local);
+        self.view.mesos.clone_from(&cluster.view.mesos);
         let before = std::mem::replace(&mut self.view.marathons, cluster.view.marathons.clone());
         Some(before.into_values().collect())
     }
@@ -109,6 +111,7 @@ impl Last {
             && before.overlay == now.overlay
             && before.health == now.health
             && before.marathons.len() == now.marathons.len()
+            && same_members(before.mesos.as_deref(), now.mesos.as_deref())
             && Local { soa_serial: self.desired.local.soa_serial, ..local.clone() } == self.desired.local;
         if !same {
             return None;
@@ -255,6 +258,14 @@ impl Last {
     }
 }
 
+/// Whether masters and agents, whose addresses no label gets, are who they were.
+fn same_members(before: Option<&Facts>, now: Option<&Facts>) -> bool {
+    match (before, now) {
+        (Some(a), Some(b)) => (&a.leader, &a.masters, &a.agents) == (&b.leader, &b.masters, &b.agents),
+        (a, b) => a.is_none() && b.is_none(),
+    }
+}
+
 fn is_named(key: &VipKey, report: &Report) -> bool {
     report.named.values().any(|ip| IpAddr::V4(*ip) == key.ip)
         || report.named6.values().any(|ip| IpAddr::V6(*ip) == key.ip)
@@ -336,10 +347,11 @@ fn only(cluster: &Cluster<'_>, apps: &BTreeSet<AppId>) -> ClusterView {
 
 fn only_of(view: &ClusterView, apps: &BTreeSet<AppId>) -> ClusterView {
     let mut part = ClusterView {
-        marathons: BTreeMap::new(),
         hosts: view.hosts.clone(),
         overlay: view.overlay.clone(),
         health: view.health.clone(),
+        mesos: view.mesos.clone(),
+        ..ClusterView::default()
     };
     for (source, listing) in &view.marathons {
         let wanted: Vec<&str> = apps.iter().filter(|(s, _)| s == source).map(|(_, app)| app.as_str()).collect();

@@ -256,19 +256,19 @@ impl Shape {
 }
 
 /// What a value of Minuteman's first form must be.
-const LEGACY: &str = "write tcp://ADDRESS:PORT or udp://ADDRESS:PORT";
+pub(crate) const LEGACY: &str = "write tcp://ADDRESS:PORT or udp://ADDRESS:PORT";
 
-fn legacy_port(key: &str, protocol: Protocol, vip: &str, at: PortAt) -> TaskPort {
+pub(crate) fn legacy_port(key: &str, protocol: Protocol, vip: &str, at: PortAt) -> TaskPort {
     let labels = Arc::new(Labels::from([(key.to_owned(), vip.to_owned())]));
     TaskPort { name: None, protocol, at, networks: Vec::new(), labels }
 }
 
-pub(super) fn legacy(key: &str) -> Option<usize> {
+pub(crate) fn legacy(key: &str) -> Option<usize> {
     let lower = key.to_ascii_lowercase();
     lower.strip_prefix("vip_port").and_then(|n| n.parse().ok())
 }
 
-fn scheme(value: &str) -> Option<(Protocol, &str)> {
+pub(crate) fn scheme(value: &str) -> Option<(Protocol, &str)> {
     let tcp = value.strip_prefix("tcp://").map(|rest| (Protocol::Tcp, rest));
     tcp.or_else(|| value.strip_prefix("udp://").map(|rest| (Protocol::Udp, rest)))
 }

@@ -13,6 +13,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::back_off::BackOff;
 use crate::view::{Listing, Task};
 
 /// How long events must be quiet before the next listing, and how long they may put it off.
@@ -38,9 +39,6 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// How long opening a stream, or one whole listing, may take.
 const OPENING: Duration = Duration::from_secs(10);
 const LISTING: Duration = Duration::from_secs(120);
-/// Back-off: doubled from the first to the last, then less by up to half at random.
-const BACK_OFF_FIRST: Duration = Duration::from_millis(100);
-const BACK_OFF_LAST: Duration = Duration::from_secs(5);
 /// A stream that lived this long was a good one.
 const GOOD_STREAM: Duration = Duration::from_secs(10);
 /// Listings that fail in a row before the next URL is tried.
@@ -119,7 +117,7 @@ enum Stream {
 #[derive(Debug)]
 pub struct Follow {
     urls: usize,
-    random: u64,
+    back_off: BackOff,
     attempts: Attempt,
     stream: Stream,
     stream_failures: u32,
@@ -149,7 +147,7 @@ impl Follow {
     pub fn new(urls: usize, seed: u64) -> Self {
         Self {
             urls: urls.max(1),
-            random: seed,
+            back_off: BackOff::new(seed),
             attempts: 0,
             stream: Stream::Down { retry_at: Duration::ZERO },
             stream_failures: 0,
@@ -274,7 +272,7 @@ impl Follow {
     fn next_url(&mut self, now: Duration, commands: &mut Vec<Command>) {
         self.status.url = (self.status.url + 1) % self.urls;
         let rounds = self.stream_failures / u32::try_from(self.urls).unwrap_or(u32::MAX);
-        self.stream = Stream::Down { retry_at: now + self.back_off(rounds) };
+        self.stream = Stream::Down { retry_at: now + self.back_off.after(rounds) };
         commands.push(Command::CloseStream);
     }
 
@@ -321,7 +319,7 @@ impl Follow {
         if matches!(self.stream, Stream::Open { .. }) {
             self.status.error = None;
         }
-        let refresh = now + REFRESH - self.jitter(REFRESH / 4);
+        let refresh = now + REFRESH - self.back_off.jitter(REFRESH / 4);
         self.due_at(refresh);
         commands.push(Command::Publish(listing));
     }
@@ -355,7 +353,7 @@ impl Follow {
         self.list_failures = self.list_failures.saturating_add(1);
         self.status.list_errors += 1;
         self.status.error = Some((now, error));
-        self.due = Some(now + self.back_off(self.list_failures));
+        self.due = Some(now + self.back_off.after(self.list_failures));
         if self.urls > 1
             && self.list_failures.is_multiple_of(LISTINGS_PER_URL)
             && !matches!(self.stream, Stream::Down { .. })
@@ -400,20 +398,6 @@ impl Follow {
             self.not_before = now + BETWEEN_LISTINGS;
             commands.push(Command::List(self.attempts, self.status.url));
         }
-    }
-
-    fn back_off(&mut self, failures: u32) -> Duration {
-        let whole = BACK_OFF_FIRST.saturating_mul(1 << failures.min(16)).min(BACK_OFF_LAST);
-        whole - self.jitter(whole / 2)
-    }
-
-    /// Between nothing and `most` (splitmix64).
-    fn jitter(&mut self, most: Duration) -> Duration {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        most.mul_f64((z >> 11) as f64 / (1u64 << 53) as f64)
     }
 }
 

@@ -9,9 +9,9 @@ pub mod payload;
 pub mod shell;
 pub mod sse;
 
-mod app;
+pub(crate) mod app;
 mod complaints;
 mod pod;
-mod ports;
+pub(crate) mod ports;
 mod rollout;
 pub(crate) mod text;

@@ -129,6 +129,7 @@ fn pods(body: &str) -> Result<Vec<&RawValue>, PayloadError> {
 fn read_info(info: &Value, out: &mut Listing) {
     let config = &info["marathon_config"];
     out.framework = config["framework_name"].as_str().filter(|n| !n.is_empty()).map(str::to_owned);
+    out.framework_id = info["frameworkId"].as_str().filter(|id| !id.is_empty()).map(str::to_owned);
     let leader = info["leader"].as_str().and_then(|l| l.rsplit_once(':')).map(|(host, _)| host);
     out.framework_host = leader.or_else(|| config["hostname"].as_str()).filter(|h| !h.is_empty()).map(str::to_owned);
 }
@@ -250,7 +251,7 @@ pub(super) fn port_number(value: &Value) -> Option<u16> {
 }
 
 /// `SLUICE_GROUPS` as groups: a comma list, trimmed, each at most 63 octets.
-pub(super) fn groups<'a>(
+pub(crate) fn groups<'a>(
     owner: &str,
     listed: impl Iterator<Item = &'a str>,
     label: Option<&'a str>,

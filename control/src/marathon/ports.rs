@@ -155,7 +155,7 @@ fn unite(labels: &mut Labels, more: &Labels) {
 }
 
 /// `tcp`, `udp` in any case, or both with a comma; anything else makes the port unusable, as in DC/OS.
-pub(super) fn protocols(text: &str) -> Vec<Protocol> {
+pub(crate) fn protocols(text: &str) -> Vec<Protocol> {
     let one = |p: &str| match p.trim().to_ascii_lowercase().as_str() {
         "tcp" => Some(Protocol::Tcp),
         "udp" => Some(Protocol::Udp),

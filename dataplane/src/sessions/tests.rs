@@ -314,7 +314,7 @@ mod ports;
 fn bits_of_entries_say_what_their_states_say() {
     let states = [State::HalfOpen, State::Established, State::Closing, State::Udp, State::Sctp, State::Refused];
     for state in states {
-        let chosen = entry::Chosen::new(flow(1), state, tick(4));
+        let chosen = Chosen::new(flow(1), state, tick(4));
         assert_eq!(chosen.state(), state);
         assert_eq!(chosen.is_over(), state.over(), "{state:?}");
         assert_eq!(chosen.aged().is_passed_over(), state.on_probation(), "{state:?}");

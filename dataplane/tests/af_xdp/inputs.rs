@@ -21,6 +21,7 @@ pub(crate) fn config(queues: &[u32], mode: XdpMode) -> Config {
         neighbours: Vec::new(),
         routes: Vec::new(),
         marathons: Vec::new(),
+        mesos: None,
         vip: Vip {
             named: Ipv4Addr::new(11, 0, 0, 0)..=Ipv4Addr::new(11, 255, 255, 255),
             named6: "fd01:c::".parse().unwrap()..="fd01:c::ffff".parse().unwrap(),
@@ -74,6 +75,17 @@ pub(crate) fn dns() -> Dns {
         recurse: true,
         ip_sources: Vec::new(),
         enforce_rfc952: false,
+        addresses6: Vec::new(),
+        health: sluice_config::model::DnsHealth::Prefer,
+        compat: false,
+        srv_weight: 1,
+        enumeration: true,
+        cluster_id: String::new(),
+        trusted: Vec::new(),
+        responses_per_second: 200,
+        cookie_secret_file: None,
+        nsid: String::new(),
+        zones: Vec::new(),
     }
 }
 

@@ -114,7 +114,13 @@ impl Following {
         let event = tokio::time::timeout(Duration::from_secs(20), self.events.recv()).await.unwrap().unwrap();
         match event {
             Event::Marathon { source: 3, listing } => listing,
-            other @ (Event::Marathon { .. } | Event::Hosts(_) | Event::Overlay(_)) => panic!("{other:?}"),
+            other @ (Event::Marathon { .. }
+            | Event::Mesos { .. }
+            | Event::MesosLost
+            | Event::Hosts(_)
+            | Event::Overlay(_)) => {
+                panic!("{other:?}")
+            }
         }
     }
 
@@ -506,7 +512,7 @@ async fn https_needs_a_known_ca_a_fresh_certificate_and_the_right_name() {
         let answer = match Fetch::new(&marathon) {
             Ok(fetch) => fetch.get(0, "/v2/pods::status", 1000).await.map_err(|e| e.to_string()),
             // A machine without any CA of its own.
-            Err(StartError::Tls(_)) if ca.is_none() => continue,
+            Err(StartError::Tls { .. }) if ca.is_none() => continue,
             Err(error) => panic!("{error}"),
         };
         match (answer, expected) {
