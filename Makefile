@@ -8,9 +8,9 @@ CARGO := cargo
 AS_ROOT := $(strip $(SUDO) $(CURDIR)/mounted.sh)
 RUNNER  := --config 'target."cfg(unix)".runner="$(AS_ROOT)"'
 
-.PHONY: help setup demo lab test lint soak bench clean
+.PHONY: help setup demo lab test lint soak bench bench-dns clean
 help:           ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup:          ## install the Debian packages of packages.txt that are missing, and nothing else
 	@command -v $(CARGO) >/dev/null || { echo 'cargo is not found: install Rust 1.95 or newer (https://rustup.rs) first'; exit 1; }
@@ -38,6 +38,11 @@ soak: setup     ## ten minutes: a hundred tables a second under flows on real so
 
 bench: setup    ## nanoseconds per packet by path and sessions (perf/README.md)
 	$(CARGO) run --release --locked -p sluice-perf -- pipeline
+
+bench-dns: setup ## DNS answers on veth, beside Knot DNS in XDP mode
+	@./setup.sh packages-bench.txt
+	$(CARGO) build --release --locked -p sluice-perf
+	$(AS_ROOT) target/release/sluice-bench dns
 
 clean:          ## remove what was built, and labs that were left up
 	-$(SUDO) target/release/sluice-lab down --all 2>/dev/null
