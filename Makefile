@@ -8,7 +8,7 @@ CARGO := cargo
 AS_ROOT := $(strip $(SUDO) $(CURDIR)/mounted.sh)
 RUNNER  := --config 'target."cfg(unix)".runner="$(AS_ROOT)"'
 
-.PHONY: help setup demo lab test lint soak bench bench-dns clean
+.PHONY: help setup demo lab test lint soak bench bench-dns fuzz clean
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
@@ -43,6 +43,17 @@ bench-dns: setup ## DNS answers on veth, beside Knot DNS in XDP mode
 	@./setup.sh packages-bench.txt
 	$(CARGO) build --release --locked -p sluice-perf
 	$(AS_ROOT) target/release/sluice-bench dns
+
+# Coverage-guided fuzzing on the stable toolchain (facts: libFuzzer wants the compiler's counters and a main of its own).
+FUZZ    := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+           -Cllvm-args=-sanitizer-coverage-pc-table --cfg fuzzing -Ccodegen-units=1
+TARGET  ?= mesos-state
+SECONDS ?= 60
+
+fuzz: setup     ## TARGET (of fuzz/src/bin) over ever other bytes for SECONDS
+	cd fuzz && RUSTFLAGS="$(FUZZ)" $(CARGO) build --release --locked --target "$$(rustc -vV | sed -n 's/^host: //p')" --bin $(TARGET)
+	mkdir -p fuzz/corpus/$(TARGET) fuzz/artifacts && cp -n control/tests/data/mesos-* fuzz/corpus/$(TARGET)/
+	fuzz/target/*/release/$(TARGET) -max_total_time=$(SECONDS) -artifact_prefix=fuzz/artifacts/ fuzz/corpus/$(TARGET)
 
 clean:          ## remove what was built, and labs that were left up
 	-$(SUDO) target/release/sluice-lab down --all 2>/dev/null

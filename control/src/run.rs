@@ -31,6 +31,8 @@ use crate::health::target::wanted;
 use crate::marathon::fetch_error::StartError;
 use crate::marathon::follow::Status;
 use crate::marathon::shell;
+use crate::mesos;
+use crate::mesos::shell::Seen;
 use crate::netlink::inventory::Inventory;
 use crate::netlink::{self, NetlinkError};
 use crate::store::{FileStore, Store as _};
@@ -155,6 +157,31 @@ struct Heard {
     first: Option<Instant>,
     /// Whose they are.
     sources: Vec<usize>,
+    /// When the first word of Mesos came.
+    mesos: Option<Instant>,
+}
+
+impl Heard {
+    fn note(&mut self, change: &Event) {
+        match change {
+            Event::Marathon { source, .. } => {
+                self.sources.push(*source);
+                self.first.get_or_insert_with(Instant::now);
+            }
+            Event::Mesos { .. } => drop(self.mesos.get_or_insert_with(Instant::now)),
+            Event::MesosLost | Event::Hosts(_) | Event::Overlay(_) => {}
+        }
+    }
+}
+
+/// The sources, followed.
+struct Followed {
+    changes: mpsc::Receiver<Event>,
+    sources: JoinSet<Result<(), StartError>>,
+    /// One of each Marathon.
+    statuses: Vec<watch::Receiver<Status>>,
+    listed: Listed,
+    mesos: Option<watch::Receiver<Seen>>,
 }
 
 /// A Sluice that runs.
@@ -190,10 +217,10 @@ impl Machine {
             *self.dataplane.lock().unwrap_or_else(PoisonError::into_inner) = Some(launched);
             self.settle(tables).await?;
         }
-        let (mut changes, mut sources, statuses, listed) = self.follow_sources();
+        let Followed { mut changes, mut sources, statuses, listed, mesos } = self.follow_sources();
         let (order, mut orders) = mpsc::channel(CHANGES);
         let totals = Arc::clone(&self.prober.totals);
-        let behind = Behind { statuses, listed: Arc::clone(&listed), totals, orders: order };
+        let behind = Behind { statuses, listed: Arc::clone(&listed), mesos, totals, orders: order };
         let observed = observe::observed(&self.config, &self.dataplane, behind);
         self.attend();
         self.said.unserved(&made.report);
@@ -237,10 +264,7 @@ impl Machine {
                     return Ok(());
                 }
                 Some(change) = changes.recv() => {
-                    if let Event::Marathon { source, .. } = &change {
-                        heard.sources.push(*source);
-                        heard.first.get_or_insert_with(Instant::now);
-                    }
+                    heard.note(&change);
                     self.publication.view.apply(change);
                     sooner(&mut publish_at, not_before.max(Instant::now()));
                 }
@@ -340,6 +364,9 @@ impl Machine {
             let now = heard.sources.into_iter().map(|source| (source, std::time::Instant::now()));
             listed.lock().unwrap_or_else(PoisonError::into_inner).extend(now);
         }
+        if let Some(first) = heard.mesos {
+            observed.mesos_to_dataplane.observe(first.elapsed());
+        }
         Ok(self.settle(&tables).await?)
     }
 
@@ -383,10 +410,7 @@ impl Machine {
         self.publication.unsaved().is_none()
     }
 
-    #[expect(clippy::type_complexity, reason = "the ends of three channels, named where they are taken apart")]
-    fn follow_sources(
-        &self,
-    ) -> (mpsc::Receiver<Event>, JoinSet<Result<(), StartError>>, Vec<watch::Receiver<Status>>, Listed) {
+    fn follow_sources(&self) -> Followed {
         let (sender, changes) = mpsc::channel(CHANGES);
         let mut sources = JoinSet::new();
         let mut statuses = Vec::new();
@@ -398,7 +422,13 @@ impl Machine {
             let settings = shell::Settings { seed, ..shell::Settings::default() };
             sources.spawn(async move { shell::follow(source, &marathon, settings, sender, status).await });
         }
-        (changes, sources, statuses, Listed::new(BTreeMap::new().into()))
+        let mesos = self.config.mesos.clone().map(|mesos| {
+            let (status, seen) = watch::channel(Seen::default());
+            let settings = mesos::shell::Settings { seed: clock().0, ..mesos::shell::Settings::default() };
+            sources.spawn(async move { mesos::shell::follow(&mesos, settings, sender, status).await });
+            seen
+        });
+        Followed { changes, sources, statuses, listed: Listed::new(BTreeMap::new().into()), mesos }
     }
 
     /// Takes everything away: the programs first, so that nothing is taken from the wire that nobody serves.

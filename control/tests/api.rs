@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use sluice_control::api::observed::{MarathonState, Observed, Published};
+use sluice_control::api::observed::{MarathonState, MesosState, Observed, Published};
 use sluice_control::api::serve::{CONNECTIONS, HEADER, Socket, serve_tcp};
 use sluice_control::api::{metrics, show};
 use sluice_control::desire::{Claims, Report};
@@ -110,6 +110,7 @@ async fn the_schema_of_every_document_is_as_published() {
         ),
         ("zone", json!([{"name": "string", "type": "string", "ttl": "number", "values": ["string"]}])),
         ("labels", json!({"labels": [], "more_labels": "bool", "rejected": [], "fail_open": [], "mixed_groups": []})),
+        ("sources", json!([])),
     ];
     assert_eq!(expected.iter().map(|(what, _)| *what).collect::<Vec<_>>(), show::SUBJECTS);
     for (what, expected) in expected {
@@ -143,6 +144,9 @@ fn a_node_is_ready_once_tables_are_published_and_every_marathon_was_listed() {
         MarathonState { name: "http://m:8080".into(), error: Some("refused".into()), ..MarathonState::default() };
     observed.marathons = Box::new(move || vec![marathon.clone()]);
     assert_eq!(observed.unready(), ["Marathon http://m:8080 was not listed yet: refused"]);
+    observed.marathons = Box::new(Vec::new);
+    observed.mesos = Box::new(|| vec![MesosState { name: "zk://z:1/mesos".into(), ..MesosState::default() }]);
+    assert_eq!(observed.unready(), ["Mesos zk://z:1/mesos was not heard yet"]);
     let fresh = Observed::new(observed.config.clone(), Vec::new(), Vec::new());
     assert_eq!(fresh.unready(), ["no tables are published yet"]);
 }
@@ -222,6 +226,7 @@ fn the_metrics_parse_and_say_what_the_counters_say() {
             ..MarathonState::default()
         }]
     });
+    observed.mesos = Box::new(|| vec![a_mesos()]);
     let samples = parse(&metrics::text(&observed));
     let one = |name: &str, label: &str, value: &str| {
         let found = samples[name].iter().filter(|(labels, _)| labels.get(label).is_some_and(|v| v == value));
@@ -234,6 +239,9 @@ fn the_metrics_parse_and_say_what_the_counters_say() {
     assert_eq!(one("sluice_rx_packets_total", "port", "lan"), 4.0);
     assert_eq!(one("sluice_vip_backends", "state", "draining"), 1.0);
     assert_eq!(one("sluice_marathon_connected", "marathon", "http://\"odd\\name"), 1.0);
+    assert_eq!(one("sluice_mesos_connected", "mesos", "http://10.0.0.1:5050"), 1.0);
+    assert_eq!(one("sluice_mesos_agents_waited_for", "mesos", "http://10.0.0.1:5050"), 3.0);
+    assert_eq!(one("sluice_mesos_errors_total", "kind", "stream"), 2.0);
     assert_eq!(one("sluice_backend_healthy", "backend", "10.0.0.11:31001"), 1.0);
     assert_eq!(samples["sluice_backend_healthy"].len(), 2);
     assert_eq!(one("sluice_probes_total", "result", "refused"), 0.0);
@@ -243,6 +251,36 @@ fn the_metrics_parse_and_say_what_the_counters_say() {
     assert_eq!(samples["sluice_marathon_to_dataplane_seconds_count"][0].1, 1.0);
     assert_eq!(one("sluice_marathon_to_dataplane_seconds_bucket", "le", "0.05"), 1.0);
     assert_eq!(one("sluice_marathon_to_dataplane_seconds_bucket", "le", "0.025"), 0.0);
+}
+
+fn a_mesos() -> MesosState {
+    MesosState {
+        name: "http://10.0.0.1:5050".into(),
+        connected: true,
+        known: true,
+        leader: Some("10.0.0.1:5050".into()),
+        heard_ago: Some(2.5),
+        events: 9,
+        stream_errors: 2,
+        waiting: 3,
+        error: Some("silent".into()),
+        ..MesosState::default()
+    }
+}
+
+#[tokio::test]
+async fn every_source_is_shown_with_when_it_was_heard_and_what_went_wrong() {
+    let mut observed = observed();
+    observed.marathons = Box::new(|| vec![MarathonState { name: "http://m:8080".into(), ..MarathonState::default() }]);
+    observed.mesos = Box::new(|| vec![a_mesos()]);
+    let shown = show::document(&observed, "sources").await.unwrap();
+    assert_eq!(shown[0]["kind"], "marathon");
+    assert_eq!(
+        shown[1],
+        json!({"kind": "mesos", "name": "http://10.0.0.1:5050", "connected": true, "leader": "10.0.0.1:5050", "listed": true,
+            "heard_seconds_ago": 2.5, "events": 9, "stream_errors": 2, "list_errors": 0, "agents_waited_for": 3,
+            "error": "silent"})
+    );
 }
 
 #[tokio::test]

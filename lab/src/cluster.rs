@@ -52,6 +52,8 @@ pub enum LabError {
     NotReady { why: String, log: PathBuf, tail: String },
     #[error("no Marathon `{framework}` in this lab's topology: add a [[marathon]] with that framework")]
     NoFramework { framework: String },
+    #[error("no Mesos master in this lab's topology: add [mesos] with its port")]
+    NoMesos,
     #[error("no overlay network `{network}`; this lab has `{known}`")]
     NoNetwork { network: String, known: String },
     #[error("{what}: {source}")]
@@ -188,16 +190,31 @@ impl Lab {
             started.push(self.start_network_only("master", &entry.framework, program, &arguments)?);
         }
         for entry in &self.topology.marathons {
-            self.await_marathon(&entry.framework)?;
+            self.await_answer(self.marathon(&entry.framework)?, "/ping")?;
+        }
+        if self.topology.mesos.is_some() {
+            started.push(self.start_mesos_by(program, Duration::ZERO)?);
         }
         Ok(started)
     }
 
-    fn await_marathon(&self, framework: &str) -> Result<(), LabError> {
-        let to = self.marathon(framework)?;
+    /// Starts the Mesos master of the topology and waits until it answers. Its agents register within `reregister`.
+    pub fn start_mesos_by(&self, program: &Path, reregister: Duration) -> Result<Child, LabError> {
+        let to = self.mesos()?;
+        let (listen, seconds) = (to.to_string(), reregister.as_secs_f64().to_string());
+        let mut arguments = vec!["mesos", "--lab", self.state.id(), "--listen", &listen, "--reregister", &seconds];
+        let marathons: Vec<String> =
+            self.topology.marathons.iter().map(|m| self.at_master(m.port).to_string()).collect();
+        arguments.extend(marathons.iter().flat_map(|marathon| ["--marathon", marathon.as_str()]));
+        let child = self.start("master", "mesos", program, &arguments)?;
+        self.await_answer(to, "/health")?;
+        Ok(child)
+    }
+
+    fn await_answer(&self, to: SocketAddr, path: &str) -> Result<(), LabError> {
         let mut last = Ok(());
         for _ in 0..100 {
-            match self.http("master", "GET", to, "/ping", "") {
+            match self.http("master", "GET", to, path, "") {
                 Ok(_) => return Ok(()),
                 Err(error) => last = Err(error),
             }
@@ -240,7 +257,16 @@ impl Lab {
     pub fn marathon(&self, framework: &str) -> Result<SocketAddr, LabError> {
         let found = self.topology.marathons.iter().find(|entry| entry.framework == framework);
         let entry = found.ok_or_else(|| LabError::NoFramework { framework: framework.to_owned() })?;
-        Ok(SocketAddr::from((self.topology.master.address, entry.port)))
+        Ok(self.at_master(entry.port))
+    }
+
+    /// Where the Mesos master's API is.
+    pub fn mesos(&self) -> Result<SocketAddr, LabError> {
+        self.topology.mesos.as_ref().map(|mesos| self.at_master(mesos.port)).ok_or(LabError::NoMesos)
+    }
+
+    fn at_master(&self, port: u16) -> SocketAddr {
+        SocketAddr::from((self.topology.master.address, port))
     }
 
     /// One HTTP request from a role's namespace, on a connection of its own.

@@ -10,6 +10,7 @@ pub mod demo;
 pub mod http;
 pub mod load;
 pub mod marathon;
+pub mod mesos;
 pub mod node_config;
 pub mod place;
 mod processes;

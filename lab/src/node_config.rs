@@ -22,6 +22,10 @@ pub fn render(state: &LabState, topology: &Topology) -> String {
         let url = format!("http://{}:{}", topology.master.address, marathon.port);
         add(&mut text, format_args!("[[marathon]]\nurls = [\"{url}\"]\n\n"));
     }
+    if let Some(mesos) = &topology.mesos {
+        let master = format!("{}:{}", topology.master.address, mesos.port);
+        add(&mut text, format_args!("[mesos]\nmasters = [\"{master}\"]\n\n"));
+    }
     let node = &topology.sluice;
     let (underlay, overlay) = (quoted(&node.snat_underlay), quoted(&node.snat_overlay));
     add(&mut text, format_args!("[snat]\nunderlay = [{underlay}]\noverlay = [{overlay}]\n\n"));

@@ -23,6 +23,9 @@ pub struct Topology {
     pub master: Master,
     #[serde(default, rename = "marathon")]
     pub marathons: Vec<MarathonEntry>,
+    /// The Mesos master, on the same node as the Marathons.
+    #[serde(default)]
+    pub mesos: Option<MesosEntry>,
     #[serde(default, rename = "agent")]
     pub agents: Vec<AgentEntry>,
 }
@@ -87,6 +90,13 @@ pub struct Master {
 #[serde(deny_unknown_fields)]
 pub struct MarathonEntry {
     pub framework: String,
+    pub port: u16,
+}
+
+/// The Mesos master, on the master's address.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MesosEntry {
     pub port: u16,
 }
 

@@ -30,6 +30,7 @@ pub fn text(observed: &Observed) -> String {
     health(&mut text, observed, published.as_ref());
     sockets(&mut text, observed);
     marathons(&mut text, observed);
+    mesos(&mut text, observed);
     text.finish()
 }
 
@@ -343,5 +344,53 @@ fn marathons(text: &mut Text, observed: &Observed) {
         "marathon_to_dataplane_seconds",
         "From a whole Marathon listing to its tables in the workers' mailboxes.",
         &observed.marathon_to_dataplane.read(),
+    );
+}
+
+fn mesos(text: &mut Text, observed: &Observed) {
+    let all = (observed.mesos)();
+    type Read = fn(&super::observed::MesosState) -> Box<dyn Display>;
+    let families: [(Kind, &str, &str, Read); 6] = [
+        (Kind::Gauge, "mesos_connected", "1 while the event stream is open.", |m| Box::new(u8::from(m.connected))),
+        (Kind::Gauge, "mesos_known", "1 once everything was known.", |m| Box::new(u8::from(m.known))),
+        (
+            Kind::Gauge,
+            "mesos_last_event_seconds",
+            "Seconds since its last word, heartbeats included; NaN before.",
+            |m| Box::new(m.heard_ago.unwrap_or(f64::NAN)),
+        ),
+        (Kind::Counter, "mesos_events_total", "Events that meant a change.", |m| Box::new(m.events)),
+        (
+            Kind::Gauge,
+            "mesos_agents_waited_for",
+            "Agents that a new master has not heard from, whose tasks are kept.",
+            |m| Box::new(m.waiting),
+        ),
+        (Kind::Counter, "mesos_failovers_held_total", "Changes of master after which agents were waited for.", |m| {
+            Box::new(m.held)
+        }),
+    ];
+    for (kind, name, help, read) in families {
+        text.family(kind, name, help, |f| {
+            for mesos in &all {
+                f.sample(&[("mesos", &mesos.name)], read(mesos));
+            }
+        });
+    }
+    text.family(
+        Kind::Counter,
+        "mesos_errors_total",
+        "Failures by kind; nothing is lost from the tables by them.",
+        |f| {
+            for mesos in &all {
+                f.sample(&[("mesos", &mesos.name), ("kind", &"stream")], mesos.stream_errors);
+                f.sample(&[("mesos", &mesos.name), ("kind", &"listing")], mesos.list_errors);
+            }
+        },
+    );
+    text.histogram(
+        "mesos_to_dataplane_seconds",
+        "From Mesos's word to its tables in the workers' mailboxes.",
+        &observed.mesos_to_dataplane.read(),
     );
 }

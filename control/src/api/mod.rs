@@ -33,6 +33,7 @@ pub mod prometheus;
 pub mod pulse;
 pub mod serve;
 pub mod show;
+pub mod sources;
 pub mod zone;
 
 use observed::Observed;

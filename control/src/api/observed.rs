@@ -47,6 +47,33 @@ pub struct MarathonState {
     pub error: Option<String>,
 }
 
+/// Mesos, as the API tells of it.
+#[derive(Clone, Debug, Default)]
+pub struct MesosState {
+    /// First master of the configuration, or its ZooKeeper without a password.
+    pub name: String,
+    /// Whether the event stream is open and has said everything.
+    pub connected: bool,
+    /// Whether all of it was ever known.
+    pub known: bool,
+    /// The leading master.
+    pub leader: Option<String>,
+    /// Seconds since it said something, be it a heartbeat.
+    pub heard_ago: Option<f64>,
+    /// Events that meant a change.
+    pub events: u64,
+    /// Streams that failed or ended.
+    pub stream_errors: u64,
+    /// Whole states that did not come.
+    pub list_errors: u64,
+    /// Agents that a new master has not heard from yet.
+    pub waiting: usize,
+    /// Changes of master after which some were waited for.
+    pub held: u64,
+    /// What went wrong last.
+    pub error: Option<String>,
+}
+
 /// What one queue's AF_XDP socket says.
 #[derive(Clone, Debug, Default)]
 pub struct SocketState {
@@ -96,6 +123,8 @@ pub struct Observed {
     pub pulse: Pulse,
     /// The Marathons of the configuration.
     pub marathons: Lazy<MarathonState>,
+    /// Mesos, where the configuration has it.
+    pub mesos: Lazy<MesosState>,
     /// The AF_XDP sockets.
     pub sockets: Lazy<SocketState>,
     /// The kernel programs' counters, by port.
@@ -110,6 +139,8 @@ pub struct Observed {
     pub orders: Option<mpsc::Sender<Order>>,
     /// From the arrival of a Marathon listing to the publication of its tables.
     pub marathon_to_dataplane: Histogram,
+    /// From the arrival of Mesos's word to the publication of its tables.
+    pub mesos_to_dataplane: Histogram,
     /// From `desire` to the mailbox.
     pub publish: Histogram,
     /// Tables that could not be made.
@@ -127,6 +158,7 @@ impl Observed {
             workers,
             ports,
             marathons: Box::new(Vec::new),
+            mesos: Box::new(Vec::new),
             sockets: Box::new(Vec::new),
             steering: Box::new(Vec::new),
             sessions: Box::new(Vec::new),
@@ -134,6 +166,7 @@ impl Observed {
             names: Arc::default(),
             orders: None,
             marathon_to_dataplane: Histogram::latency(),
+            mesos_to_dataplane: Histogram::latency(),
             publish: Histogram::latency(),
             publish_errors: AtomicU64::new(0),
         }
@@ -180,6 +213,11 @@ impl Observed {
         missing.extend(unlisted.map(|m| match m.error {
             Some(error) => format!("Marathon {} was not listed yet: {error}", m.name),
             None => format!("Marathon {} was not listed yet", m.name),
+        }));
+        let unknown = (self.mesos)().into_iter().filter(|m| !m.known);
+        missing.extend(unknown.map(|m| match m.error {
+            Some(error) => format!("Mesos {} was not heard yet: {error}", m.name),
+            None => format!("Mesos {} was not heard yet", m.name),
         }));
         missing
     }

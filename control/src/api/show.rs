@@ -14,11 +14,13 @@ use sluice_dataplane::verdict::DropReason;
 use super::books::{Books, dropped};
 use super::judged::{Standing, drains, standing};
 use super::observed::{Observed, Published};
+use super::sources::sources;
 use super::zone;
 use crate::desire::labels::{self, Label};
 
 /// Everything that can be shown.
-pub const SUBJECTS: &[&str] = &["vips", "backends", "drains", "sessions", "drops", "workers", "zone", "labels"];
+pub const SUBJECTS: &[&str] =
+    &["vips", "backends", "drains", "sessions", "drops", "workers", "zone", "labels", "sources"];
 
 /// Most sessions listed at once.
 pub const MOST_SESSIONS: usize = 1000;
@@ -193,6 +195,7 @@ pub async fn document(observed: &Observed, what: &str) -> Option<Value> {
             zone::rows(&desired.shared.zones, desired.local.soa_serial, false)
         })),
         "labels" => serde_json::to_value(of_labels(published)),
+        "sources" => serde_json::to_value(sources(observed)),
         _ => return None,
     };
     value.ok()

@@ -56,11 +56,12 @@ impl Check {
         let workers = config.ports.first().map_or(0, |p| p.queues.len());
         let _ = writeln!(
             text,
-            "{}: right: {} port(s), {workers} worker(s), {} static service(s), {} Marathon(s){}",
+            "{}: right: {} port(s), {workers} worker(s), {} static service(s), {} Marathon(s){}{}",
             self.config.config.display(),
             config.ports.len(),
             config.services.len(),
             config.marathons.len(),
+            if config.mesos.is_some() { ", Mesos" } else { "" },
             if self.offline { ", not compared with this machine" } else { "" },
         );
         for ceiling in ceilings(config) {

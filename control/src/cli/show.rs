@@ -41,6 +41,8 @@ enum Subject {
     Zone,
     /// VIP labels and the VIPs that they give, or why not; and all else that is not honoured.
     Labels,
+    /// Marathons and Mesos: whether each is heard, when it was last, and what went wrong.
+    Sources,
 }
 
 impl Show {
@@ -54,6 +56,7 @@ impl Show {
             Subject::Workers => ("workers", workers),
             Subject::Zone => ("zone", zone),
             Subject::Labels => ("labels", labels),
+            Subject::Sources => ("sources", sources),
         };
         let document = self.running.ask(&format!("/v1/show/{path}"))?;
         let mut document: Value = serde_json::from_slice(&document)?;
@@ -199,6 +202,31 @@ pub(super) fn zone(document: &Value) -> String {
         table.row([text(row, "name"), text(row, "ttl"), text(row, "type"), joined(row, "values")]);
     }
     table.finish("no names")
+}
+
+fn sources(document: &Value) -> String {
+    let mut table =
+        Table::new(&["KIND", "SOURCE", "STREAM", "LEADER", "HEARD", "EVENTS", "STREAM ERRORS", "LIST ERRORS"]);
+    let mut notes = String::new();
+    for source in all(document) {
+        let [kind, name, leader, events, stream_errors, list_errors] =
+            ["kind", "name", "leader", "events", "stream_errors", "list_errors"].map(|key| text(source, key));
+        let is = |key: &str| source.get(key).and_then(Value::as_bool).unwrap_or(false);
+        let heard = source.get("heard_seconds_ago").and_then(Value::as_f64);
+        let heard = heard.map_or_else(|| "never".to_owned(), |seconds| format!("{seconds:.0} s ago"));
+        let stream = if is("connected") { "open" } else { "down" };
+        let waited = source.get("agents_waited_for").and_then(Value::as_u64).unwrap_or(0);
+        if waited > 0 {
+            notes.push_str(&format!(
+                "{name}: a new master leads; tasks of {waited} agents that it has not heard from are kept\n"
+            ));
+        }
+        if let Some(error) = source.get("error").and_then(Value::as_str) {
+            notes.push_str(&format!("{name}: {}\n", shown(error)));
+        }
+        table.row([kind, name, stream.to_owned(), leader, heard, events, stream_errors, list_errors]);
+    }
+    table.finish("no sources: the configuration has no [[marathon]] and no [mesos]") + &notes
 }
 
 /// Every VIP label, then what is not honoured of all else.

@@ -10,14 +10,14 @@ const MOST: usize = 16;
 
 /// Errors of the last minute, and when each was logged.
 #[derive(Debug, Default)]
-pub(super) struct Complaints {
+pub(crate) struct Complaints {
     logged: BTreeMap<String, Duration>,
     since_recovery: bool,
 }
 
 impl Complaints {
     /// Whether to log this error now.
-    pub(super) fn is_due(&mut self, now: Duration, error: &str) -> bool {
+    pub(crate) fn is_due(&mut self, now: Duration, error: &str) -> bool {
         self.logged.retain(|_, at| now < *at + AGAIN);
         let due = !self.logged.contains_key(error) && self.logged.len() < MOST;
         if due {
@@ -28,7 +28,7 @@ impl Complaints {
     }
 
     /// All is well: whether that is news.
-    pub(super) fn recovered(&mut self) -> bool {
+    pub(crate) fn recovered(&mut self) -> bool {
         std::mem::take(&mut self.since_recovery)
     }
 }

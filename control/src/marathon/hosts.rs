@@ -73,7 +73,7 @@ impl Hosts {
 }
 
 /// Looks up the names that `wanted` holds, now and whenever they are due, until its sender is gone.
-pub(super) async fn follow(
+pub(crate) async fn follow(
     mut wanted: watch::Receiver<BTreeSet<String>>,
     resolve: Resolve,
     events: mpsc::Sender<Event>,

@@ -10,7 +10,7 @@ pub mod shell;
 pub mod sse;
 
 pub(crate) mod app;
-mod complaints;
+pub(crate) mod complaints;
 mod pod;
 pub(crate) mod ports;
 mod rollout;

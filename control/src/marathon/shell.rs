@@ -72,7 +72,13 @@ enum StreamError {
 }
 
 /// A task that ends with its owner.
-struct Running(JoinHandle<()>);
+pub(crate) struct Running(JoinHandle<()>);
+
+impl Running {
+    pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(task))
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {

@@ -19,13 +19,15 @@ use crate::view::{Health, Labels, TaskState};
 pub struct Facts {
     /// The leading master.
     pub leader: Option<Endpoint>,
+    /// Id of the master that said this: another one after each change of leadership. `None` where it is not known.
+    pub master: Option<String>,
     /// All masters: in the order of `[mesos] masters`, or by their sequence in ZooKeeper.
     pub masters: Vec<Endpoint>,
     /// Frameworks, in the order of the answer; by id where they come from the event stream. Those that are over are absent.
     pub frameworks: Vec<Arc<Framework>>,
     /// Agents, by id.
     pub agents: BTreeMap<String, Arc<Agent>>,
-    /// Agents that the master has read of in its registry and not heard from since it leads.
+    /// Agents that the master has not heard from since it leads: of their tasks it has no word.
     pub recovered: BTreeSet<String>,
     /// Tasks that are not over, in the order of the answer (of frameworks, then tasks); by framework and id where they come
     /// from the event stream. An id is unique in its framework only, and `/state` has been seen to hold one twice.
@@ -219,6 +221,16 @@ impl Facts {
         self
     }
 
+    /// The hosts that are names, to be looked up.
+    #[must_use]
+    pub fn host_names(&self) -> BTreeSet<String> {
+        let members = self.agents.values().flat_map(|a| [Some(a.hostname.as_str()), host(&a.endpoint)]);
+        let frameworks = self.frameworks.iter().flat_map(|f| [Some(f.hostname.as_str()), host(&f.scheduler)]);
+        let masters = self.leader.iter().chain(&self.masters).map(|m| Some(m.host.as_str()));
+        let all = members.chain(frameworks).chain(masters).flatten();
+        all.filter(|h| !h.is_empty() && h.parse::<IpAddr>().is_err()).map(str::to_owned).collect()
+    }
+
     /// The framework of an id.
     #[must_use]
     pub fn framework(&self, id: &str) -> Option<&Arc<Framework>> {
@@ -230,6 +242,10 @@ impl Facts {
     pub fn frameworks_by_id(&self) -> BTreeMap<&str, &Arc<Framework>> {
         self.frameworks.iter().map(|f| (f.id.as_str(), f)).collect()
     }
+}
+
+fn host(endpoint: &Option<Endpoint>) -> Option<&str> {
+    endpoint.as_ref().map(|e| e.host.as_str())
 }
 
 impl Task {

@@ -6,10 +6,15 @@
 
 pub mod facts;
 pub mod files;
+pub mod follow;
 pub mod operator;
 pub mod recordio;
+pub mod shell;
 pub mod state;
 
+mod hold;
 mod member;
 mod read;
+mod stream;
 mod task;
+mod zookeeper;

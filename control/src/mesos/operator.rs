@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
+use serde_json::value::RawValue;
 
-use super::facts::{Agent, Facts, Framework, Task, Unread};
+use super::facts::{Agent, Endpoint, Facts, Framework, Task, Unread};
 use super::state::{REJECTED_MAX, settle};
 use super::{member, read, task};
 use crate::marathon::text::readable;
@@ -25,6 +26,9 @@ pub enum EventError {
     /// JSON of something else.
     #[error("no type in it: is this Mesos's operator API?")]
     NotAnEvent,
+    /// An event that is too long.
+    #[error("an event that is {0}")]
+    TooLong(String),
 }
 
 /// What a message was.
@@ -38,6 +42,24 @@ pub enum Said {
     Nothing,
     /// The stream is alive.
     Heartbeat,
+}
+
+/// Where the leading master is, and its id, of an answer to `GET_MASTER`; what is not said is `None`.
+#[must_use]
+pub fn master(answer: &[u8]) -> (Option<Endpoint>, Option<String>) {
+    let answer: Value = serde_json::from_str(&readable(answer)).unwrap_or_default();
+    master_info(&answer["get_master"]["master_info"])
+}
+
+/// As [`master`], of a `MasterInfo`.
+pub(super) fn master_info(info: &Value) -> (Option<Endpoint>, Option<String>) {
+    let address = &info["address"];
+    let of_address = || {
+        let port = read::port(&address["port"]).filter(|p| *p != 0)?;
+        Some(Endpoint { host: address["ip"].as_str().filter(|ip| !ip.is_empty())?.to_owned(), port })
+    };
+    let endpoint = of_address().or_else(|| Endpoint::of_pid(info["pid"].as_str()?));
+    (endpoint, info["id"].as_str().filter(|id| !id.is_empty()).map(str::to_owned))
 }
 
 /// What the operator API has said so far.
@@ -58,19 +80,29 @@ impl Ledger {
     /// # Errors
     /// When it is none; nothing has changed then.
     pub fn apply(&mut self, message: &[u8]) -> Result<Said, EventError> {
-        let message: Value = serde_json::from_str(&readable(message))?;
-        let kind = message["type"].as_str().ok_or(EventError::NotAnEvent)?;
-        match kind {
+        let text = readable(message);
+        let whole: &RawValue = serde_json::from_str(&text)?;
+        let parts = read::members(whole);
+        let kind = parts.get("type").and_then(|kind| serde_json::from_str::<String>(kind.get()).ok());
+        match kind.as_deref().ok_or(EventError::NotAnEvent)? {
             "SUBSCRIBED" => {
-                let subscribed = &message["subscribed"];
-                self.whole(&subscribed["get_state"]);
-                return Ok(Said::Whole(subscribed["heartbeat_interval_seconds"].as_f64()));
+                let subscribed = parts.get("subscribed").map(|raw| read::members(raw)).unwrap_or_default();
+                self.whole(subscribed.get("get_state").copied());
+                let seconds = subscribed.get("heartbeat_interval_seconds");
+                Ok(Said::Whole(seconds.and_then(|raw| serde_json::from_str(raw.get()).ok())))
             }
             "GET_STATE" => {
-                self.whole(&message["get_state"]);
-                return Ok(Said::Whole(None));
+                self.whole(parts.get("get_state").copied());
+                Ok(Said::Whole(None))
             }
-            "HEARTBEAT" => return Ok(Said::Heartbeat),
+            "HEARTBEAT" => Ok(Said::Heartbeat),
+            kind => self.event(kind, whole),
+        }
+    }
+
+    fn event(&mut self, kind: &str, message: &RawValue) -> Result<Said, EventError> {
+        let message = read::object(message).map_err(EventError::TooLong)?;
+        match kind {
             "TASK_ADDED" => self.add_task(&message["task_added"]["task"]),
             "TASK_UPDATED" => self.update_task(&message["task_updated"]),
             "FRAMEWORK_ADDED" => self.add_framework(&message["framework_added"]["framework"]),
@@ -91,6 +123,7 @@ impl Ledger {
         settle(&mut rejected);
         Facts {
             leader: None,
+            master: None,
             masters: Vec::new(),
             frameworks: self.frameworks.values().cloned().collect(),
             agents: self.agents.clone(),
@@ -101,18 +134,37 @@ impl Ledger {
         }
     }
 
-    fn whole(&mut self, state: &Value) {
+    /// Each object is read on its own: a state of a hundred megabytes, read as a whole, would take a gigabyte.
+    fn whole(&mut self, state: Option<&RawValue>) {
         *self = Self::default();
-        state["get_frameworks"]["frameworks"].as_array().into_iter().flatten().for_each(|f| self.add_framework(f));
-        let agents = &state["get_agents"];
-        agents["agents"].as_array().into_iter().flatten().for_each(|a| self.add_agent(a));
-        let recovered = agents["recovered_agents"].as_array().into_iter().flatten();
-        self.recovered.extend(recovered.filter_map(|a| read::id(a, ["id", "agent_id"]).ok()?.map(str::to_owned)));
-        let tasks = &state["get_tasks"];
-        // An agent of its own says `launched_tasks`; `orphan_tasks` wait for their framework (before Mesos 1.2).
-        for kind in ["tasks", "launched_tasks", "orphan_tasks"] {
-            tasks[kind].as_array().into_iter().flatten().for_each(|t| self.add_task(t));
+        let state = state.map(read::members).unwrap_or_default();
+        let part = |name: &str| state.get(name).map(|raw| read::members(raw)).unwrap_or_default();
+        let (frameworks, agents, tasks) = (part("get_frameworks"), part("get_agents"), part("get_tasks"));
+        // A framework that has not come back since the master leads is told of as it was.
+        for raw in ["recovered_frameworks", "frameworks"].iter().filter_map(|kind| frameworks.get(*kind)) {
+            read::elements(raw).into_iter().for_each(|raw| self.take(raw, "framework", Self::add_framework));
         }
+        for raw in agents.get("agents").map(|raw| read::elements(raw)).unwrap_or_default() {
+            self.take(raw, "agent", Self::add_agent);
+        }
+        let recovered = agents.get("recovered_agents").map(|raw| read::elements(raw)).unwrap_or_default();
+        self.recovered.extend(recovered.into_iter().filter_map(|raw| read::id_alone(raw, ["id", "agent_id"])));
+        // An agent of its own says `launched_tasks`; `orphan_tasks` wait for their framework (before Mesos 1.2).
+        for raw in ["tasks", "launched_tasks", "orphan_tasks"].iter().filter_map(|kind| tasks.get(*kind)) {
+            read::elements(raw).into_iter().for_each(|raw| self.take(raw, "task", Self::add_task));
+        }
+    }
+
+    /// Takes one object of a whole state in; one that is too long is listed, and what it may be is not taken for gone.
+    fn take(&mut self, raw: &RawValue, what: &str, add: fn(&mut Self, &Value)) {
+        match read::object(raw) {
+            Ok(value) => add(self, &value),
+            Err(reason) => {
+                self.unread.nameless = true;
+                self.rejected.push(Rejected::new("", what, raw.get(), reason));
+            }
+        }
+        self.rejected.truncate(2 * REJECTED_MAX);
     }
 
     fn add_framework(&mut self, value: &Value) {
@@ -189,10 +241,15 @@ impl Ledger {
             return self.reject(id, "task_updated", value, "an update names a framework and a task".to_owned());
         };
         let key = (framework.to_owned(), id.to_owned());
-        let Some(known) = self.tasks.get(&key) else { return };
+        let said = value["state"].as_str().or_else(|| status["state"].as_str()).map(TaskState::read);
+        let Some(known) = self.tasks.get(&key) else {
+            if said == Some(TaskState::Terminal) {
+                self.unread.tasks.remove(id);
+            }
+            return;
+        };
         let mut task = Task::clone(known);
-        let said = value["state"].as_str().or_else(|| status["state"].as_str());
-        task.state = said.map_or(task.state, TaskState::read);
+        task.state = said.unwrap_or(task.state);
         if let Ok(Some(agent)) = read::id(status, ["agent_id", "slave_id"]) {
             agent.clone_into(&mut task.agent);
         }

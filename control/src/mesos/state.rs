@@ -4,6 +4,8 @@
 //! asked keeps what it had. Inside a whole answer each agent, framework and task is read on its own. Tasks and frameworks
 //! that are over (`completed_tasks`, `completed_frameworks`, `unreachable_tasks`) are skipped unread.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -26,17 +28,28 @@ pub enum StateError {
     /// JSON of something else.
     #[error("no list of frameworks and of agents in it: is this a Mesos master's /state?")]
     NotState,
+    /// A master that does not lead knows nothing.
+    #[error("this master does not lead: {leader} does")]
+    NotLeading {
+        /// The one that does, or what is known of it.
+        leader: String,
+    },
 }
 
 #[derive(Deserialize)]
 struct State<'a> {
+    id: Option<Value>,
     leader: Option<Value>,
+    pid: Option<Value>,
     #[serde(borrow)]
     slaves: Option<Vec<&'a RawValue>>,
     #[serde(borrow)]
     recovered_slaves: Option<Vec<&'a RawValue>>,
     #[serde(borrow)]
     frameworks: Option<Vec<&'a RawValue>>,
+    /// Tasks whose framework the master has not heard from since it leads (before Mesos 1.2).
+    #[serde(borrow)]
+    orphan_tasks: Option<Vec<&'a RawValue>>,
 }
 
 /// A framework without what is over.
@@ -58,23 +71,45 @@ struct Framework<'a> {
 /// # Errors
 /// When the answer says nothing at all.
 pub fn read(body: &[u8]) -> Result<Facts, StateError> {
-    let text = readable(body);
-    let state: State<'_> = serde_json::from_str(&text)?;
+    read_text(&readable(body)).map(|(facts, _)| facts)
+}
+
+/// As [`read`], of a master that is asked because it leads.
+///
+/// # Errors
+/// As [`read`], and when it does not.
+pub fn read_leading(body: &[u8]) -> Result<Facts, StateError> {
+    let (facts, own) = read_text(&readable(body))?;
+    match (&facts.leader, own) {
+        (None, _) => Err(StateError::NotLeading { leader: "no master yet".to_owned() }),
+        (Some(leader), Some(own)) if *leader != own => Err(StateError::NotLeading { leader: leader.to_string() }),
+        (Some(_), _) => Ok(facts),
+    }
+}
+
+/// The facts, and where the master that says them is.
+fn read_text(text: &str) -> Result<(Facts, Option<Endpoint>), StateError> {
+    let state: State<'_> = serde_json::from_str(text)?;
+    let endpoint = |pid: &Option<Value>| pid.as_ref().and_then(Value::as_str).and_then(Endpoint::of_pid);
     let (Some(slaves), Some(frameworks)) = (state.slaves, state.frameworks) else { return Err(StateError::NotState) };
-    let mut facts =
-        Facts { leader: state.leader.as_ref().and_then(Value::as_str).and_then(Endpoint::of_pid), ..Facts::default() };
+    let mut facts = Facts {
+        leader: endpoint(&state.leader),
+        master: state.id.as_ref().and_then(Value::as_str).map(str::to_owned),
+        ..Facts::default()
+    };
     for raw in slaves {
         read_agent(raw, &mut facts);
     }
-    for raw in state.recovered_slaves.into_iter().flatten() {
-        let id = serde_json::from_str::<Value>(raw.get()).ok();
-        facts.recovered.extend(id.as_ref().and_then(|v| read::id(v, ["id", "agent_id"]).ok()?.map(str::to_owned)));
-    }
+    let recovered = state.recovered_slaves.into_iter().flatten();
+    facts.recovered.extend(recovered.filter_map(|raw| read::id_alone(raw, ["id", "agent_id"])));
     for raw in frameworks {
         read_framework(raw, &mut facts);
     }
+    for raw in state.orphan_tasks.into_iter().flatten() {
+        read_task(raw, None, &mut facts);
+    }
     settle(&mut facts.rejected);
-    Ok(facts)
+    Ok((facts, endpoint(&state.pid)))
 }
 
 /// Sorts, and keeps the first of too many.
@@ -85,17 +120,17 @@ pub(super) fn settle(rejected: &mut Vec<Rejected>) {
 }
 
 fn read_agent(raw: &RawValue, facts: &mut Facts) {
-    let value: Value = serde_json::from_str(raw.get()).unwrap_or_default();
-    match member::agent(&value) {
+    match read::object(raw).and_then(|value| member::agent(&value)) {
         Ok(agent) => {
             facts.agents.insert(agent.id.clone(), agent);
         }
         Err(reason) => {
-            let id = read::id(&value, ["id", "agent_id"]).ok().flatten();
-            id.map(|id| facts.unread.agents.insert(id.to_owned()));
-            facts.rejected.push(Rejected::new(id.unwrap_or_default(), "agent", raw.get(), reason));
+            let id = read::id_alone(raw, ["id", "agent_id"]);
+            facts.unread.agents.extend(id.clone());
+            facts.rejected.push(Rejected::new(&id.unwrap_or_default(), "agent", raw.get(), reason));
         }
     }
+    facts.rejected.truncate(2 * REJECTED_MAX);
 }
 
 fn read_framework(raw: &RawValue, facts: &mut Facts) {
@@ -108,18 +143,15 @@ fn read_framework(raw: &RawValue, facts: &mut Facts) {
     let (framework, tasks) = match read {
         Ok(read) => read,
         Err(reason) => {
-            let value: Value = serde_json::from_str(raw.get()).unwrap_or_default();
-            let id = read::id(&value, ["id", "framework_id"]).ok().flatten();
-            match id {
-                Some(id) => facts.unread.frameworks.insert(id.to_owned()),
-                None => std::mem::replace(&mut facts.unread.nameless, true),
-            };
-            facts.rejected.push(Rejected::new(id.unwrap_or_default(), "framework", raw.get(), reason));
+            let id = read::id_alone(raw, ["id", "framework_id"]);
+            facts.unread.nameless |= id.is_none();
+            facts.unread.frameworks.extend(id.clone());
+            facts.rejected.push(Rejected::new(&id.unwrap_or_default(), "framework", raw.get(), reason));
             return;
         }
     };
     match tasks.map_or(Ok(None), |tasks| serde_json::from_str::<Option<Vec<&RawValue>>>(tasks.get())) {
-        Ok(tasks) => tasks.into_iter().flatten().for_each(|raw| read_task(raw, &framework.id, facts)),
+        Ok(tasks) => tasks.into_iter().flatten().for_each(|raw| read_task(raw, Some(&framework.id), facts)),
         Err(_) => {
             facts.unread.frameworks.insert(framework.id.clone());
             let said = tasks.map(RawValue::get).unwrap_or_default();
@@ -129,20 +161,21 @@ fn read_framework(raw: &RawValue, facts: &mut Facts) {
     facts.frameworks.push(framework);
 }
 
-fn read_task(raw: &RawValue, framework: &str, facts: &mut Facts) {
-    let value: Value = serde_json::from_str(raw.get()).unwrap_or_default();
-    match task::task(&value, Some(framework), &mut facts.rejected) {
+fn read_task(raw: &RawValue, framework: Option<&str>, facts: &mut Facts) {
+    match read::object(raw).and_then(|value| task::task(&value, framework, &mut facts.rejected)) {
         Ok(task) if task.state == TaskState::Terminal => {}
-        Ok(task) => facts.tasks.push(std::sync::Arc::new(task)),
+        Ok(task) => facts.tasks.push(Arc::new(task)),
         Err(reason) => {
-            let id = read::id(&value, ["id", "task_id"]).ok().flatten();
-            match id {
-                Some(id) => facts.unread.tasks.insert(id.to_owned()),
-                None => facts.unread.frameworks.insert(framework.to_owned()),
+            let id = read::id_alone(raw, ["id", "task_id"]);
+            match (&id, framework) {
+                (Some(id), _) => facts.unread.tasks.insert(id.clone()),
+                (None, Some(framework)) => facts.unread.frameworks.insert(framework.to_owned()),
+                (None, None) => std::mem::replace(&mut facts.unread.nameless, true),
             };
-            facts.rejected.push(Rejected::new(id.unwrap_or_default(), "task", raw.get(), reason));
+            facts.rejected.push(Rejected::new(&id.unwrap_or_default(), "task", raw.get(), reason));
         }
     }
+    facts.rejected.truncate(2 * REJECTED_MAX);
 }
 
 #[cfg(test)]
@@ -183,6 +216,21 @@ mod tests {
         assert!(facts.unread.nameless);
         assert_eq!(facts.unread.frameworks.iter().collect::<Vec<_>>(), ["F1", "F2"]);
         assert_eq!(facts.rejected.len(), 10, "{:#?}", facts.rejected);
+    }
+
+    #[test]
+    fn a_master_that_does_not_lead_is_not_believed() {
+        let state = |leader: &str| {
+            format!(
+                r#"{{"pid": "master@10.0.0.1:5050", "id": "x", "leader": "{leader}", "slaves": [], "frameworks": [],
+                "orphan_tasks": [{{"id": "t", "framework_id": "F", "state": "TASK_RUNNING"}}, {{}}]}}"#
+            )
+        };
+        let leading = read_leading(state("master@10.0.0.1:5050").as_bytes()).unwrap();
+        assert_eq!((leading.master.as_deref(), leading.tasks.len(), leading.unread.nameless), (Some("x"), 1, true));
+        let error = read_leading(state("master@10.0.0.2:5050").as_bytes()).unwrap_err().to_string();
+        assert_eq!(error, "this master does not lead: 10.0.0.2:5050 does");
+        assert!(read_leading(state("").as_bytes()).is_err());
     }
 
     #[test]

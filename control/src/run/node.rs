@@ -200,7 +200,7 @@ fn served(config: &Config, tables: &Tables, kernel: &Inventory) -> Served {
     let probed = |v6| tables.desired.local.probes.iter().any(|path| path.address.is_ipv6() == v6);
     served.claimed.extend(probed(false).then_some(IpNet::V4(config.health.probe_range)));
     served.claimed.extend(probed(true).then_some(IpNet::V6(config.health.probe_range6)));
-    if !config.marathons.is_empty() {
+    if !config.marathons.is_empty() || config.mesos.is_some() {
         let (named, named6) = (&config.vip.named, &config.vip.named6);
         served.claimed.extend(Ipv4Subnets::new(*named.start(), *named.end(), 0).map(IpNet::V4));
         if shared.services.iter().any(|s| matches!(s.key.ip, IpAddr::V6(ip) if named6.contains(&ip))) {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use sluice_config::model::{Config, Marathon};
+use sluice_config::model::{Config, Marathon, Masters, Mesos};
 use sluice_dataplane::address::Address;
 use sluice_dataplane::family::Flows;
 use sluice_dataplane::idle::clock;
@@ -15,10 +15,11 @@ use sluice_dataplane::tables::Tables;
 use sluice_dataplane::time::{Nanos, Tick};
 use tokio::sync::{mpsc, watch};
 
-use crate::api::observed::{MarathonState, Observed, SessionRow, SocketState};
+use crate::api::observed::{MarathonState, MesosState, Observed, SessionRow, SocketState};
 use crate::api::show::MOST_SESSIONS;
 use crate::health::shell::Totals;
 use crate::marathon::follow::Status;
+use crate::mesos::shell::Seen;
 use crate::run::orders::Order;
 
 /// The packet path, shared between the loop that publishes and the API that reads statistics; `None` once stopped.
@@ -34,6 +35,8 @@ pub struct Behind {
     pub statuses: Vec<watch::Receiver<Status>>,
     /// When each was listed last.
     pub listed: Listed,
+    /// Of Mesos, where the configuration has it.
+    pub mesos: Option<watch::Receiver<Seen>>,
     /// How probes ended.
     pub totals: Arc<Totals>,
     /// Where an operator's orders go.
@@ -42,7 +45,7 @@ pub struct Behind {
 
 /// The state behind the API, and the sessions that it lists.
 pub fn observed(config: &Config, dataplane: &Shared, behind: Behind) -> Arc<Observed> {
-    let Behind { statuses, listed, totals, orders } = behind;
+    let Behind { statuses, listed, mesos, totals, orders } = behind;
     let (workers, sessions) = match &*dataplane.lock().unwrap_or_else(PoisonError::into_inner) {
         Some(running) => (running.counters().to_vec(), running.flows().to_vec()),
         None => (Vec::new(), Vec::new()),
@@ -55,6 +58,8 @@ pub fn observed(config: &Config, dataplane: &Shared, behind: Behind) -> Arc<Obse
     observed.orders = Some(orders);
     let marathons = config.marathons.clone();
     observed.marathons = Box::new(move || marathon_states(&marathons, &statuses, &listed));
+    let asked = config.mesos.clone().zip(mesos);
+    observed.mesos = Box::new(move || asked.iter().map(|(mesos, seen)| mesos_state(mesos, &seen.borrow())).collect());
     let (shared, of) = (Arc::clone(dataplane), names.clone());
     observed.sockets = Box::new(move || statistics(&shared, &of, sockets));
     let shared = Arc::clone(dataplane);
@@ -89,6 +94,26 @@ fn marathon_states(
         }
     };
     marathons.iter().zip(statuses).enumerate().map(state).collect()
+}
+
+fn mesos_state(mesos: &Mesos, seen: &Seen) -> MesosState {
+    let status = seen.status.clone();
+    MesosState {
+        name: match &mesos.masters {
+            Masters::Listed(urls) => urls.first().cloned().unwrap_or_default(),
+            Masters::ZooKeeper { zk, .. } => zk.to_string(),
+        },
+        connected: status.streaming,
+        known: status.published > 0,
+        leader: status.leader.map(|leader| leader.to_string()),
+        heard_ago: seen.heard.map(|at| at.elapsed().as_secs_f64()),
+        events: status.events,
+        stream_errors: status.stream_errors,
+        list_errors: status.list_errors,
+        waiting: status.waiting,
+        held: status.held,
+        error: status.error.map(|(_, sentence)| sentence),
+    }
 }
 
 fn statistics(

@@ -98,10 +98,11 @@ impl Publication {
         }
     }
 
-    /// Whether every Marathon of the configuration was listed.
+    /// Whether every Marathon of the configuration was listed, and Mesos heard.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        (0..self.config.marathons.len()).all(|source| self.view.marathons.contains_key(&source))
+        let listed = (0..self.config.marathons.len()).all(|source| self.view.marathons.contains_key(&source));
+        listed && (self.config.mesos.is_none() || self.view.mesos.is_some())
     }
 
     /// The tables that were made last.

@@ -3,7 +3,8 @@
 //! Mesos decides whether a task exists, its state, its addresses and where its ports are found (DiscoveryInfo); Marathon adds
 //! health, labels and groups of the app. A task that a Marathon lists and Mesos has no word of is over; one that Mesos alone
 //! tells of serves as well, whoever launched it. While Mesos does not tell of changes as they happen (it is polled, or lost)
-//! the later of the two words decides of a Marathon's tasks: each source's last word stays until there is a later one.
+//! the later of the two words decides of a Marathon's tasks: each source's last word stays until there is a later one. Of an
+//! agent that a new master has not heard from it has no word.
 //! A Marathon whose framework this Mesos has never heard of is one of another cluster, and stands alone.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -84,6 +85,7 @@ impl<'a> Mesos<'a> {
         let mut listing = Listing::clone(&said.listing);
         let known = self.tasks.get(framework);
         for task in &mut listing.tasks {
+            let decides = decides && !task.slave.as_ref().is_some_and(|agent| self.facts.recovered.contains(agent));
             match known.and_then(|tasks| tasks.get(task.id.as_str())) {
                 Some(mesos) => self.add(task, mesos, decides),
                 None if decides && !self.is_unread(framework, &task.id) => task.state = TaskState::Terminal,
@@ -93,6 +95,7 @@ impl<'a> Mesos<'a> {
         if decides {
             let named: BTreeSet<&str> = said.listing.tasks.iter().map(|t| t.id.as_str()).collect();
             let more = known.into_iter().flatten().filter(|(id, _)| !named.contains(*id));
+            let more = more.filter(|(_, task)| !self.facts.recovered.contains(&task.agent));
             let more = more.filter_map(|(_, task)| self.task(task, &mut listing.rejected));
             listing.tasks.extend(more);
             listing.tasks.sort();
@@ -165,6 +168,7 @@ impl<'a> Mesos<'a> {
             host: self.agent_host(mesos)?.to_owned(),
             state: mesos.state,
             health: mesos.health,
+            rollout: Rollout::None,
             ips: mesos.ips(),
             ports: ports(mesos, rejected),
             networks: network_names(mesos),

@@ -43,6 +43,8 @@ enum What {
     Status,
     /// Marathon's API alone: with --lab on that lab's agents, else with tasks on the loopback address.
     Marathon(parts::Marathon),
+    /// A Mesos master that knows what these Marathons run.
+    Mesos(parts::Mesos),
     /// The web server that runs in place of a Docker image (TCP, and UDP echo on the same ports).
     Task(parts::Task),
     /// Unwrap IP in IP and GUE for this network namespace, as a backend of dsr-ipip or dsr-gue has to.
@@ -80,6 +82,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         What::Exec { role, lab, command } => labs::exec(lab, &role, &command),
         What::Status => Ok(labs::status()),
         What::Marathon(marathon) => marathon.run(),
+        What::Mesos(mesos) => mesos.run(),
         What::Task(task) => task.run(),
         What::Decap => parts::decap(),
         What::Demo(demo) => demo.run(),

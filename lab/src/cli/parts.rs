@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use sluice_lab::marathon::{Dialect, Emulator, Settings};
 use sluice_lab::state::LabState;
-use sluice_lab::{Lab, load, programs, web_task};
+use sluice_lab::{Lab, load, mesos, programs, web_task};
 
 #[derive(clap::Args)]
 pub(super) struct Marathon {
@@ -59,6 +59,53 @@ async fn serve(listen: SocketAddr, settings: Settings) -> Result<()> {
     let told = super::labs::told_to_stop().await;
     emulator.stop().await;
     told
+}
+
+#[derive(clap::Args)]
+pub(super) struct Mesos {
+    /// Where the API is to be.
+    #[arg(long, default_value = "127.0.0.1:5050")]
+    listen: SocketAddr,
+    /// A Marathon of the lab that runs its tasks here; may be repeated.
+    #[arg(long = "marathon")]
+    marathons: Vec<SocketAddr>,
+    /// Be a standby of this master.
+    #[arg(long)]
+    standby_of: Option<SocketAddr>,
+    /// Seconds in which all agents register, one after the other, as after a change of master.
+    #[arg(long, default_value_t = 0.0)]
+    reregister: f64,
+    /// Seconds between heartbeats.
+    #[arg(long, default_value_t = 15.0)]
+    heartbeat: f64,
+    /// Tell of this lab's overlay.
+    #[arg(long)]
+    lab: Option<String>,
+}
+
+impl Mesos {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let topology = self.lab.as_deref().map(|id| Lab::open(LabState::open(id)?)).transpose()?;
+        let settings = mesos::Settings {
+            marathons: self.marathons,
+            leader: self.standby_of,
+            reregister: Duration::try_from_secs_f64(self.reregister)
+                .context("--reregister must be seconds, 0 or more")?,
+            heartbeat: Duration::try_from_secs_f64(self.heartbeat).context("--heartbeat must be seconds, 0 or more")?,
+            topology: topology.map(|lab| lab.topology().clone()),
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind(self.listen).await;
+            let refused = || format!("cannot listen on {}: give --listen a free address of this machine", self.listen);
+            let master = mesos::Master::start(listener.with_context(refused)?, settings)?;
+            println!("Mesos's API is at http://{}", master.address());
+            super::labs::told_to_stop().await
+        })?;
+        // A Marathon that is being asked is not waited for.
+        runtime.shutdown_background();
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 #[derive(clap::Args)]

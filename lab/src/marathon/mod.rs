@@ -3,7 +3,7 @@
 //! Requests change definitions; the engine brings the tasks to what they say; every task is a set of real processes.
 //! Absent: leader election (this one always leads, again as soon as it has abdicated), queue and plugin endpoints,
 //! callbacks, volumes, constraints (checked, not kept: tasks go round robin), dependencies (kept, not waited for),
-//! readiness checks (never made: they pass when the task is healthy), an app's rollback by version, Mesos itself.
+//! readiness checks (never made: they pass when the task is healthy), an app's rollback by version.
 
 mod agents;
 mod api;
@@ -19,6 +19,7 @@ mod events;
 mod groups;
 mod health;
 mod launch;
+mod mesos;
 mod notices;
 mod paths;
 mod plan;

@@ -18,6 +18,9 @@ pub(crate) struct RunSpec {
     pub(crate) units: Vec<Unit>,
     pub(crate) ports: Vec<Port>,
     pub(crate) env: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// `ipAddress.groups`: Mesos's NetworkInfo carries them.
+    pub(crate) groups: Vec<String>,
     pub(crate) health: Vec<HealthCheck>,
     pub(crate) min_health: f64,
     pub(crate) max_over: f64,
@@ -65,6 +68,7 @@ pub(crate) struct Port {
     pub(crate) service: u16,
     pub(crate) tcp: bool,
     pub(crate) udp: bool,
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 /// Whether a port of the agent is taken for it.
@@ -119,6 +123,8 @@ impl RunSpec {
             network,
             units: vec![unit],
             env: strings(get("env")),
+            labels: strings(get("labels")),
+            groups: list(get("ipAddress").get("groups").unwrap_or(&Value::Null)).map(text).collect(),
             health: list(get("healthChecks")).map(health_check).collect(),
             min_health: get("upgradeStrategy").get("minimumHealthCapacity").and_then(Value::as_f64).unwrap_or(1.0),
             max_over: get("upgradeStrategy").get("maximumOverCapacity").and_then(Value::as_f64).unwrap_or(1.0),
@@ -140,6 +146,8 @@ impl RunSpec {
             units: containers.iter().map(|c| pod_unit(c)).collect(),
             ports: containers.iter().enumerate().flat_map(|(i, c)| endpoints(i, c)).collect(),
             env: strings(get("environment")),
+            labels: strings(get("labels")),
+            groups: Vec::new(),
             health: Vec::new(),
             min_health: 1.0,
             max_over: 1.0,
@@ -218,6 +226,7 @@ fn common(of: &Value) -> Port {
         service: 0,
         tcp: protocol.contains("tcp"),
         udp: protocol.contains("udp"),
+        labels: of.get("labels").map(strings).unwrap_or_default(),
     }
 }
 

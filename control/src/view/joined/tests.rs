@@ -105,6 +105,20 @@ fn while_mesos_does_not_stream_the_later_word_decides() {
 }
 
 #[test]
+fn of_an_agent_that_a_new_master_waits_for_marathons_word_stands() {
+    let mut held = Facts::clone(&facts(&[("old", json!({})), ("killed", json!({}))]));
+    held.recovered.insert("S1".into());
+    let on_s1 = |id: &str| Task { slave: Some("S1".into()), ..task(id) };
+    let told = |facts: &Facts| Event::Mesos { facts: Arc::new(facts.clone()), streaming: true };
+    let mut view = heard(vec![told(&held), listed(vec![on_s1("new"), on_s1("old"), task("elsewhere")])]);
+    let expected = [("elsewhere", Terminal), ("new", Running), ("old", Running)];
+    assert_eq!(states(&view, 0), expected);
+    held.agents.insert("S2".into(), Arc::clone(&held.agents["S1"]));
+    view.apply(told(&held));
+    assert_eq!(states(&view, 0), expected, "another agent's coming says nothing of this one");
+}
+
+#[test]
 fn what_mesos_could_not_be_read_of_stays_as_marathon_has_it() {
     let broken =
         json!({ "slaves": [], "frameworks": [{ "id": "F", "tasks": [{ "id": "web.1", "name": "n".repeat(5000) }] }] });

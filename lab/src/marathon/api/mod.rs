@@ -5,6 +5,7 @@ mod endpoints;
 mod filter;
 mod groups;
 mod info;
+mod mesos;
 mod pods;
 mod stream;
 mod tasks;
@@ -59,6 +60,7 @@ fn router(marathon: Arc<Marathon>) -> Router {
             "/v2/groups/{*path}",
             get(groups::get).post(groups::create_at).put(groups::put_at).delete(groups::delete_at),
         )
+        .route("/lab/mesos", get(mesos::told))
         .route("/v2/deployments", get(info::deployments))
         .route("/v2/deployments/{id}", delete(info::cancel));
     // Marathon 1.4 brought pods and dropped callbacks.

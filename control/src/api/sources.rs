@@ -1,0 +1,67 @@
+//! `show sources`: who tells of tasks, and whether they are heard.
+
+use serde::Serialize;
+
+use super::observed::{MesosState, Observed};
+
+/// One source.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Source {
+    /// `marathon` or `mesos`.
+    pub kind: &'static str,
+    /// Its first URL, or the ZooKeeper that names it.
+    pub name: String,
+    /// Whether its event stream is open.
+    pub connected: bool,
+    /// The leading Mesos master, where it is known.
+    pub leader: Option<String>,
+    /// Whether all of it was ever known.
+    pub listed: bool,
+    /// Seconds since it said something last.
+    pub heard_seconds_ago: Option<f64>,
+    /// Events that meant a change.
+    pub events: u64,
+    /// Streams that failed or ended.
+    pub stream_errors: u64,
+    /// Listings that failed.
+    pub list_errors: u64,
+    /// Agents of Mesos that a new master has not heard from yet, whose tasks are kept.
+    pub agents_waited_for: usize,
+    /// What went wrong last.
+    pub error: Option<String>,
+}
+
+/// All sources, Marathons first, each in the order of the configuration.
+#[must_use]
+pub fn sources(observed: &Observed) -> Vec<Source> {
+    let marathons = (observed.marathons)().into_iter().map(|m| Source {
+        kind: "marathon",
+        name: m.name,
+        connected: m.connected,
+        leader: None,
+        listed: m.listed,
+        heard_seconds_ago: m.listed_ago,
+        events: m.events,
+        stream_errors: m.stream_errors,
+        list_errors: m.list_errors,
+        agents_waited_for: 0,
+        error: m.error,
+    });
+    marathons.chain((observed.mesos)().into_iter().map(mesos)).collect()
+}
+
+fn mesos(m: MesosState) -> Source {
+    Source {
+        kind: "mesos",
+        name: m.name,
+        connected: m.connected,
+        leader: m.leader,
+        listed: m.known,
+        heard_seconds_ago: m.heard_ago,
+        events: m.events,
+        stream_errors: m.stream_errors,
+        list_errors: m.list_errors,
+        agents_waited_for: m.waiting,
+        error: m.error,
+    }
+}

@@ -1,0 +1,3 @@
+//! What must hold of bytes from outside, each for a target of the same name.
+
+pub mod mesos;
