@@ -66,5 +66,5 @@ fn leads(config: &Config, ip: IpAddr) -> Option<usize> {
     });
     let routes = config.routes.iter().map(|route| (route.prefix, route.port));
     let best = links.chain(routes).filter(|(net, _)| net.contains(&ip)).max_by_key(|(net, _)| net.prefix_len());
-    best.map(|(_, port)| port).or((config.ports.len() == 1).then_some(0))
+    best.map(|(_, port)| port).or_else(|| (config.ports.len() == 1).then_some(0))
 }
