@@ -180,6 +180,7 @@ pub(crate) struct Snat {
     pub(crate) underlay: List<String>,
     pub(crate) overlay: List<String>,
     pub(crate) ports: Value<String>,
+    pub(crate) quota: Value<i64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

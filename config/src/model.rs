@@ -175,9 +175,10 @@ pub enum Empty {
 /// Who may use a service, and how much of it there is.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Admission {
-    /// New flows a second over all workers; `None` is no bound.
+    /// New flows a second over all workers, of which each has an equal part; `None` is no bound.
     pub new_per_second: Option<u32>,
-    /// Sessions at once over all workers; `None` is no bound.
+    /// Sessions at once over all workers, of which each has an equal part, rounded up ([`Self::part`]); `None` is no
+    /// bound.
     pub sessions: Option<u32>,
     /// Sources that may use it; empty is everybody.
     pub allow: Vec<IpNet>,
@@ -185,6 +186,15 @@ pub struct Admission {
     pub deny: Vec<IpNet>,
     /// Groups that may use it beside those of its backends.
     pub groups: AllowGroups,
+}
+
+impl Admission {
+    /// One of `workers` equal parts of a bound. Rounded up, because flows are spread over workers by a hash, and on one
+    /// without a part none could begin: all together may have up to `workers - 1` more.
+    #[must_use]
+    pub fn part(bound: u32, workers: usize) -> u32 {
+        bound.div_ceil(u32::try_from(workers.max(1)).unwrap_or(u32::MAX))
+    }
 }
 
 /// Which groups may use a grouped service beside those that its backends share (`SLUICE_ALLOW_GROUPS`).
@@ -430,6 +440,9 @@ pub struct Snat {
     pub overlay: Vec<Ipv4Addr>,
     /// Ports used on each address.
     pub ports: RangeInclusive<u16>,
+    /// Ports that one client may hold, over all workers and backends, and still get one of those that are kept back for
+    /// others (one in eight); `None` is an eighth of `ports`.
+    pub quota: Option<u32>,
 }
 
 impl Snat {
@@ -908,6 +921,8 @@ pub struct Local {
     pub snat_overlay: Vec<Ipv4Addr>,
     /// First and last SNAT port.
     pub snat_ports: (u16, u16),
+    /// As [`Snat::quota`]; each worker has an equal part, rounded up.
+    pub snat_quota: Option<u32>,
     /// Our VTEP.
     pub vtep: Option<OwnVtep>,
     /// Addresses that DNS is answered on.

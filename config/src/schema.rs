@@ -297,8 +297,18 @@ pub static SECTIONS: &[Section] = &[
                 "How packets reach backends: `nat`, `nat-preserve`, `dsr-ipip`, `dsr-gue`, `dsr-vxlan` or `dsr-mac`.",
             ),
             key("empty", Text, Words("`vip.empty`"), "What it answers without backends: `reset` or `drop`."),
-            key("new_per_second", Integer, Words("no bound"), "New flows a second over all workers, 1 to 4294967295."),
-            key("sessions", Integer, Words("no bound"), "Sessions at once over all workers, 1 to 4294967295."),
+            key(
+                "new_per_second",
+                Integer,
+                Words("no bound"),
+                "New flows a second over all workers, 1 to 4294967295; each has an equal part.",
+            ),
+            key(
+                "sessions",
+                Integer,
+                Words("no bound"),
+                "Sessions at once over all workers, 1 to 4294967295; each has an equal part, rounded up, which `sluice check` tells.",
+            ),
             key("allow", Texts, Value("[]"), "Prefixes of sources that may use it; none is everybody."),
             key("deny", Texts, Value("[]"), "Prefixes of sources that may not, whatever `allow` says."),
             key(
@@ -366,6 +376,12 @@ pub static SECTIONS: &[Section] = &[
                 Text,
                 Value("\"1024-65535\""),
                 "Ports used on each address: for each worker a block of 64 at least, which begins at a multiple of 64.",
+            ),
+            key(
+                "quota",
+                Integer,
+                Words("an eighth of `ports`"),
+                "Ports that a client may hold and still get one of the last eighth; each worker has an equal part, rounded up.",
             ),
         ],
     },

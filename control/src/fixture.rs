@@ -85,6 +85,7 @@ pub(crate) fn config() -> Config {
             underlay6: Vec::new(),
             overlay: vec![Ipv4Addr::new(9, 0, 9, 2)],
             ports: 1024..=65535,
+            quota: None,
         },
         dns: dns(),
         overlay: Some(overlay()),

@@ -46,6 +46,7 @@ pub(crate) fn of_file(config: &Config, ports: Vec<LocalPort>) -> Local {
         snat_underlay: config.snat.underlay.clone(),
         snat_underlay6: config.snat.underlay6.clone(),
         snat_overlay: config.snat.overlay.clone(),
+        snat_quota: config.snat.quota,
         snat_ports: (*config.snat.ports.start(), *config.snat.ports.end()),
         vtep: config.overlay.as_ref().and_then(|o| vtep(config, o, &ports)),
         dns_addresses: config.dns.addresses.clone(),

@@ -202,6 +202,7 @@ fn local(workers: usize) -> Result<Local> {
         snat_underlay: (201..=204).map(|n| Ipv4Addr::new(10, 0, 2, n)).collect(),
         snat_underlay6: (0x201..=0x204).map(|n| underlay6(2, n)).collect(),
         snat_overlay: (2..=5).map(|n| Ipv4Addr::new(9, 0, 9, n)).collect(),
+        snat_quota: None,
         snat_ports: (1024, 65535),
         vtep: Some(OwnVtep {
             underlay: OURS,

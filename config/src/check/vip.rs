@@ -111,6 +111,7 @@ pub(super) fn snat(
         underlay6,
         overlay: addresses("overlay", Owner::SnatOverlay, "snat.overlay", &file.overlay, claims, found),
         ports: ports(&file.ports, found),
+        quota: file.quota.as_ref().and_then(|quota| value::within("quota", quota, 1..=16_777_216, found)),
     };
     if let (Some(at), true) = (&file.ports, snat.blocks() < workers) {
         too_few(at, &snat, workers, found);

@@ -224,12 +224,10 @@ pub(super) fn rejected(document: &Value) -> String {
         table.row(["task", "label", "value", "reason"].map(|key| text(rejected, key)));
     }
     let mut out = table.finish("every label is honoured");
-    for (key, sentence) in [
-        ("fail_open", "all backends are unhealthy, so all are used"),
-        ("mixed_groups", "the backends differ in their groups: only sources allowed to all are admitted"),
-    ] {
-        for vip in list(document, key).iter().filter_map(Value::as_str) {
-            out.push_str(&format!("{}: {sentence}\n", shown(vip)));
+    // `compile` has them with the policy.
+    for part in [Some(document), document.get("policy")].into_iter().flatten() {
+        for vip in list(part, "fail_open").iter().filter_map(Value::as_str) {
+            out.push_str(&format!("{}: all backends are unhealthy, so all are used\n", shown(vip)));
         }
     }
     out

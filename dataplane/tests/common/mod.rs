@@ -138,6 +138,7 @@ pub fn desired(workers: usize) -> Desired {
             snat_underlay6: vec![],
             snat_underlay: vec![ip("10.0.0.100")],
             snat_overlay: vec![ip("9.0.9.2")],
+            snat_quota: None,
             snat_ports: (1024, 65535),
             vtep: Some(OwnVtep {
                 underlay: ip("10.0.0.9"),
