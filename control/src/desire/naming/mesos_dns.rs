@@ -20,6 +20,8 @@ pub(super) const COPY: &str = "mesos";
 pub(super) struct Put<'a> {
     plan: &'a Plan,
     domain: &'a str,
+    /// What copies end in.
+    copy: String,
     weight: u16,
     pub(super) given: &'a mut Given,
 }
@@ -27,7 +29,8 @@ pub(super) struct Put<'a> {
 impl<'a> Put<'a> {
     pub(super) fn new(cluster: &Cluster<'a>, plan: &'a Plan, given: &'a mut Given) -> Self {
         let dns = &cluster.config.dns;
-        Self { plan, domain: &dns.domain, weight: dns.srv_weight, given }
+        let apex = plan.zones.get(usize::from(plan.dcos)).map_or("", |zone| zone.apex.as_str());
+        Self { plan, domain: &dns.domain, copy: format!("{COPY}.{apex}"), weight: dns.srv_weight, given }
     }
 
     /// `name` and below are relative to `domain`.
@@ -40,17 +43,12 @@ impl<'a> Put<'a> {
     pub(super) fn srv(&mut self, name: &str, target: &str, port: u16, standing: Standing) {
         let srv = |priority, weight, target| RecordData::Srv { priority, weight, port, target };
         let here = srv(0, self.weight, format!("{target}.{}", self.domain));
-        let there = srv(1, 1, format!("{target}.{}", self.copy()));
+        let there = srv(1, 1, format!("{target}.{}", self.copy));
         self.both(name, here, there, standing);
     }
 
-    fn copy(&self) -> String {
-        let apex = self.plan.zones.get(usize::from(self.plan.dcos)).map_or("", |zone| zone.apex.as_str());
-        format!("{COPY}.{apex}")
-    }
-
     fn both(&mut self, name: &str, here: RecordData, there: RecordData, standing: Standing) {
-        let copy = format!("{name}.{}", self.copy());
+        let copy = format!("{name}.{}", self.copy);
         self.given.put(self.plan.domain, format!("{name}.{}", self.domain), here, standing);
         // One that is too long here is listed once.
         if names::is_servable(&copy) {
@@ -169,8 +167,9 @@ impl Named<'_> {
         // As it is, too: what else it might hold no client could ask for.
         forms.extend((self.is_discovery && is_plain(self.name)).then(|| self.name.to_owned()));
         for form in forms {
-            self.form(&mut put, &form, host_ports);
-            let target = format!("{}.{}", names::canonical(&form, self.id, self.agent_id), self.framework);
+            let canonical = names::canonical(&form, self.id, self.agent_id);
+            self.form(&mut put, &form, &canonical, host_ports);
+            let target = format!("{canonical}.{}", self.framework);
             for (number, name, protocol) in ports {
                 for protocol in protocols(protocol, rule) {
                     let service = format!("_{form}._{protocol}.{}", self.framework);
@@ -185,10 +184,9 @@ impl Named<'_> {
     }
 
     /// Addresses, and SRV at host ports.
-    fn form(&self, put: &mut Put<'_>, form: &str, host_ports: &[u16]) {
+    fn form(&self, put: &mut Put<'_>, form: &str, canonical: &str, host_ports: &[u16]) {
         let (framework, standing) = (&self.framework, self.standing);
-        let canonical = names::canonical(form, self.id, self.agent_id);
-        for name in [form, canonical.as_str()] {
+        for name in [form, canonical] {
             put.ips(&format!("{name}.{framework}"), &self.ips, standing);
             put.ips(&format!("{name}.{framework}.slave"), &self.agent_ips, standing);
         }
