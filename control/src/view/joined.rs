@@ -168,13 +168,13 @@ impl<'a> Mesos<'a> {
             host: self.agent_host(mesos)?.to_owned(),
             state: mesos.state,
             health: mesos.health,
+            // Deployments are Marathon's.
             rollout: Rollout::None,
             ips: mesos.ips(),
             ports: ports(mesos, rejected),
             networks: network_names(mesos),
             groups: mesos_groups(mesos, rejected),
             labels: Arc::clone(&mesos.labels),
-            rollout: Rollout::default(),
         })
     }
 }
