@@ -28,6 +28,8 @@ pub struct ClusterView {
     pub mesos: Option<Arc<Facts>>,
     /// The last listing of each Marathon as it came.
     pub(crate) said: BTreeMap<usize, Said>,
+    /// What `marathons` were joined of.
+    pub(crate) past: Option<joined::Past>,
     /// Whether Mesos tells of changes as they happen: its last word is then the latest.
     pub(crate) streaming: bool,
     /// Addresses of agents that are known by a host name.
@@ -272,7 +274,12 @@ impl ClusterView {
                 self.said.values_mut().for_each(|said| said.is_later = false);
                 self.join();
             }
-            Event::MesosLost => self.streaming = false,
+            Event::MesosLost => {
+                // Up to now its word was the latest.
+                if std::mem::take(&mut self.streaming) {
+                    self.said.values_mut().for_each(|said| said.is_later = false);
+                }
+            }
             Event::Overlay(overlay) => self.overlay = overlay,
         }
     }
@@ -296,7 +303,7 @@ impl ClusterView {
     }
 
     fn join(&mut self) {
-        self.marathons = joined::join(self);
+        (self.marathons, self.past) = joined::join(self);
     }
 
     /// The agent's address behind a host field: the literal, or what the name was found to be.

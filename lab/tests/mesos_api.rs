@@ -6,7 +6,7 @@ mod support;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sluice_lab::http::request;
@@ -84,13 +84,17 @@ impl Records {
         serde_json::from_slice(&record).unwrap()
     }
 
-    fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
-        loop {
-            let record = self.next();
-            if wanted(&record) {
-                return record;
+    /// Records up to and including the first that is wanted; heartbeats go on whatever happens.
+    fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
+        let began = Instant::now();
+        let mut seen = Vec::new();
+        while began.elapsed() < Duration::from_secs(20) {
+            seen.push(self.next());
+            if seen.last().is_some_and(&wanted) {
+                return seen;
             }
         }
+        panic!("never came; these did: {seen:#?}");
     }
 }
 
@@ -102,9 +106,11 @@ fn state_operator_api_and_stream_tell_of_the_same_tasks() {
     assert_eq!(records.next()["type"], "SUBSCRIBED");
     bench.send("POST", "/v2/apps", &web("/group/web", 1));
     let task = bench.running("/group/web", 1)[0].clone();
-    let added = records.until(|r| r["type"] == "TASK_ADDED")["task_added"]["task"].clone();
+    let runs =
+        |r: &Value| [&r["task_added"]["task"]["state"], &r["task_updated"]["state"]].contains(&&json!("TASK_RUNNING"));
+    let told = records.until(runs);
+    let added = &told.iter().rfind(|r| r["type"] == "TASK_ADDED").unwrap()["task_added"]["task"];
     assert_eq!((&added["name"], &added["discovery"]["name"]), (&json!("web.group"), &json!("web.group")));
-    records.until(|r| r["type"] == "TASK_UPDATED" || r["task_added"]["task"]["state"] == "TASK_RUNNING");
     records.until(|r| r["type"] == "HEARTBEAT");
     let state = eventually("the task in /state", || {
         let task = mesos.get("/state")["frameworks"][0]["tasks"][0].clone();
@@ -120,7 +126,7 @@ fn state_operator_api_and_stream_tell_of_the_same_tasks() {
     let info = bench.get("/v2/info")["frameworkId"].clone();
     assert_eq!(operator["framework_id"]["value"], info);
     bench.send("DELETE", "/v2/apps/group/web", &Value::Null);
-    let ended = records.until(|r| r["task_updated"]["state"] == "TASK_KILLED");
+    let ended = records.until(|r| r["task_updated"]["state"] == "TASK_KILLED").pop().unwrap();
     assert_eq!(ended["task_updated"]["status"]["task_id"]["value"], task["id"]);
 }
 

@@ -7,10 +7,11 @@
 //! agent that a new master has not heard from it has no word.
 //! A Marathon whose framework this Mesos has never heard of is one of another cluster, and stands alone.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{ClusterView, Health, Listing, PortAt, Rollout, Said, Task, TaskPort, TaskState};
+use super::{ClusterView, Health, Listing, PortAt, Rollout, Task, TaskPort, TaskState};
 use crate::marathon::app::{LEGACY, legacy, legacy_port, scheme};
 use crate::marathon::payload::groups;
 use crate::marathon::ports::protocols;
@@ -21,53 +22,170 @@ use crate::rejected::Rejected;
 /// numbered in the order of their ids.
 pub const MESOS: usize = 1 << 16;
 
-/// Everybody's tasks by source. A listing that is as it was stays the allocation that it was.
-pub(super) fn join(view: &ClusterView) -> BTreeMap<usize, Arc<Listing>> {
+/// Everybody's tasks by source, and what they were joined of. A listing that is as it was stays the allocation that it was.
+pub(super) fn join(view: &ClusterView) -> (BTreeMap<usize, Arc<Listing>>, Option<Past>) {
     let mut all: BTreeMap<usize, Arc<Listing>> = BTreeMap::new();
     let said = || view.said.iter().map(|(source, said)| (*source, Arc::clone(&said.listing)));
-    let Some(facts) = &view.mesos else { return said().collect() };
-    let mesos = Mesos::of(facts);
+    let Some(facts) = &view.mesos else { return (said().collect(), None) };
+    let mesos = Mesos::of(facts, view);
+    let mut past = Past { facts: Arc::clone(facts), said: BTreeMap::new() };
     let mut spoken_for = BTreeSet::new();
     for (source, said) in &view.said {
         let listing = match mesos.framework_of(&said.listing) {
             Some(id) => {
+                let decides = view.streaming || !said.is_later;
                 spoken_for.insert(id);
-                mesos.with_marathon(id, said, view.streaming || !said.is_later)
+                past.said.insert(*source, (Arc::clone(&said.listing), decides));
+                Arc::new(mesos.with_marathon(*source, id, &said.listing, decides))
             }
             None => Arc::clone(&said.listing),
         };
         all.insert(*source, listing);
     }
     let alone = mesos.tasks.keys().filter(|id| !spoken_for.contains(*id));
-    all.extend(alone.enumerate().map(|(n, id)| (MESOS + n, Arc::new(mesos.alone(id)))));
+    all.extend(alone.enumerate().map(|(n, id)| (MESOS + n, Arc::new(mesos.alone(MESOS + n, id)))));
     for (source, listing) in &mut all {
         if let Some(before) = view.marathons.get(source).filter(|before| *before == listing) {
             *listing = Arc::clone(before);
         }
     }
-    all
+    (all, Some(past))
 }
+
+/// What the listings of a view were joined of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Past {
+    facts: Arc<Facts>,
+    /// Of each Marathon that is a framework of this Mesos: its own listing, and whether Mesos decided.
+    said: BTreeMap<usize, (Arc<Listing>, bool)>,
+}
+
+/// Tasks of each framework that is known, sorted by id.
+type ByFramework<'a> = BTreeMap<&'a str, Vec<&'a Arc<facts::Task>>>;
 
 /// What Mesos says, by framework.
 struct Mesos<'a> {
     facts: &'a Facts,
     frameworks: BTreeMap<&'a str, &'a Arc<facts::Framework>>,
-    /// Tasks by framework and id; one key for each framework that is known.
-    tasks: BTreeMap<&'a str, BTreeMap<&'a str, &'a facts::Task>>,
+    tasks: ByFramework<'a>,
+    /// What it said before, where nothing but tasks is different since, and what became of it.
+    before: Option<(&'a Past, ByFramework<'a>)>,
+    listings: &'a BTreeMap<usize, Arc<Listing>>,
+}
+
+fn by_framework<'a>(facts: &'a Facts) -> ByFramework<'a> {
+    let mut tasks: ByFramework<'a> = facts.frameworks.iter().map(|f| (f.id.as_str(), Vec::new())).collect();
+    let mut last: (&str, Option<&mut Vec<&Arc<facts::Task>>>) = ("", None);
+    for task in &facts.tasks {
+        if last.1.is_none() || last.0 != task.framework {
+            last = (&task.framework, None);
+            // A task may be told of before its framework is: it waits.
+            last.1 = tasks.get_mut(task.framework.as_str());
+        }
+        if let Some(of_framework) = &mut last.1 {
+            of_framework.push(task);
+        }
+    }
+    for of_framework in tasks.values_mut() {
+        of_framework.sort_by(|a, b| a.id.cmp(&b.id));
+        // Of one id, which /state has been seen to hold twice, the last.
+        of_framework.reverse();
+        of_framework.dedup_by(|a, b| a.id == b.id);
+        of_framework.reverse();
+    }
+    tasks
+}
+
+/// A sorted list that is asked for ids in their order.
+struct Seek<'a, T> {
+    rest: &'a [T],
+    id: fn(&T) -> &str,
+}
+
+impl<'a, T> Seek<'a, T> {
+    fn at(&mut self, id: &str) -> Option<&'a T> {
+        while let Some((first, rest)) = self.rest.split_first() {
+            match (self.id)(first).cmp(id) {
+                Ordering::Less => self.rest = rest,
+                Ordering::Equal => return Some(first),
+                Ordering::Greater => return None,
+            }
+        }
+        None
+    }
+}
+
+fn mesos_tasks<'a, 'b>(rest: &'a [&'b Arc<facts::Task>]) -> Seek<'a, &'b Arc<facts::Task>> {
+    Seek { rest, id: |task| &task.id }
+}
+
+fn tasks(rest: &[Task]) -> Seek<'_, Task> {
+    Seek { rest, id: |task| &task.id }
+}
+
+/// Tasks as they were joined before, where what they are joined of is what it was.
+#[derive(Clone, Copy)]
+struct Kept<'a, 'b> {
+    joined: &'a [Task],
+    mesos: &'a [&'b Arc<facts::Task>],
+}
+
+impl<'a, 'b> Kept<'a, 'b> {
+    fn seek(self) -> KeptSeek<'a, 'b> {
+        KeptSeek { joined: tasks(self.joined), mesos: mesos_tasks(self.mesos) }
+    }
+}
+
+/// These, asked for ids in their order.
+struct KeptSeek<'a, 'b> {
+    joined: Seek<'a, Task>,
+    mesos: Seek<'a, &'b Arc<facts::Task>>,
+}
+
+impl<'a> KeptSeek<'a, '_> {
+    fn at(&mut self, id: &str, now: Option<&Arc<facts::Task>>) -> Option<&'a Task> {
+        let joined = self.joined.at(id)?;
+        let same = match (self.mesos.at(id), now) {
+            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+            (before, now) => before.is_none() && now.is_none(),
+        };
+        same.then_some(joined)
+    }
 }
 
 impl<'a> Mesos<'a> {
-    fn of(facts: &'a Facts) -> Self {
-        let frameworks = facts.frameworks_by_id();
-        let mut tasks: BTreeMap<&str, BTreeMap<&str, &facts::Task>> =
-            frameworks.keys().map(|id| (*id, BTreeMap::new())).collect();
-        for task in &facts.tasks {
-            // A task may be told of before its framework is: it waits.
-            if let Some(of_framework) = tasks.get_mut(task.framework.as_str()) {
-                of_framework.insert(&task.id, task);
-            }
+    fn of(facts: &'a Facts, view: &'a ClusterView) -> Self {
+        let past = view.past.as_ref().filter(|past| {
+            let before = &past.facts;
+            (&before.agents, &before.recovered, &before.unread) == (&facts.agents, &facts.recovered, &facts.unread)
+        });
+        Self {
+            facts,
+            frameworks: facts.frameworks_by_id(),
+            tasks: by_framework(facts),
+            before: past.map(|past| (past, by_framework(&past.facts))),
+            listings: &view.marathons,
         }
-        Self { facts, frameworks, tasks }
+    }
+
+    /// What is kept of a source. A listing in which something was refused, or with one id twice, is joined anew: whose it was
+    /// is not told.
+    fn kept(&self, source: usize, framework: &str, said: Option<(&Arc<Listing>, bool)>) -> Kept<'_, 'a> {
+        let listing = self.listings.get(&source);
+        let of_marathon = |past: &Past| match (said, past.said.get(&source)) {
+            (Some((now, decides)), Some((before, decided))) => Arc::ptr_eq(now, before) && decides == *decided,
+            (now, before) => now.is_none() && before.is_none(),
+        };
+        let refused = said.map_or(0, |(listing, _)| listing.rejected.len());
+        let twice = said.is_some_and(|(listing, _)| listing.tasks.windows(2).any(|two| two[0].id == two[1].id));
+        let good =
+            |l: &&Arc<Listing>| !twice && l.framework_id.as_deref() == Some(framework) && l.rejected.len() == refused;
+        let kept = self.before.as_ref().filter(|(past, _)| of_marathon(past)).zip(listing.filter(good));
+        let (joined, before) = match kept {
+            Some(((_, before), listing)) => (listing.tasks.as_slice(), before.get(framework)),
+            None => (&[][..], None),
+        };
+        Kept { joined, mesos: before.map_or(&[], Vec::as_slice) }
     }
 
     /// The framework that a Marathon is: by its own word, else by whose tasks it lists.
@@ -75,34 +193,55 @@ impl<'a> Mesos<'a> {
         if let Some(id) = &listing.framework_id {
             return self.frameworks.get_key_value(id.as_str()).map(|(id, _)| *id);
         }
-        let has =
-            |tasks: &BTreeMap<&str, &facts::Task>| listing.tasks.iter().any(|t| tasks.contains_key(t.id.as_str()));
+        let has = |all: &[&Arc<facts::Task>]| {
+            let mut known = mesos_tasks(all);
+            listing.tasks.iter().any(|task| known.at(&task.id).is_some())
+        };
         self.tasks.iter().find(|(_, tasks)| has(tasks)).map(|(id, _)| *id)
     }
 
     /// A framework's tasks as both have them; `decides` says whether Mesos's word on their existence is the later one.
-    fn with_marathon(&self, framework: &str, said: &Said, decides: bool) -> Arc<Listing> {
-        let mut listing = Listing::clone(&said.listing);
-        let known = self.tasks.get(framework);
-        for task in &mut listing.tasks {
-            let decides = decides && !task.slave.as_ref().is_some_and(|agent| self.facts.recovered.contains(agent));
-            match known.and_then(|tasks| tasks.get(task.id.as_str())) {
-                Some(mesos) => self.add(task, mesos, decides),
-                None if decides && !self.is_unread(framework, &task.id) => task.state = TaskState::Terminal,
-                None => {}
-            }
-        }
+    fn with_marathon(&self, source: usize, framework: &str, said: &Arc<Listing>, decides: bool) -> Listing {
+        let known = self.tasks.get(framework).map_or(&[][..], Vec::as_slice);
+        let mut now = mesos_tasks(known);
+        let kept = self.kept(source, framework, Some((said, decides)));
+        let mut of_both = kept.seek();
+        let both = said.tasks.iter().map(|task| {
+            let mesos = now.at(&task.id).copied();
+            let joined = of_both.at(&task.id, mesos).cloned();
+            joined.unwrap_or_else(|| self.both(framework, task.clone(), mesos.map(Arc::as_ref), decides))
+        });
+        let mut listing = Listing {
+            framework: self.frameworks.get(framework).map(|f| f.name.clone()).filter(|n| !n.is_empty()),
+            framework_id: Some(framework.to_owned()),
+            framework_host: said.framework_host.clone(),
+            tasks: both.collect(),
+            idle: said.idle.clone(),
+            rejected: said.rejected.clone(),
+            unreadable: said.unreadable.clone(),
+        };
+        listing.framework = listing.framework.or_else(|| said.framework.clone());
         if decides {
-            let named: BTreeSet<&str> = said.listing.tasks.iter().map(|t| t.id.as_str()).collect();
-            let more = known.into_iter().flatten().filter(|(id, _)| !named.contains(*id));
-            let more = more.filter(|(_, task)| !self.facts.recovered.contains(&task.agent));
-            let more = more.filter_map(|(_, task)| self.task(task, &mut listing.rejected));
-            listing.tasks.extend(more);
+            let (mut named, mut kept) = (tasks(&said.tasks), kept.seek());
+            let more = known.iter().filter(|task| named.at(&task.id).is_none());
+            for task in more.filter(|task| !self.facts.recovered.contains(&task.agent)) {
+                let joined = kept.at(&task.id, Some(task)).cloned();
+                listing.tasks.extend(joined.or_else(|| self.task(task, &mut listing.rejected)));
+            }
             listing.tasks.sort();
         }
-        listing.framework = self.frameworks.get(framework).map(|f| f.name.clone()).filter(|n| !n.is_empty());
-        listing.framework = listing.framework.or_else(|| said.listing.framework.clone());
-        Arc::new(listing)
+        listing
+    }
+
+    /// A Marathon's task with Mesos's word on it, if there is one.
+    fn both(&self, framework: &str, mut task: Task, mesos: Option<&facts::Task>, decides: bool) -> Task {
+        let decides = decides && !task.slave.as_ref().is_some_and(|agent| self.facts.recovered.contains(agent));
+        match mesos {
+            Some(mesos) => self.add(&mut task, mesos, decides),
+            None if decides && !self.is_unread(framework, &task.id) => task.state = TaskState::Terminal,
+            None => {}
+        }
+        task
     }
 
     fn is_unread(&self, framework: &str, task: &str) -> bool {
@@ -111,7 +250,7 @@ impl<'a> Mesos<'a> {
     }
 
     /// A framework's tasks as Mesos alone has them.
-    fn alone(&self, id: &str) -> Listing {
+    fn alone(&self, source: usize, id: &str) -> Listing {
         let framework = self.frameworks.get(id);
         let mut listing = Listing {
             framework: framework.map(|f| f.name.clone()).filter(|n| !n.is_empty()),
@@ -119,10 +258,11 @@ impl<'a> Mesos<'a> {
             framework_host: framework.and_then(|f| scheduler_host(f)),
             ..Listing::default()
         };
-        for task in self.tasks.get(id).into_iter().flat_map(BTreeMap::values) {
-            listing.tasks.extend(self.task(task, &mut listing.rejected));
+        let mut kept = self.kept(source, id, None).seek();
+        for task in self.tasks.get(id).into_iter().flatten() {
+            let joined = kept.at(&task.id, Some(task)).cloned();
+            listing.tasks.extend(joined.or_else(|| self.task(task, &mut listing.rejected)));
         }
-        listing.tasks.sort();
         listing
     }
 

@@ -117,6 +117,7 @@ impl World {
         }
         let mut topology = Topology::built_in().unwrap();
         topology.marathons.clear();
+        topology.mesos = None;
         let lab = match Lab::up(&topology, &Options::default()) {
             Ok(lab) => lab,
             Err(LabError::NotRoot) => panic!("this test makes network namespaces: run it as root"),

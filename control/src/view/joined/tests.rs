@@ -246,7 +246,72 @@ fn some_state(agents: usize, tasks: &[usize]) -> Event {
     Event::Mesos { facts: Arc::new(state::read(state.to_string().as_bytes()).unwrap()), streaming: true }
 }
 
+/// Something that one of the sources says.
+#[derive(Clone, Debug)]
+enum Word {
+    Mesos { tasks: Vec<(usize, usize)>, streaming: bool, recovered: bool },
+    Marathon { source: usize, tasks: Vec<usize>, twice: bool },
+    Lost,
+}
+
+fn word() -> impl Strategy<Value = Word> {
+    let some = || proptest::collection::btree_set(0..8_usize, 0..6);
+    let mesos = (proptest::collection::btree_map(0..8_usize, 0..3_usize, 0..8), any::<bool>(), any::<bool>());
+    let marathon = (0..2_usize, some(), any::<bool>());
+    prop_oneof![
+        3 => mesos.prop_map(|(tasks, streaming, recovered)| Word::Mesos { tasks: tasks.into_iter().collect(), streaming, recovered }),
+        3 => marathon.prop_map(|(source, tasks, twice)| Word::Marathon { source, tasks: tasks.into_iter().collect(), twice }),
+        1 => Just(Word::Lost),
+    ]
+}
+
+/// What a word is, given what Mesos said before: its tasks that are as they were are the same allocations.
+fn spoken(word: Word, before: Option<&Facts>) -> Event {
+    match word {
+        Word::Lost => Event::MesosLost,
+        Word::Marathon { source, tasks, twice } => {
+            let id = if source == 0 { "F" } else { "elsewhere" };
+            let mut all: Vec<Task> = tasks.iter().map(|n| task(&format!("web.{n}"))).collect();
+            all.extend(
+                tasks.first().filter(|_| twice).map(|n| Task { app: "/twin".into(), ..task(&format!("web.{n}")) }),
+            );
+            Event::Marathon { source, listing: Listing { framework_id: Some(id.into()), ..listing(all) } }
+        }
+        Word::Mesos { tasks, streaming, recovered } => {
+            let kind = |kind: usize| match kind {
+                0 => json!({ "state": "TASK_KILLING" }),
+                1 => {
+                    json!({ "discovery": { "ports": { "ports": [{ "number": 80, "protocol": "sctp", "labels": { "labels": [
+                    { "key": "VIP_0", "value": "a:80" }] } }] } } })
+                }
+                _ => json!({}),
+            };
+            let named: Vec<(String, Value)> = tasks.iter().map(|(n, of)| (format!("web.{n}"), kind(*of))).collect();
+            let named: Vec<(&str, Value)> = named.iter().map(|(id, of)| (id.as_str(), of.clone())).collect();
+            let mut facts = Facts::clone(&facts(&named));
+            for task in &mut facts.tasks {
+                let known = before.and_then(|before| before.tasks.iter().find(|known| *known == task));
+                *task = known.map_or_else(|| Arc::clone(task), Arc::clone);
+            }
+            facts.recovered.extend(recovered.then(|| "f-S1".to_owned()));
+            Event::Mesos { facts: Arc::new(facts), streaming }
+        }
+    }
+}
+
 proptest! {
+    /// What is kept of the join before is what a join of everything gives.
+    #[test]
+    fn a_join_after_a_change_is_the_join_of_the_whole(words in proptest::collection::vec(word(), 1..12)) {
+        let mut view = ClusterView::default();
+        for word in words {
+            let event = spoken(word, view.mesos.as_deref());
+            view.apply(event);
+            let whole = join(&ClusterView { past: None, ..view.clone() }).0;
+            prop_assert_eq!(&view.marathons, &whole);
+        }
+    }
+
     /// What is told from what was served before is what is made as a whole.
     #[test]
     fn changes_of_mesos_are_served_as_the_whole_would_be(
