@@ -8,9 +8,9 @@ CARGO := cargo
 AS_ROOT := $(strip $(SUDO) $(CURDIR)/mounted.sh)
 RUNNER  := --config 'target."cfg(unix)".runner="$(AS_ROOT)"'
 
-.PHONY: help setup demo lab test lint soak bench fuzz clean
+.PHONY: help setup demo lab test lint soak bench bench-dns fuzz clean
 help:           ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup:          ## install the Debian packages of packages.txt that are missing, and nothing else
 	@command -v $(CARGO) >/dev/null || { echo 'cargo is not found: install Rust 1.95 or newer (https://rustup.rs) first'; exit 1; }
@@ -38,6 +38,11 @@ soak: setup     ## ten minutes: a hundred tables a second under flows on real so
 
 bench: setup    ## nanoseconds per packet by path and sessions (perf/README.md)
 	$(CARGO) run --release --locked -p sluice-perf -- pipeline
+
+bench-dns: setup ## DNS answers on veth, beside Knot DNS in XDP mode
+	@./setup.sh packages-bench.txt
+	$(CARGO) build --release --locked -p sluice-perf
+	$(AS_ROOT) target/release/sluice-bench dns
 
 # Coverage-guided fuzzing on the stable toolchain (facts: libFuzzer wants the compiler's counters and a main of its own).
 FUZZ    := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \

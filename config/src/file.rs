@@ -180,6 +180,7 @@ pub(crate) struct Snat {
     pub(crate) underlay: List<String>,
     pub(crate) overlay: List<String>,
     pub(crate) ports: Value<String>,
+    pub(crate) quota: Value<i64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -190,6 +191,8 @@ pub(crate) struct Dns {
     pub(crate) ttl: Value<i64>,
     pub(crate) dcos_ttl: Value<i64>,
     pub(crate) negative_ttl: Value<i64>,
+    pub(crate) health: Value<String>,
+    pub(crate) compat: Value<String>,
     pub(crate) ip_sources: List<String>,
     pub(crate) enforce_rfc952: Value<bool>,
     pub(crate) soa_mname: Value<String>,
@@ -197,9 +200,25 @@ pub(crate) struct Dns {
     pub(crate) soa_refresh: Value<i64>,
     pub(crate) soa_retry: Value<i64>,
     pub(crate) soa_expire: Value<i64>,
+    pub(crate) srv_weight: Value<i64>,
     pub(crate) truncate_bit: Value<bool>,
     pub(crate) recurse: Value<bool>,
+    pub(crate) enumeration: Value<bool>,
+    pub(crate) cluster_id: Value<String>,
+    pub(crate) trusted: List<String>,
+    pub(crate) responses_per_second: Value<i64>,
     pub(crate) edns_max: Value<i64>,
+    pub(crate) cookie_secret_file: Value<String>,
+    pub(crate) nsid: Value<String>,
+    pub(crate) zone: Sections<DnsZone>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct DnsZone {
+    pub(crate) name: Value<String>,
+    pub(crate) file: Value<String>,
+    pub(crate) records: List<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -332,6 +351,7 @@ mod tests {
             ("service.backends", fields::<Backend>()),
             ("snat", fields::<Snat>()),
             ("dns", fields::<Dns>()),
+            ("dns.zone", fields::<DnsZone>()),
             ("overlay", fields::<Overlay>()),
             ("overlay.network", fields::<Network>()),
             ("overlay.agent", fields::<Agent>()),
@@ -346,7 +366,7 @@ mod tests {
             let keys: Vec<_> = section.keys.iter().filter(|key| key.works).map(|key| key.name).collect();
             assert_eq!(keys, fields, "{path}");
         }
-        // The top level is not among the sections, and nothing in dns.zone works yet.
-        assert_eq!(types.len(), schema::SECTIONS.len());
+        // The top level is not among the sections.
+        assert_eq!(types.len(), schema::SECTIONS.len() + 1);
     }
 }

@@ -16,9 +16,11 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 mod health;
 mod mesos;
+mod zone;
 
 pub use health::{FailOpen, Health, HealthCheck, Pace, Passive, Probe, is_path};
 pub use mesos::{Access, Masters, Mesos, ZooKeeper};
+pub use zone::{Reach, Record, RecordData, Records, Zone};
 
 /// An Ethernet address, octets in wire order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -173,9 +175,10 @@ pub enum Empty {
 /// Who may use a service, and how much of it there is.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Admission {
-    /// New flows a second over all workers; `None` is no bound.
+    /// New flows a second over all workers, of which each has an equal part; `None` is no bound.
     pub new_per_second: Option<u32>,
-    /// Sessions at once over all workers; `None` is no bound.
+    /// Sessions at once over all workers, of which each has an equal part, rounded up ([`Self::part`]); `None` is no
+    /// bound.
     pub sessions: Option<u32>,
     /// Sources that may use it; empty is everybody.
     pub allow: Vec<IpNet>,
@@ -183,6 +186,15 @@ pub struct Admission {
     pub deny: Vec<IpNet>,
     /// Groups that may use it beside those of its backends.
     pub groups: AllowGroups,
+}
+
+impl Admission {
+    /// One of `workers` equal parts of a bound. Rounded up, because flows are spread over workers by a hash, and on one
+    /// without a part none could begin: all together may have up to `workers - 1` more.
+    #[must_use]
+    pub fn part(bound: u32, workers: usize) -> u32 {
+        bound.div_ceil(u32::try_from(workers.max(1)).unwrap_or(u32::MAX))
+    }
 }
 
 /// Which groups may use a grouped service beside those that its backends share (`SLUICE_ALLOW_GROUPS`).
@@ -428,6 +440,9 @@ pub struct Snat {
     pub overlay: Vec<Ipv4Addr>,
     /// Ports used on each address.
     pub ports: RangeInclusive<u16>,
+    /// Ports that one client may hold, over all workers and backends, and still get one of those that are kept back for
+    /// others (one in eight); `None` is an eighth of `ports`.
+    pub quota: Option<u32>,
 }
 
 impl Snat {
@@ -459,8 +474,10 @@ impl Snat {
 /// `[dns]` (facts/dcos.md A, B.6).
 #[derive(Clone, Debug)]
 pub struct Dns {
-    /// Addresses that the packet path answers on; empty switches DNS off.
+    /// Addresses that the packet path answers on; none of either family switches DNS off.
     pub addresses: Vec<Ipv4Addr>,
+    /// IPv6 addresses likewise.
+    pub addresses6: Vec<Ipv6Addr>,
     /// The Mesos domain, lower case, without dots at its ends.
     pub domain: String,
     /// TTL of records under `domain`, seconds.
@@ -489,6 +506,69 @@ pub struct Dns {
     pub ip_sources: Vec<IpSource>,
     /// Whether labels follow RFC 952 (24 characters, letters first) instead of RFC 1123.
     pub enforce_rfc952: bool,
+    /// What health does to answers under `domain`.
+    pub health: DnsHealth,
+    /// Whether answers under `domain` are Mesos-DNS's, quirks included.
+    pub compat: bool,
+    /// Weight in SRV records.
+    pub srv_weight: u16,
+    /// Whether the HTTP API lists all records.
+    pub enumeration: bool,
+    /// Crypto id of the cluster; empty: there are no names with it.
+    pub cluster_id: String,
+    /// Whose addresses are believed; empty: private and link-local ones, and the overlay's.
+    pub trusted: Vec<IpNet>,
+    /// Answers a second to one prefix of others without a cookie.
+    pub responses_per_second: u32,
+    /// File of the secrets of DNS cookies.
+    pub cookie_secret_file: Option<PathBuf>,
+    /// What NSID is answered with.
+    pub nsid: String,
+    /// Zones of the operator's own.
+    pub zones: Vec<StaticZone>,
+}
+
+impl Dns {
+    /// Whether names are served at all.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        !(self.addresses.is_empty() && self.addresses6.is_empty())
+    }
+
+    /// SOA MINIMUM of the zones beside `domain`: Mesos-DNS's own, where its quirks hold, is its own alone.
+    #[must_use]
+    pub fn negative_ttl_of_dcos(&self) -> u32 {
+        if self.compat { self.dcos_ttl } else { self.negative_ttl }
+    }
+
+    /// Addresses of both families.
+    pub fn all_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let v4 = self.addresses.iter().map(|ip| IpAddr::V4(*ip));
+        v4.chain(self.addresses6.iter().map(|ip| IpAddr::V6(*ip)))
+    }
+}
+
+/// What unhealthy tasks do to answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum DnsHealth {
+    /// They are left out while there are healthy ones of the name.
+    #[default]
+    Prefer,
+    /// They are left out.
+    Require,
+    /// They are answered.
+    Ignore,
+}
+
+/// One `[[dns.zone]]`. Its records are text still: reading them takes more than this crate has.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StaticZone {
+    /// Apex, lower case, without dots at its ends.
+    pub name: String,
+    /// Master file.
+    pub file: Option<PathBuf>,
+    /// Lines of a master file.
+    pub records: Vec<String>,
 }
 
 /// One of `dns.ip_sources`.
@@ -818,47 +898,6 @@ pub struct Container {
     pub groups: Vec<String>,
 }
 
-/// An authoritative zone. Names are lower case, absolute, without the final dot.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Zone {
-    /// Apex (`mesos`, `thisdcos.directory`).
-    pub apex: String,
-    /// SOA MNAME.
-    pub mname: String,
-    /// SOA RNAME.
-    pub rname: String,
-    /// SOA REFRESH, RETRY, EXPIRE and MINIMUM, seconds.
-    pub timers: [u32; 4],
-    /// TTL of the SOA in positive answers, seconds (negative ones use MINIMUM).
-    pub soa_ttl: u32,
-    /// NS target and its TTL.
-    pub ns: String,
-    /// TTL of NS, seconds.
-    pub ns_ttl: u32,
-    /// Records, sorted.
-    pub records: Vec<Record>,
-}
-
-/// A record of a zone.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Record {
-    /// Owner, lower case, absolute, without the final dot.
-    pub name: String,
-    /// Seconds.
-    pub ttl: u32,
-    /// Type and value.
-    pub data: RecordData,
-}
-
-/// Type and value of a record.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum RecordData {
-    /// RFC 1035 A.
-    A(Ipv4Addr),
-    /// RFC 3596 AAAA.
-    Aaaa(Ipv6Addr),
-}
-
 /// What is this node's own.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Local {
@@ -882,18 +921,18 @@ pub struct Local {
     pub snat_overlay: Vec<Ipv4Addr>,
     /// First and last SNAT port.
     pub snat_ports: (u16, u16),
+    /// As [`Snat::quota`]; each worker has an equal part, rounded up.
+    pub snat_quota: Option<u32>,
     /// Our VTEP.
     pub vtep: Option<OwnVtep>,
     /// Addresses that DNS is answered on.
     pub dns_addresses: Vec<Ipv4Addr>,
-    /// Serial of every SOA.
+    /// IPv6 addresses that DNS is answered on.
+    pub dns_addresses6: Vec<Ipv6Addr>,
+    /// Serial of every SOA whose zone has none of its own.
     pub soa_serial: u32,
-    /// Largest UDP answer offered by EDNS, octets.
-    pub edns_max: u16,
-    /// Whether TC is set on answers that were cut.
-    pub truncate_bit: bool,
-    /// Whether RA is set in answers.
-    pub recursion_available: bool,
+    /// On what terms names are answered.
+    pub dns: LocalDns,
     /// Session time-outs.
     pub timeouts: Timeouts,
     /// What is answered by the node itself.
@@ -921,7 +960,55 @@ pub struct ProbePath {
     pub mode: Mode,
 }
 
+/// On what terms names are answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LocalDns {
+    /// Largest UDP answer offered by EDNS, octets.
+    pub edns_max: u16,
+    /// Whether TC is set on answers that were cut.
+    pub truncate_bit: bool,
+    /// Whether RA is set in answers.
+    pub recursion_available: bool,
+    /// What NSID is answered with (RFC 5001); empty: it is ignored.
+    pub nsid: String,
+    /// The first makes cookies (RFC 9018), all are taken; without one no cookie is good.
+    pub cookie_secrets: Vec<[u8; 16]>,
+    /// Who is believed to be who it says, and may have long answers at any rate.
+    pub trusted: Vec<IpNet>,
+    /// Whether the overlay's containers are, too.
+    pub trust_overlay: bool,
+    /// Answers a second to one prefix (/24, /56) of others that have no cookie; what is beyond is dropped or cut.
+    pub responses_per_second: u32,
+    /// Seconds since 1970 at the monotonic clock's zero, modulo 2^32: by it packets know how old a cookie is.
+    pub epoch: u32,
+    /// Whether questions about others' names are forwarded by the node's kernel and control.
+    pub forward: bool,
+}
+
+impl Default for LocalDns {
+    fn default() -> Self {
+        Self {
+            edns_max: 1232,
+            truncate_bit: true,
+            recursion_available: true,
+            nsid: String::new(),
+            cookie_secrets: Vec::new(),
+            trusted: Vec::new(),
+            trust_overlay: true,
+            responses_per_second: 200,
+            epoch: 0,
+            forward: false,
+        }
+    }
+}
+
 impl Local {
+    /// Every address that DNS is answered on.
+    pub fn dns_addresses(&self) -> impl Iterator<Item = IpAddr> + Clone + '_ {
+        let v4 = self.dns_addresses.iter().map(|ip| IpAddr::V4(*ip));
+        v4.chain(self.dns_addresses6.iter().map(|ip| IpAddr::V6(*ip)))
+    }
+
     /// Every SNAT address in the order of its index: underlay, overlay, IPv6.
     pub fn snat_addresses(&self) -> impl Iterator<Item = IpAddr> + Clone + '_ {
         let v4 = self.snat_underlay.iter().chain(&self.snat_overlay).map(|ip| IpAddr::V4(*ip));

@@ -137,9 +137,7 @@ pub fn zone_rows(config: &Config, inputs: &CompileInputs, aliases: bool) -> Resu
     let view = view_from_inputs(config, inputs)?;
     let local = local_from_config(config);
     let (desired, _) = desire(config, &view, &Claims::default(), &local, [0; 16]);
-    let mut rows = zone::rows(&desired.shared.zones, desired.local.soa_serial);
-    rows.retain(|row| aliases || !zone::is_alias(row));
-    Ok(rows)
+    Ok(zone::rows(&desired.shared.zones, desired.local.soa_serial, aliases))
 }
 
 /// A desired state and its report as the document of `compile --json`.

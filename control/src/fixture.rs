@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use sluice_config::model::{
-    AnswerRates, Api, Config, Dns, Empty, Health as HealthSection, IpSource, Isolation, Limits, Mac, Marathon, Mode,
-    Overlay, OverlayNetwork, Port, Role, Sharing, Snat, Timeouts, Vip, Vni, Workers, XdpMode,
+    AnswerRates, Api, Config, Dns, DnsHealth, Empty, Health as HealthSection, IpSource, Isolation, Limits, Mac,
+    Marathon, Mode, Overlay, OverlayNetwork, Port, Role, Sharing, Snat, Timeouts, Vip, Vni, Workers, XdpMode,
 };
 
 use crate::view::{Health, Rollout, Task, TaskState};
@@ -85,6 +85,7 @@ pub(crate) fn config() -> Config {
             underlay6: Vec::new(),
             overlay: vec![Ipv4Addr::new(9, 0, 9, 2)],
             ports: 1024..=65535,
+            quota: None,
         },
         dns: dns(),
         overlay: Some(overlay()),
@@ -132,6 +133,17 @@ fn dns() -> Dns {
         recurse: true,
         ip_sources: vec![IpSource::Host, IpSource::NetInfo],
         enforce_rfc952: false,
+        addresses6: Vec::new(),
+        health: DnsHealth::Prefer,
+        compat: false,
+        srv_weight: 1,
+        enumeration: true,
+        cluster_id: String::new(),
+        trusted: Vec::new(),
+        responses_per_second: 200,
+        cookie_secret_file: None,
+        nsid: String::new(),
+        zones: Vec::new(),
     }
 }
 

@@ -9,6 +9,7 @@ mod back_off;
 pub mod cli;
 pub mod compile;
 pub mod desire;
+pub mod dns;
 pub mod health;
 mod json_file;
 pub mod marathon;
@@ -20,6 +21,7 @@ pub mod overlay_state;
 pub mod rejected;
 pub mod replay;
 pub mod run;
+pub mod static_zones;
 pub mod store;
 pub mod view;
 

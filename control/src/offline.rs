@@ -1,7 +1,9 @@
 //! What a node is, from its configuration file alone: for `replay`, `compile` and tests, where no card is asked.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use ipnet::{IpNet, Ipv4Net};
-use sluice_config::model::{Config, Local, LocalPort, Mac, Overlay, OwnVtep, Port, Role, Route};
+use sluice_config::model::{Config, Local, LocalDns, LocalPort, Mac, Overlay, OwnVtep, Port, Role, Route};
 use sluice_dataplane::wire::vxlan;
 
 /// MTU of a port that names none (Ethernet).
@@ -44,16 +46,45 @@ pub(crate) fn of_file(config: &Config, ports: Vec<LocalPort>) -> Local {
         snat_underlay: config.snat.underlay.clone(),
         snat_underlay6: config.snat.underlay6.clone(),
         snat_overlay: config.snat.overlay.clone(),
+        snat_quota: config.snat.quota,
         snat_ports: (*config.snat.ports.start(), *config.snat.ports.end()),
         vtep: config.overlay.as_ref().and_then(|o| vtep(config, o, &ports)),
         dns_addresses: config.dns.addresses.clone(),
-        edns_max: config.dns.edns_max,
-        truncate_bit: config.dns.truncate_bit,
-        recursion_available: config.dns.recurse,
+        dns_addresses6: config.dns.addresses6.clone(),
+        dns: LocalDns {
+            edns_max: config.dns.edns_max,
+            truncate_bit: config.dns.truncate_bit,
+            recursion_available: config.dns.recurse,
+            nsid: config.dns.nsid.clone(),
+            trusted: trusted(config),
+            trust_overlay: config.dns.trusted.is_empty(),
+            responses_per_second: config.dns.responses_per_second,
+            // Secrets and the clock are the running node's to add.
+            cookie_secrets: Vec::new(),
+            epoch: 0,
+            forward: false,
+        },
         timeouts: config.timeouts,
         answers: config.limits.answers,
         ports,
         ..Local::default()
+    }
+}
+
+/// `dns.trusted`, or what holds without it: who has a private or link-local address (RFC 1918, RFC 3927, RFC 4193, RFC 4291).
+fn trusted(config: &Config) -> Vec<IpNet> {
+    const PRIVATE: [(IpAddr, u8); 6] = [
+        (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 8),
+        (IpAddr::V4(Ipv4Addr::new(172, 16, 0, 0)), 12),
+        (IpAddr::V4(Ipv4Addr::new(192, 168, 0, 0)), 16),
+        (IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), 16),
+        (IpAddr::V6(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0)), 7),
+        (IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10),
+    ];
+    if config.dns.trusted.is_empty() {
+        PRIVATE.iter().filter_map(|(ip, prefix)| IpNet::new(*ip, *prefix).ok()).collect()
+    } else {
+        config.dns.trusted.clone()
     }
 }
 

@@ -23,6 +23,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::api::observed::Observed;
 use crate::api::serve::{Socket, serve_tcp};
+use crate::dns::secrets;
 use crate::health::drains;
 use crate::health::ejection::Ejections;
 use crate::health::shell::{Prober, begin};
@@ -89,6 +90,7 @@ pub async fn run(config: Config, options: Options) -> Result<(), RunError> {
     privileges::check()?;
     privileges::raise_open_files();
     let key = hash_key::read_or_random(&config)?;
+    let secrets = secrets::read_or_random(&config)?;
     let folder = state_folder(&options);
     let store = store(&config, folder);
     let claims = store.as_ref().map(FileStore::load).transpose()?.unwrap_or_default();
@@ -112,6 +114,7 @@ pub async fn run(config: Config, options: Options) -> Result<(), RunError> {
         store,
         drains_file,
         prober,
+        secrets,
         waiting: Vec::new(),
         dataplane: Shared::default(),
         half_told: false,
@@ -190,6 +193,8 @@ struct Machine {
     store: Option<FileStore>,
     drains_file: Option<drains::File>,
     prober: Prober,
+    /// What DNS cookies are made with.
+    secrets: Vec<secrets::Secret>,
     /// What the packet path saw fail.
     ejections: Ejections,
     /// Orders that were taken, and are answered once their tables are published.
@@ -227,6 +232,10 @@ impl Machine {
         if let Some(listen) = self.config.api.listen {
             serve_tcp(listen, Arc::clone(&observed)).await?;
         }
+        let servers = self.config.dns.all_addresses().map(|ip| (ip, crate::dns::PORT).into()).collect();
+        let tables = Arc::clone(&observed);
+        let latest: crate::dns::Latest = Arc::new(move || tables.published().map(|published| published.tables));
+        let _names = crate::dns::serve(servers, &latest, &observed.names);
         tracing::info!(workers = observed.workers.len(), ports = observed.ports.len(), "sluice serves");
         self.follow((&mut changes, &mut orders), &mut sources, &listed, &observed, asked_to_end).await
     }
@@ -381,7 +390,8 @@ impl Machine {
     }
 
     fn make(&mut self) -> Result<Made, RunError> {
-        let local = self.node.local(&self.kernel.borrow_and_update())?;
+        let mut local = self.node.local(&self.kernel.borrow_and_update())?;
+        local.dns.cookie_secrets.clone_from(&self.secrets);
         let moment = Moment { monotonic: clock(), unix_seconds: unix_seconds() };
         Ok(block_in_place(|| self.publication.make(local, moment)))
     }

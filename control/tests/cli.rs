@@ -281,6 +281,26 @@ fn check_says_what_each_worker_has_of_a_snat_address() {
 }
 
 #[test]
+fn check_says_what_bounds_come_to_on_so_many_workers() {
+    let folder = Folder::new("bounds");
+    let bounded = |sessions: u32, quota: &str| {
+        let more = RIGHT.replace("[0]", "[0, 1, 2]").replace("[snat]", &format!("[snat]\n{quota}"));
+        let file =
+            folder.file("sluice.toml", &more.replace("[[service]]", &format!("[[service]]\nsessions = {sessions}")));
+        let said = text(&sluice(&["check", "--offline", "-c", path(&file)]).stdout);
+        let json = sluice(&["check", "--offline", "--json", "-c", path(&file)]);
+        (said, serde_json::from_slice::<Value>(&json.stdout).unwrap()["sessions"].clone())
+    };
+    let (said, json) = bounded(100, "quota = 500");
+    assert!(said.contains("172.16.0.1:80/tcp: `sessions = 100` is 34 on each of 3 workers, 102 in all"), "{said}");
+    assert!(said.contains("a client that holds 500 gets none of the last eighth"), "{said}");
+    assert_eq!(json[0]["in_all"], 102);
+    let (said, json) = bounded(99, "");
+    assert!(!said.contains("`sessions") && said.contains("a client that holds an eighth of them"), "{said}");
+    assert_eq!(json, serde_json::json!([]));
+}
+
+#[test]
 fn a_vip_that_could_not_be_served_is_refused_at_its_line_by_every_command() {
     let folder = Folder::new("unserved");
     let file = folder.file("sluice.toml", &RIGHT.replace("172.16.0.1:80", "10.0.0.50:80"));

@@ -38,7 +38,7 @@ fn served() -> Served {
 fn the_host_port_is_made_as_the_design_says() {
     in_own_namespace("the_host_port_is_made_as_the_design_says", || async {
         let handle = connect().unwrap();
-        let port = host_port::make(&handle, &host(), 3, 1400).await.unwrap();
+        let port = host_port::make(&handle, &host(), &[], 3, 1400).await.unwrap();
         let links = json("ip -j -d link show");
         let link = |name: &str| links.as_array().unwrap().iter().find(|l| l["ifname"] == name).unwrap().clone();
         for end in ["sl0", "sl0x"] {
@@ -71,7 +71,7 @@ fn sluices_end_never_forwards_whatever_ip_forward_becomes() {
     in_own_namespace("sluices_end_never_forwards_whatever_ip_forward_becomes", || async {
         sh("echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv4/conf/default/rp_filter");
         let handle = connect().unwrap();
-        let port = host_port::make(&handle, &host(), 1, 1450).await.unwrap();
+        let port = host_port::make(&handle, &host(), &[], 1, 1450).await.unwrap();
         let forwards = |end: &str| sh(&format!("cat /proc/sys/net/ipv4/conf/{end}/forwarding")).trim() == "1";
         assert_eq!((forwards("sl0"), forwards("sl0x")), (true, false));
         assert_eq!(sh("cat /proc/sys/net/ipv4/conf/sl0/rp_filter").trim(), "0");
@@ -86,7 +86,7 @@ fn sluices_end_never_forwards_whatever_ip_forward_becomes() {
 fn routes_lead_to_the_host_port_and_blackholes_stand_behind_them() {
     in_own_namespace("routes_lead_to_the_host_port_and_blackholes_stand_behind_them", || async {
         let handle = connect().unwrap();
-        let port = host_port::make(&handle, &host(), 1, 1450).await.unwrap();
+        let port = host_port::make(&handle, &host(), &[], 1, 1450).await.unwrap();
         let mut routes = Routes::begin(handle.clone()).await.unwrap();
         routes.settle(&served().wanted(|_| true), Some(&port)).await.unwrap();
         let to_vip = sh("ip route get 172.16.0.1");
@@ -100,7 +100,7 @@ fn routes_lead_to_the_host_port_and_blackholes_stand_behind_them() {
         // Another VIP set: the old ones go.
         let mut routes = Routes::begin(handle.clone()).await.unwrap();
         assert_eq!(sh("ip route show proto 83 type blackhole").lines().count(), 2, "taken over");
-        let port = host_port::make(&handle, &host(), 1, 1450).await.unwrap();
+        let port = host_port::make(&handle, &host(), &[], 1, 1450).await.unwrap();
         let fewer = Served { claimed: ["11.0.0.0/8".parse().unwrap()].into(), ..Served::default() };
         routes.settle(&served().wanted(|_| true), Some(&port)).await.unwrap();
         routes.settle(&fewer.wanted(|_| true), Some(&port)).await.unwrap();
@@ -119,7 +119,7 @@ fn what_a_killed_sluice_left_is_replaced_and_a_clean_end_leaves_nothing() {
         let handle = connect().unwrap();
         // Three starts, none of them ended.
         for workers in [1, 2, 3] {
-            let port = host_port::make(&handle, &host(), workers, 1450).await.unwrap();
+            let port = host_port::make(&handle, &host(), &[], workers, 1450).await.unwrap();
             let mut routes = Routes::begin(handle.clone()).await.unwrap();
             routes.settle(&served().wanted(|_| true), Some(&port)).await.unwrap();
             let mut neighbours = Neighbours::begin(handle.clone()).await.unwrap();
@@ -139,7 +139,7 @@ fn what_a_killed_sluice_left_is_replaced_and_a_clean_end_leaves_nothing() {
 fn a_name_that_belongs_to_something_else_is_refused() {
     in_own_namespace("a_name_that_belongs_to_something_else_is_refused", || async {
         sh("ip link add sl0 type bridge");
-        let error = host_port::make(&connect().unwrap(), &host(), 1, 1450).await.unwrap_err().to_string();
+        let error = host_port::make(&connect().unwrap(), &host(), &[], 1, 1450).await.unwrap_err().to_string();
         assert!(error.contains("sl0 exists and is a bridge") && error.contains("host.interface"), "{error}");
         assert!(sh("ip link").contains("sl0"));
     });

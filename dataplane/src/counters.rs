@@ -44,6 +44,33 @@ pub struct PortCounters {
     pub tx_bytes: Counter,
 }
 
+/// Question types that are counted by themselves (IANA), with their names in metrics.
+pub const DNS_TYPES: [(u16, &str); 10] = [
+    (1, "a"),
+    (28, "aaaa"),
+    (33, "srv"),
+    (12, "ptr"),
+    (2, "ns"),
+    (6, "soa"),
+    (5, "cname"),
+    (15, "mx"),
+    (16, "txt"),
+    (255, "any"),
+];
+
+/// The place of a type in [`Counters::dns_types`].
+#[must_use]
+#[inline]
+pub fn dns_type(rtype: u16) -> usize {
+    // The first three are nearly all there are.
+    match rtype {
+        1 => 0,
+        28 => 1,
+        33 => 2,
+        _ => DNS_TYPES.iter().position(|(known, _)| *known == rtype).unwrap_or(DNS_TYPES.len()),
+    }
+}
+
 /// One worker's block.
 #[derive(Debug)]
 #[repr(align(64))]
@@ -98,6 +125,8 @@ pub struct Counters {
     pub probes_answered: Counter,
     /// DNS answers by response code (0 to 15).
     pub dns: [Counter; 16],
+    /// DNS answers by question type, in the order of [`DNS_TYPES`], the rest last.
+    pub dns_types: [Counter; DNS_TYPES.len() + 1],
     /// Events lost because their ring was full.
     pub events_lost: Counter,
     drops: [Counter; DropReason::COUNT],
@@ -144,6 +173,7 @@ impl Counters {
             probes_carried: Counter::default(),
             probes_answered: Counter::default(),
             dns: Default::default(),
+            dns_types: Default::default(),
             events_lost: Counter::default(),
             drops: std::array::from_fn(|_| Counter::default()),
             answers: Default::default(),

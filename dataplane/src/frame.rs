@@ -235,13 +235,6 @@ impl Pool {
         prefetch(self.base.as_ptr().wrapping_add(offset));
     }
 
-    /// Asks the processor to fetch the line before the packet, where outer headers go.
-    #[inline]
-    pub fn prefetch_before(&self, frame: &Frame) {
-        let offset = self.offset(frame);
-        prefetch(self.base.as_ptr().wrapping_add(offset).wrapping_sub(1));
-    }
-
     #[inline(always)]
     fn offset(&self, frame: &Frame) -> usize {
         let end = usize::from(frame.start) + usize::from(frame.len);

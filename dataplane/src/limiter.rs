@@ -69,6 +69,15 @@ impl Bucket {
     }
 }
 
+impl Bucket {
+    /// Which of two was used less of late: the one that is full sooner.
+    #[must_use]
+    #[inline]
+    pub fn is_fuller(&self, other: &Self) -> bool {
+        self.full_at < other.full_at
+    }
+}
+
 /// What a worker answers by itself, each at a rate of its own, so that a flood of one kind does not silence the others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answer {

@@ -19,7 +19,7 @@ const LONGEST: u32 = 3600;
 /// Ports of one protocol.
 const PORTS: usize = 1 << 16;
 
-/// Those of both families. ~8 MB at [`OWNER`], of which the kernel gives pages as they are used.
+/// Those of both families. ~6 MB at [`OWNER`], of which the kernel gives pages as they are used.
 #[derive(Debug)]
 pub struct Probing {
     /// IPv4.

@@ -90,6 +90,7 @@ drop_reasons! {
     DnsMalformed, "dns_malformed", "a DNS message that deserves no answer: too short, or a response";
     DnsChecksum, "dns_bad_checksum", "the UDP checksum of a DNS question is wrong; look for a broken sender, or for transmit checksum offload on its end of a veth";
     DnsSourcePort, "dns_source_port", "a DNS question from echo, daytime or chargen (ports 7, 13, 19), whose answer would bounce for ever";
+    DnsRate, "dns_rate", "more answers to one prefix than dns.responses_per_second, without a DNS cookie; every second one was cut instead";
     // egress
     TtlExpired, "ttl_expired", "TTL 0 or 1 would leave as 0; look for a routing loop";
     NoAgent, "no_agent", "the destination lies in the overlay, but no agent that we know has it";

@@ -21,6 +21,7 @@ use crate::probing::Probing;
 use crate::ring::{Giver, Label, Taker, ring};
 use crate::stage::balance::{self, Balance};
 use crate::stage::classify::{self, Seen};
+use crate::stage::dns::guard::Guard;
 use crate::stage::probe::Carry;
 use crate::stage::seeker::Seeker;
 use crate::stage::{
@@ -93,6 +94,7 @@ pub struct Worker<P> {
     limits: RateLimits,
     leaving: Vec<Frames>,
     datagrams: Datagrams,
+    guard: Guard,
     probing: Probing,
     first_port: usize,
     first_inbox: usize,
@@ -107,8 +109,9 @@ impl<P: Port> Worker<P> {
         // Without tables nothing is received; they bring the rates.
         let limits = RateLimits::new([Rate::NEVER; Answer::ALL.len()]);
         let probing = Probing::new(setup.id);
+        let guard = Guard::new(setup.flows.v4.key());
         let burst = Box::default();
-        Self { setup, tables: None, burst, limits, leaving, datagrams, probing, first_port: 0, first_inbox: 0 }
+        Self { setup, tables: None, burst, limits, leaving, datagrams, guard, probing, first_port: 0, first_inbox: 0 }
     }
 
     /// One burst; returns the packets that it took from ports and rings. Without tables it takes none.
@@ -142,7 +145,7 @@ impl<P: Port> Worker<P> {
                 fragment::run(burst, datagrams, &seeker);
             }
             if left.questions || seen.questions {
-                dns::run(burst, pool, &tables, counters);
+                dns::run(burst, pool, &tables, counters, &mut self.guard, now);
             }
             if seen.asked {
                 reply::run(burst, pool, &tables, events, counters, limits, now);

@@ -15,14 +15,8 @@ const MESSAGE: usize = 42;
 fn machine() -> Machine {
     let mut desired = desired(1);
     desired.shared.zones = std::sync::Arc::new(vec![Zone {
-        apex: "mesos".into(),
-        mname: "ns1.mesos".into(),
-        rname: "root.ns1.mesos".into(),
-        timers: [60, 600, 86400, 5],
-        soa_ttl: 60,
-        ns: "ns1.mesos".into(),
-        ns_ttl: 3600,
-        records: vec![Record { name: "app.mesos".into(), ttl: 60, data: RecordData::A(ip("10.0.0.7")) }],
+        records: vec![Record { name: "app.mesos".into(), ttl: 60, data: RecordData::A(ip("10.0.0.7")) }].into(),
+        ..Zone::new("mesos", "ns1.mesos")
     }]);
     Machine::new(desired)
 }

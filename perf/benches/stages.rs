@@ -15,6 +15,7 @@ use sluice_dataplane::io::BURST;
 use sluice_dataplane::limiter::RateLimits;
 use sluice_dataplane::sessions::{ACK, Client, SYN};
 use sluice_dataplane::stage::balance::{self, Balance};
+use sluice_dataplane::stage::dns::guard::Guard;
 use sluice_dataplane::stage::{classify, decap, dns, egress, encap, isolate, parse, refuse, reply};
 use sluice_dataplane::tables::Tables;
 use sluice_dataplane::time::Nanos;
@@ -103,6 +104,7 @@ struct Bench {
     events: Events,
     flows: Flows,
     limits: RateLimits,
+    guard: Guard,
 }
 
 impl Bench {
@@ -116,6 +118,7 @@ impl Bench {
             events: events(),
             flows: Flows::new(sessions.max(262_144) as usize, key),
             limits: RateLimits::new(tables.local.answers),
+            guard: Guard::new(tables.key),
             tables,
         };
         let mut frame = Vec::new();
@@ -145,13 +148,13 @@ impl Bench {
 
     #[inline(always)]
     fn step(&mut self, stage: Stage) {
-        let Self { tables, pool, burst, counters, events, flows, limits } = self;
+        let Self { tables, pool, burst, counters, events, flows, limits, guard } = self;
         match stage {
             Parse => parse::run(burst, pool, tables),
             Decap => decap::run(burst, pool, tables),
             Classify => _ = classify::run(burst, pool, tables),
             Isolate => isolate::run(burst, tables),
-            Dns => dns::run(burst, pool, tables, counters),
+            Dns => dns::run(burst, pool, tables, counters, guard, NOW),
             Reply => reply::run(burst, pool, tables, events, counters, limits, NOW),
             Balanced => {
                 let with = Balance::new(tables, flows, counters, 0, NOW);

@@ -5,6 +5,7 @@
 
 pub mod calibration;
 pub mod maglev;
+pub mod names;
 pub mod paths;
 pub mod pipeline;
 pub mod report;

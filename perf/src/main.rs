@@ -25,6 +25,33 @@ enum What {
     Pipeline(Pipeline),
     /// Packets per CPU second on a veth pair, beside a plain AF_XDP echo. Needs root.
     Veth(Veth),
+    /// DNS answers on a veth pair, beside Knot DNS in XDP mode. Needs root and knotd (`make bench-dns` installs it).
+    Dns(Dns),
+}
+
+#[derive(Args)]
+struct Dns {
+    /// Print JSON instead of text.
+    #[arg(long)]
+    json: bool,
+    /// Pairs of runs.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=101))]
+    pairs: u32,
+    /// Length of a run, milliseconds.
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(100..=60_000))]
+    run_ms: u64,
+}
+
+impl Dns {
+    fn run(&self) -> Result<()> {
+        let settings = Settings { pairs: self.pairs, run: Duration::from_millis(self.run_ms), flows: 1024 };
+        let answers = veth::dns::measure(&settings)?;
+        match self.json {
+            true => println!("{}", serde_json::to_string_pretty(&answers)?),
+            false => println!("{}", answers.text()),
+        }
+        Ok(())
+    }
 }
 
 #[derive(Args)]
@@ -66,6 +93,7 @@ fn main() -> ExitCode {
     let ran = match Arguments::parse().what {
         What::Pipeline(pipeline) => pipeline.run(),
         What::Veth(veth) => veth.run(),
+        What::Dns(dns) => dns.run(),
     };
     match ran {
         Ok(()) => ExitCode::SUCCESS,

@@ -34,13 +34,19 @@ pub enum Path {
     VipNewFlow,
     /// A question for an address that exists.
     DnsA,
+    /// The mix of questions ([`crate::names`]) among 10,000 names.
+    DnsMix10k,
+    /// The same over IPv6.
+    Dns6Mix10k,
+    /// The same among a million names, over IPv4.
+    DnsMix1m,
     /// A turn with nothing received.
     Idle,
 }
 
 impl Path {
     /// In the order of reports.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::ParseDrop,
         Self::VipNatHit,
         Self::VipNatMixed,
@@ -53,6 +59,9 @@ impl Path {
         Self::VipHashOnly,
         Self::VipNewFlow,
         Self::DnsA,
+        Self::DnsMix10k,
+        Self::Dns6Mix10k,
+        Self::DnsMix1m,
         Self::Idle,
     ];
 
@@ -72,6 +81,9 @@ impl Path {
             Self::VipHashOnly => "vip-hash-only",
             Self::VipNewFlow => "vip-new-flow",
             Self::DnsA => "dns-a",
+            Self::DnsMix10k => "dns-mix-10k",
+            Self::Dns6Mix10k => "dns6-mix-10k",
+            Self::DnsMix1m => "dns-mix-1m",
             Self::Idle => "idle",
         }
     }
@@ -80,7 +92,7 @@ impl Path {
     #[must_use]
     pub fn curve(self) -> &'static [u32] {
         match self {
-            Self::ParseDrop | Self::DnsA | Self::Idle => &[0],
+            Self::ParseDrop | Self::DnsA | Self::DnsMix10k | Self::Dns6Mix10k | Self::DnsMix1m | Self::Idle => &[0],
             // A table of one session is no table.
             Self::VipNewFlow => &CURVE[1..],
             Self::VipNatHit
@@ -92,6 +104,28 @@ impl Path {
             | Self::VipDsrIpipHit
             | Self::VipDsrVxlanHit
             | Self::VipHashOnly => &CURVE,
+        }
+    }
+
+    /// Names that its questions are among, where it is one of the mix.
+    #[must_use]
+    pub fn names(self) -> Option<u32> {
+        match self {
+            Self::DnsMix10k | Self::Dns6Mix10k => Some(crate::names::SMALL),
+            Self::DnsMix1m => Some(crate::names::LARGE),
+            Self::ParseDrop
+            | Self::VipNatHit
+            | Self::VipNatMixed
+            | Self::Vip6NatMixed
+            | Self::VipNatHandover
+            | Self::VipNatNewFlow
+            | Self::OverlayEncap
+            | Self::VipDsrIpipHit
+            | Self::VipDsrVxlanHit
+            | Self::VipHashOnly
+            | Self::VipNewFlow
+            | Self::DnsA
+            | Self::Idle => None,
         }
     }
 
@@ -144,6 +178,9 @@ impl Path {
             | Self::VipDsrIpipHit
             | Self::VipDsrVxlanHit
             | Self::DnsA
+            | Self::DnsMix10k
+            | Self::Dns6Mix10k
+            | Self::DnsMix1m
             | Self::Idle => sessions.max(EVERYDAY),
         };
         room as usize

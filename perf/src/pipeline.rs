@@ -14,6 +14,7 @@ use sluice_dataplane::io::memory::MemoryPort;
 use sluice_dataplane::io::{BURST, Frames};
 
 use crate::calibration::Calibration;
+use crate::names;
 use crate::paths::Path;
 use crate::report::Row;
 use crate::rig::{CHUNK, FRAMES, Rig, null_turn};
@@ -27,7 +28,11 @@ const TURNS: u32 = FRAMES / BURST as u32;
 /// # Errors
 /// When packets do not go the way that the path is named for.
 pub fn measure(path: Path, sessions: u32, runs: u32) -> Result<Row> {
-    let mut rig = Rig::new(&world::tables(path.workers())?, path.workers(), path.room(sessions))?;
+    let tables = match path.names() {
+        Some(names) => world::tables_with(path.workers(), names::zones(names))?,
+        None => world::tables(path.workers())?,
+    };
+    let mut rig = Rig::new(&tables, path.workers(), path.room(sessions))?;
     let mut scene = Scene::new(path, sessions, &mut rig)?;
     let mut frame = Vec::new();
     scene.fill(0, &mut frame);

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use sluice_dataplane::sessions::{ACK, SYN};
 
+use crate::names;
 use crate::paths::Path;
 use crate::rig::Rig;
 use crate::traffic::{self, End, End6, client, client6};
@@ -74,6 +75,12 @@ impl Scene {
                 let name = &self.names[n.wrapping_mul(0x9e37_79b1) as usize % self.names.len()];
                 traffic::question(frame, (client(n % 1024).0, 40_000), n as u16, name);
             }
+            Path::DnsMix10k | Path::Dns6Mix10k | Path::DnsMix1m => {
+                let names = self.path.names().unwrap_or(names::SMALL);
+                if names::question(frame, n, names, self.path == Path::Dns6Mix10k).is_err() {
+                    frame.clear();
+                }
+            }
             Path::Idle => frame.clear(),
             Path::VipNatHit | Path::OverlayEncap | Path::VipDsrIpipHit | Path::VipDsrVxlanHit | Path::VipHashOnly => {
                 from_client(frame, self.path, self.session(n), ACK);
@@ -125,7 +132,10 @@ impl Scene {
             | Path::OverlayEncap
             | Path::VipDsrIpipHit
             | Path::VipDsrVxlanHit
-            | Path::DnsA => tx == packets && made == 0 && now.unremembered == before.unremembered,
+            | Path::DnsA
+            | Path::DnsMix10k
+            | Path::Dns6Mix10k
+            | Path::DnsMix1m => tx == packets && made == 0 && now.unremembered == before.unremembered,
         };
         expected.then_some(()).with_context(|| {
             format!(
@@ -149,6 +159,9 @@ fn vip(path: Path) -> End {
         | Path::VipNatHandover
         | Path::VipNatNewFlow
         | Path::DnsA
+        | Path::DnsMix10k
+        | Path::Dns6Mix10k
+        | Path::DnsMix1m
         | Path::Idle => VIP,
     }
 }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sluice_config::model::{
-    AnswerRates, Backend, Container, Desired, Isolation, Local, LocalPort, Mac, Mode, Neighbour, OverlayAgent,
-    OverlayNetwork, OwnVtep, Protocol, Record, RecordData, Role, Route, Service, Shared, Timeouts, VipKey, Vni, Zone,
+    AnswerRates, Backend, Container, Desired, Isolation, Local, LocalDns, LocalPort, Mac, Mode, Neighbour,
+    OverlayAgent, OverlayNetwork, OwnVtep, Protocol, Record, RecordData, Role, Route, Service, Shared, Timeouts,
+    VipKey, Vni, Zone,
 };
 use sluice_dataplane::tables::Tables;
 use sluice_dataplane::tables::ids::Ids;
@@ -35,6 +36,8 @@ pub const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
 pub const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 /// Where DNS is answered.
 pub const DNS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 53);
+/// The same over IPv6.
+pub const DNS6: Ipv6Addr = underlay6(0, 0x53);
 /// The VIP whose backends are on the underlay.
 pub const VIP: (Ipv4Addr, u16) = (Ipv4Addr::new(11, 0, 0, 1), 80);
 /// The VIP whose backends are on the overlay.
@@ -65,7 +68,17 @@ pub const HOST_PORT: usize = 1;
 /// # Errors
 /// When this world does not compile, which is a defect of this file.
 pub fn tables(workers: usize) -> Result<Arc<Tables>> {
-    let desired = Arc::new(Desired { shared: shared()?, local: local(workers)? });
+    tables_with(workers, vec![zone()])
+}
+
+/// The same with these zones.
+///
+/// # Errors
+/// As [`tables`].
+pub fn tables_with(workers: usize, zones: Vec<Zone>) -> Result<Arc<Tables>> {
+    let mut desired = Desired { shared: shared()?, local: local(workers)? };
+    desired.shared.zones = Arc::new(zones);
+    let desired = Arc::new(desired);
     let tables = Tables::compile(&desired, &mut Ids::new(1024, 65536, 0), Nanos::default(), None)?;
     Ok(Arc::new(tables))
 }
@@ -154,19 +167,9 @@ fn agent(n: u8) -> Result<OverlayAgent> {
 
 fn zone() -> Zone {
     let address = |n: u32| Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 4, 0).to_bits() + n);
-    let mut records: Vec<_> =
+    let records: Vec<_> =
         (0..NAMES).map(|n| Record { name: name(n), ttl: 60, data: RecordData::A(address(n)) }).collect();
-    records.sort();
-    Zone {
-        apex: "mesos".to_owned(),
-        mname: "ns1.mesos".to_owned(),
-        rname: "root.ns1.mesos".to_owned(),
-        timers: [60, 600, 86400, 5],
-        soa_ttl: 60,
-        ns: "ns1.mesos".to_owned(),
-        ns_ttl: 60,
-        records,
-    }
+    Zone { records: records.into(), ..Zone::new("mesos", "ns1.mesos") }
 }
 
 /// The `n`th name of the zone, without the final dot.
@@ -199,6 +202,7 @@ fn local(workers: usize) -> Result<Local> {
         snat_underlay: (201..=204).map(|n| Ipv4Addr::new(10, 0, 2, n)).collect(),
         snat_underlay6: (0x201..=0x204).map(|n| underlay6(2, n)).collect(),
         snat_overlay: (2..=5).map(|n| Ipv4Addr::new(9, 0, 9, n)).collect(),
+        snat_quota: None,
         snat_ports: (1024, 65535),
         vtep: Some(OwnVtep {
             underlay: OURS,
@@ -211,9 +215,12 @@ fn local(workers: usize) -> Result<Local> {
         }),
         dns_addresses: vec![DNS],
         soa_serial: 1,
-        edns_max: 1232,
-        truncate_bit: true,
-        recursion_available: true,
+        dns_addresses6: vec![DNS6],
+        // Who asks here is known: the benchmarks' own range.
+        dns: LocalDns {
+            trusted: vec![net(Ipv4Addr::new(198, 18, 0, 0), 15)?.into(), IpNet::V6(Ipv6Net::default())],
+            ..LocalDns::default()
+        },
         probes: Vec::new(),
         // Established sessions outlast the time that passes between runs (`vip-nat-new-flow`).
         timeouts: Timeouts { tcp_established: Timeouts::MAX_SECONDS, ..Timeouts::default() },

@@ -6,16 +6,20 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
-use sluice_config::model::Mode;
+use sluice_config::model::{Desired, Mode, ProbePath};
 use sluice_dataplane::sessions::{ACK, FIN, SYN};
+use sluice_dataplane::tables::Tables;
+use sluice_dataplane::tables::ids::Ids;
+use sluice_dataplane::time::Nanos;
 use sluice_dataplane::verdict::DropReason;
 use sluice_dataplane::wire::checksum::{fold, sum};
 use sluice_perf::paths::Path;
 use sluice_perf::rig::Rig;
 use sluice_perf::scene::Scene;
 use sluice_perf::traffic::{self, client, client6};
-use sluice_perf::world::{self, AGENT, DNS, OURS, OVERLAY_VIP, ROUTER, VIP, VIP6};
+use sluice_perf::world::{self, AGENT, DNS, HOST_PORT_MAC, IPIP_VIP, OURS, OVERLAY_VIP, ROUTER, VIP, VIP6};
 
 struct Counting;
 
@@ -217,6 +221,33 @@ fn no_mode_allocates_over_either_family() {
         }
         assert!(sent >= 200, "{name}");
     }
+}
+
+#[test]
+fn neither_a_probe_that_is_carried_nor_its_answer_allocates() {
+    let mut desired = Desired::clone(&world::tables(1).unwrap().desired);
+    let service = desired.shared.services.iter().find(|s| s.mode == Mode::DsrIpip).unwrap();
+    let probe = Ipv4Addr::new(198, 18, 0, 1);
+    let (vip, backend) = (service.key, service.backends[7].address);
+    desired.local.probes = vec![ProbePath { address: probe.into(), vip, backend, mode: Mode::DsrIpip }];
+    let tables = Tables::compile(&Arc::new(desired), &mut Ids::new(1024, 65536, 0), Nanos::default(), None).unwrap();
+    let mut rig = Rig::new(&Arc::new(tables), 1, 4096).unwrap();
+    let kernel = Ipv4Addr::new(9, 0, 9, 1);
+    let snat = |port: u16| Ipv4Addr::new(10, 0, 2, 201 + (port % 4) as u8);
+    let mut frame = Vec::new();
+    for port in 40_000..40_100 {
+        traffic::tcp(&mut frame, (kernel, port), (probe, IPIP_VIP.1), SYN);
+        frame[..6].copy_from_slice(&HOST_PORT_MAC.0);
+        assert!(rig.offer(1, &frame));
+    }
+    assert_eq!(calls(|| turn_out(&mut rig, 1)), 0);
+    for port in 40_000..40_100 {
+        traffic::tcp(&mut frame, IPIP_VIP, (snat(port), port), SYN | ACK);
+        assert!(rig.offer(0, &frame));
+    }
+    assert_eq!(calls(|| turn_out(&mut rig, 1)), 0);
+    let counters = rig.counters(0);
+    assert_eq!((counters.probes_carried.get(), counters.probes_answered.get()), (100, 100), "{}", rig.losses());
 }
 
 #[test]

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The two ends of `sluice-bench veth`, loaded by src/veth/wire.rs.
+// The two ends of `sluice-bench veth` and `sluice-bench dns`, loaded by src/veth/wire.rs.
 //
 // blast: run by BPF_PROG_TEST_RUN on live frames. Gives the frame another UDP source port (its checksum is 0, so none
-// goes wrong), and sends it out of OUT: the fastest generator there is on one core.
+// goes wrong), another number where it has one in five decimal digits, and sends it out of OUT: the fastest generator there is on one core.
 // sink: what comes back is dropped. Both count.
 #include <linux/bpf.h>
 #include <bpf/bpf_endian.h>
@@ -12,6 +12,7 @@
 
 volatile const __u32 OUT;
 volatile const __u32 FLOWS_MASK;
+volatile const __u32 DIGITS; // Offset of the digits; 0 without
 
 #define SENT 0
 #define SUNK 1
@@ -37,6 +38,16 @@ int blast(struct xdp_md *context)
     if (frame + SOURCE_PORT + 2 > (unsigned char *)(long)context->data_end)
         return XDP_ABORTED;
     *(__u16 *)(frame + SOURCE_PORT) = bpf_htons(1024 + (bpf_get_prandom_u32() & FLOWS_MASK));
+    if (DIGITS && DIGITS < 1024) {
+        unsigned char *digits = frame + DIGITS;
+        if (digits + 5 > (unsigned char *)(long)context->data_end)
+            return XDP_ABORTED;
+        __u32 number = bpf_get_prandom_u32() % 10000;
+        for (int i = 4; i >= 0; i--) {
+            digits[i] = '0' + number % 10;
+            number /= 10;
+        }
+    }
     count(SENT);
     return bpf_redirect(OUT, 0);
 }

@@ -111,6 +111,7 @@ pub(super) fn snat(
         underlay6,
         overlay: addresses("overlay", Owner::SnatOverlay, "snat.overlay", &file.overlay, claims, found),
         ports: ports(&file.ports, found),
+        quota: file.quota.as_ref().and_then(|quota| value::within("quota", quota, 1..=16_777_216, found)),
     };
     if let (Some(at), true) = (&file.ports, snat.blocks() < workers) {
         too_few(at, &snat, workers, found);
@@ -176,7 +177,7 @@ pub(super) fn addresses(
 }
 
 /// The elements of a list that is not too long.
-fn bounded<'a>(key: &str, list: &'a List<String>, found: &mut Findings<'_>) -> &'a [Spanned<String>] {
+pub(super) fn bounded<'a>(key: &str, list: &'a List<String>, found: &mut Findings<'_>) -> &'a [Spanned<String>] {
     if let Some(list) = list.as_ref().filter(|list| list.get_ref().len() > MOST_ADDRESSES) {
         found.error(
             &list.span(),

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use sluice_dataplane::counters::{Counter, Counters, PortCounters};
+use sluice_dataplane::counters::{Counter, Counters, DNS_TYPES, PortCounters};
 use sluice_dataplane::stage::refuse::is_told;
 use sluice_dataplane::verdict::{DropReason, Reply};
 
@@ -204,6 +204,18 @@ fn sessions_and_names(text: &mut Text, observed: &Observed) {
     });
     text.family(Kind::Counter, "mss_clamped_total", "SYNs whose MSS was lowered to what fits the way.", |f| {
         each(f, workers, |c| &c.mss_clamped);
+    });
+    text.family(Kind::Counter, "dns_questions_total", "DNS answers of the packet path by question type.", |f| {
+        let names = DNS_TYPES.iter().map(|(_, name)| *name).chain(["other"]);
+        for (index, name) in names.enumerate() {
+            let answers: u64 = workers.iter().filter_map(|c| c.dns_types.get(index)).map(Counter::get).sum();
+            f.sample(&[("type", &name)], answers);
+        }
+    });
+    text.family(Kind::Counter, "dns_kernel_total", "DNS over the kernel's sockets, by what became of it.", |f| {
+        for (event, count) in observed.names.all() {
+            f.sample(&[("event", &event)], count);
+        }
     });
     text.family(Kind::Counter, "dns_responses_total", "DNS answers by response code.", |f| {
         for (code, name) in RCODES.iter().enumerate() {

@@ -6,7 +6,9 @@
 //! | `/healthz` | 200 while every worker turned within the last second, else 503 |
 //! | `/readyz` | 200 once tables are published and every Marathon of the configuration was listed, else 503 |
 //! | `/metrics` | Prometheus text, version 0.0.4 |
+//! | `/v1/{version,config,hosts,services,enumerate,axfr,records,vips}` | names as Mesos-DNS and Spartan have them, see [`mesos_dns`] |
 //! | `/v1/show/{vips,backends,drains,sessions,drops,workers,zone,labels}` | JSON; the schema is the types of [`show`] |
+//! | `/v1/explain/{name}/{type}` | what is said to a question, and why, see [`explain`] |
 //! | `POST /v1/{drain,undrain}` | an operator's word, see [`orders`] |
 //!
 //! Reading never disturbs a worker: counters are read as they stand.
@@ -20,8 +22,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 pub mod books;
+pub mod explain;
 pub mod histogram;
 pub mod judged;
+pub mod mesos_dns;
 pub mod metrics;
 pub mod observed;
 pub mod orders;
@@ -40,13 +44,25 @@ pub fn public(observed: Arc<Observed>) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .with_state(observed)
+        .with_state(Arc::clone(&observed))
+        .merge(mesos_dns::routes(observed))
 }
 
 /// All of it, for the unix socket.
 pub fn private(observed: Arc<Observed>) -> Router {
     let show = Router::new().route("/v1/show/{what}", get(show)).with_state(Arc::clone(&observed));
-    public(Arc::clone(&observed)).merge(show).merge(orders::routes(observed))
+    let explain = Router::new().route("/v1/explain/{name}/{kind}", get(explain)).with_state(Arc::clone(&observed));
+    public(Arc::clone(&observed)).merge(show).merge(explain).merge(orders::routes(observed))
+}
+
+async fn explain(State(observed): State<Arc<Observed>>, Path((name, kind)): Path<(String, String)>) -> Response {
+    let Some(published) = observed.published() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "no tables are published yet\n").into_response();
+    };
+    match explain::explain(&observed.config, &published, &name, &kind) {
+        Ok(explained) => axum::Json(explained).into_response(),
+        Err(wrong) => (StatusCode::BAD_REQUEST, wrong + "\n").into_response(),
+    }
 }
 
 async fn healthz(State(observed): State<Arc<Observed>>) -> Response {

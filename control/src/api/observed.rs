@@ -133,6 +133,8 @@ pub struct Observed {
     pub sessions: Lazy<SessionRow>,
     /// How our own probes ended.
     pub probes: Arc<Totals>,
+    /// What DNS over the kernel's sockets counts.
+    pub names: Arc<crate::dns::Statistics>,
     /// Where an operator's orders go; `None` where nobody carries them out.
     pub orders: Option<mpsc::Sender<Order>>,
     /// From the arrival of a Marathon listing to the publication of its tables.
@@ -161,6 +163,7 @@ impl Observed {
             steering: Box::new(Vec::new),
             sessions: Box::new(Vec::new),
             probes: Arc::default(),
+            names: Arc::default(),
             orders: None,
             marathon_to_dataplane: Histogram::latency(),
             mesos_to_dataplane: Histogram::latency(),

@@ -192,7 +192,7 @@ pub async fn document(observed: &Observed, what: &str) -> Option<Value> {
         "workers" => serde_json::to_value(workers(observed)),
         "zone" => serde_json::to_value(published.map_or_else(Vec::new, |p| {
             let desired = &p.tables.desired;
-            zone::rows(&desired.shared.zones, desired.local.soa_serial)
+            zone::rows(&desired.shared.zones, desired.local.soa_serial, false)
         })),
         "labels" => serde_json::to_value(of_labels(published)),
         "sources" => serde_json::to_value(sources(observed)),

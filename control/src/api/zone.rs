@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use sluice_config::model::{RecordData, Zone};
+use sluice_config::model::{Reach, Zone};
 
 /// One set of records.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Row {
     /// Lower case, absolute, with the final dot.
     pub name: String,
-    /// `A`, `AAAA`, `NS` or `SOA`.
+    /// Mnemonic of the type.
     pub r#type: &'static str,
     /// Seconds.
     pub ttl: u32,
@@ -19,34 +19,29 @@ pub struct Row {
     pub values: Vec<String>,
 }
 
-/// Names that answer with what another name has: the DC/OS zone's second apex, and its older word for `l4lb`.
-const ALIASES: [&str; 2] = ["thisdcos.global.", "dclb.thisdcos.directory."];
-
-/// Whether the row stands in a zone that is an alias of another (facts/dcos.md B.2).
+/// The rows of these zones, sorted by name and type; those of names that are others' (facts/dcos.md B.2) with `aliases`.
 #[must_use]
-pub fn is_alias(row: &Row) -> bool {
-    ALIASES.iter().any(|apex| row.name.strip_suffix(apex).is_some_and(|below| below.is_empty() || below.ends_with('.')))
-}
-
-/// The rows of these zones, sorted by name and type.
-#[must_use]
-pub fn rows(zones: &[Zone], serial: u32) -> Vec<Row> {
+pub fn rows(zones: &[Zone], serial: u32, aliases: bool) -> Vec<Row> {
     let mut sets: BTreeMap<(String, &'static str), (u32, Vec<String>)> = BTreeMap::new();
-    let mut put = |name: &str, kind, ttl, value: String| {
-        let (least, values) = sets.entry((format!("{name}."), kind)).or_insert((ttl, Vec::new()));
-        *least = (*least).min(ttl);
-        values.push(value);
-    };
     for zone in zones {
-        let [refresh, retry, expire, minimum] = zone.timers;
-        let soa = format!("{}. {}. {serial} {refresh} {retry} {expire} {minimum}", zone.mname, zone.rname);
-        put(&zone.apex, "SOA", zone.soa_ttl, soa);
-        put(&zone.apex, "NS", zone.ns_ttl, format!("{}.", zone.ns));
-        for record in &zone.records {
-            match record.data {
-                RecordData::A(ip) => put(&record.name, "A", record.ttl, ip.to_string()),
-                RecordData::Aaaa(ip) => put(&record.name, "AAAA", record.ttl, ip.to_string()),
+        let mut put = |name: &str, kind, ttl, value: &str| {
+            for name in spellings(zone, name, aliases) {
+                let (least, values) = sets.entry((format!("{name}."), kind)).or_insert((ttl, Vec::new()));
+                *least = (*least).min(ttl);
+                values.push(value.to_owned());
             }
+        };
+        if zone.reach == Reach::Whole {
+            let [refresh, retry, expire, minimum] = zone.timers;
+            let serial = zone.serial.unwrap_or(serial);
+            let soa = format!("{}. {}. {serial} {refresh} {retry} {expire} {minimum}", zone.mname, zone.rname);
+            put(&zone.apex, "SOA", zone.soa_ttl, &soa);
+            for ns in &zone.ns {
+                put(&zone.apex, "NS", zone.ns_ttl, &format!("{ns}."));
+            }
+        }
+        for record in zone.records.iter() {
+            put(&record.name, record.data.mnemonic(), record.ttl, &record.data.to_string());
         }
     }
     let row = |((name, r#type), (ttl, mut values)): ((String, &'static str), (u32, Vec<String>))| {
@@ -55,4 +50,26 @@ pub fn rows(zones: &[Zone], serial: u32) -> Vec<Row> {
         Row { name, r#type, ttl, values }
     };
     sets.into_iter().map(row).collect()
+}
+
+/// All names that a name is answered under.
+fn spellings(zone: &Zone, name: &str, aliases: bool) -> Vec<String> {
+    let mut names = vec![name.to_owned()];
+    if !aliases {
+        return names;
+    }
+    for (from, to) in &zone.renames {
+        names.extend(moved(name, to, from));
+    }
+    for alias in &zone.aliases {
+        let more: Vec<String> = names.iter().filter_map(|name| moved(name, &zone.apex, alias)).collect();
+        names.extend(more.into_iter().filter(|name| !names.contains(name)).collect::<Vec<_>>());
+    }
+    names
+}
+
+/// The name with another suffix, where it has this one.
+fn moved(name: &str, from: &str, to: &str) -> Option<String> {
+    let below = name.strip_suffix(from)?;
+    (below.is_empty() || below.ends_with('.')).then(|| format!("{below}{to}"))
 }

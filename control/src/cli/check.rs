@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use sluice_config::model::Config;
+use sluice_config::model::{Admission, Config, Service};
 use sluice_config::{ConfigErrors, Diagnostic, Linux, Loaded};
 
 use super::{ConfigFile, answer, answer_json, complain, with_causes};
@@ -72,8 +72,37 @@ impl Check {
                 "SNAT {address} ({family}, {side}): one address serves {flows} flows per backend{share}"
             );
         }
+        let quota = config.snat.quota.map_or_else(|| "an eighth of them".to_owned(), |quota| quota.to_string());
+        if !(config.snat.underlay.is_empty() && config.snat.underlay6.is_empty() && config.snat.overlay.is_empty()) {
+            let _ = writeln!(text, "SNAT quota: a client that holds {quota} gets none of the last eighth of the ports");
+        }
+        for Bound { service, asked, per_worker, in_all } in bounds(config) {
+            let _ = writeln!(
+                text,
+                "{service}: `sessions = {asked}` is {per_worker} on each of {workers} workers, {in_all} in all"
+            );
+        }
         text
     }
+}
+
+/// What a service's `sessions` come to on these workers, where that is not what was asked for.
+struct Bound {
+    service: String,
+    asked: u32,
+    per_worker: u32,
+    in_all: u64,
+}
+
+fn bounds(config: &Config) -> Vec<Bound> {
+    let workers = config.ports.first().map_or(1, |p| p.queues.len());
+    let bound = |service: &Service| {
+        let asked = service.admission.sessions?;
+        let per_worker = Admission::part(asked, workers);
+        let in_all = u64::from(per_worker) * workers as u64;
+        (in_all != u64::from(asked)).then(|| Bound { service: service.key.to_string(), asked, per_worker, in_all })
+    };
+    config.services.iter().filter_map(bound).collect()
 }
 
 struct Ceiling {
@@ -104,11 +133,14 @@ fn valid(loaded: &Loaded) -> Value {
             "flows_per_backend_and_worker": c.per_worker,
         })
     };
+    let bound =
+        |b: Bound| json!({ "service": b.service, "asked": b.asked, "per_worker": b.per_worker, "in_all": b.in_all });
     json!({
         "valid": true,
         "errors": [],
         "warnings": loaded.warnings.iter().map(diagnostic).collect::<Vec<_>>(),
         "snat": ceilings(&loaded.config).into_iter().map(ceiling).collect::<Vec<_>>(),
+        "sessions": bounds(&loaded.config).into_iter().map(bound).collect::<Vec<_>>(),
     })
 }
 

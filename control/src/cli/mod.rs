@@ -16,6 +16,7 @@ mod drain;
 mod judged;
 mod logs;
 mod offline;
+mod query;
 mod show;
 mod sister;
 mod table;
@@ -68,6 +69,8 @@ enum Command {
     Check(check::Check),
     /// Ask the running Sluice on this node.
     Show(show::Show),
+    /// Ask the running Sluice for a name, and with --explain where the answer comes from.
+    Query(query::Query),
     /// Give a backend, a task or all of an agent no new flows, keep the old ones until a time-out, then end them.
     ///
     /// Holds across restarts, until `undrain`. What is drained: `sluice show drains`.
@@ -105,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Run { config, state } => serve(&config, state),
         Command::Check(check) => return check.run(),
         Command::Show(show) => show.run(),
+        Command::Query(query) => query.run(),
         Command::Drain(drain) => drain.run(),
         Command::Undrain(undrain) => undrain.run(),
         Command::Replay(replay) => replay.run(),

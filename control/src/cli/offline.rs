@@ -71,7 +71,7 @@ pub(super) struct Zone {
     config: ConfigFile,
     #[command(flatten)]
     inputs: Inputs,
-    /// Show alias zones too: thisdcos.global and dclb.thisdcos.directory.
+    /// Show names that are others' too: thisdcos.global, dclb.thisdcos.directory, the cluster's id.
     #[arg(long)]
     aliases: bool,
     /// Print JSON: rows of name, type, ttl, values.
@@ -82,7 +82,7 @@ pub(super) struct Zone {
 impl Zone {
     pub(super) fn run(&self) -> anyhow::Result<()> {
         let config = sluice_config::load(&self.config.config)?;
-        if config.dns.addresses.is_empty() {
+        if !config.dns.is_on() {
             tracing::warn!("no names are served: dns.addresses is empty");
         }
         let rows = zone_rows(&config, &self.inputs.files(), self.aliases)?;

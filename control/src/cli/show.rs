@@ -14,6 +14,8 @@ pub(super) struct Show {
     /// What to show.
     #[arg(value_enum)]
     what: Subject,
+    /// Of `zone`: this name and what is below it.
+    name: Option<String>,
     /// Print JSON; the schema is stable.
     #[arg(long)]
     json: bool,
@@ -57,8 +59,21 @@ impl Show {
             Subject::Sources => ("sources", sources),
         };
         let document = self.running.ask(&format!("/v1/show/{path}"))?;
-        let document: Value = serde_json::from_slice(&document)?;
+        let mut document: Value = serde_json::from_slice(&document)?;
+        if let Some(name) = &self.name {
+            anyhow::ensure!(self.what == Subject::Zone, "a name is for `show zone` alone");
+            below(&mut document, name);
+        }
         if self.json { answer_json(&document) } else { answer(&table(&document)) }
+    }
+}
+
+/// Leaves the rows of this name and of those below it.
+fn below(document: &mut Value, name: &str) {
+    let name = format!("{}.", name.trim_end_matches('.').to_ascii_lowercase());
+    if let Value::Array(rows) = document {
+        let of = |row: &Value| row.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        rows.retain(|row| of(row) == name || of(row).ends_with(&format!(".{name}")));
     }
 }
 
@@ -237,12 +252,10 @@ pub(super) fn rejected(document: &Value) -> String {
         table.row(["task", "label", "value", "reason"].map(|key| text(rejected, key)));
     }
     let mut out = table.finish("every label is honoured");
-    for (key, sentence) in [
-        ("fail_open", "all backends are unhealthy, so all are used"),
-        ("mixed_groups", "the backends differ in their groups: only sources allowed to all are admitted"),
-    ] {
-        for vip in list(document, key).iter().filter_map(Value::as_str) {
-            out.push_str(&format!("{}: {sentence}\n", shown(vip)));
+    // `compile` has them with the policy.
+    for part in [Some(document), document.get("policy")].into_iter().flatten() {
+        for vip in list(part, "fail_open").iter().filter_map(Value::as_str) {
+            out.push_str(&format!("{}: all backends are unhealthy, so all are used\n", shown(vip)));
         }
     }
     out

@@ -13,7 +13,7 @@ use super::index::AppId;
 use super::reserved::Reserved;
 use super::{BACKEND, Cluster, Report, own_labels};
 use crate::health::combine::{Bounds, Heard, State, combine};
-use crate::rejected::Rejected;
+use crate::rejected::{Rejected, shown};
 use crate::view::Rollout;
 
 /// Who had a VIP first.
@@ -137,6 +137,9 @@ impl Ways<'_> {
     }
 }
 
+/// Most sets of groups that one line names.
+const GROUPS_NAMED: usize = 4;
+
 /// What `[limits]` still leaves.
 struct Room {
     services: usize,
@@ -182,10 +185,7 @@ pub(super) fn bound(cluster: &Cluster<'_>, drafts: &mut BTreeMap<VipKey, Draft>,
 
 /// Settles weights: who is judged unfit takes no new flows, and who is removed is not there.
 pub(super) fn settle(cluster: &Cluster<'_>, key: VipKey, draft: Draft, report: &mut Report) -> Service {
-    let mut groups = draft.candidates.values().map(|c| c.backend.groups.as_slice());
-    if groups.next().is_some_and(|first| groups.any(|other| other != first)) {
-        report.mixed_groups.push(key);
-    }
+    mixed_groups(key, &draft, report);
     let mut service = draft.service;
     if let Some(groups) = draft.groups {
         service.admission.groups = groups;
@@ -193,6 +193,30 @@ pub(super) fn settle(cluster: &Cluster<'_>, key: VipKey, draft: Draft, report: &
     service.health.get_or_insert_with(|| cluster.config.health.check.of(key.protocol));
     judge(cluster, &mut service, draft.candidates, report);
     service
+}
+
+/// Apps that share a VIP and differ in their groups shut out each other's clients: nobody is to find that out by packets.
+fn mixed_groups(key: VipKey, draft: &Draft, report: &mut Report) {
+    let mut all: BTreeMap<&[String], &Backend> = BTreeMap::new();
+    for Candidate { backend, .. } in draft.candidates.values() {
+        all.entry(&backend.groups).or_insert(backend);
+    }
+    if all.len() < 2 {
+        return;
+    }
+    let of = |(groups, backend): (&&[String], &&Backend)| {
+        let groups = if groups.is_empty() { "no group".to_owned() } else { shown(&groups.join(",")) };
+        let whose = backend.task.as_deref().map_or_else(|| backend.address.to_string(), shown);
+        format!("{groups} ({whose})")
+    };
+    let named: Vec<String> = all.iter().take(GROUPS_NAMED).map(of).collect();
+    let more = if all.len() > GROUPS_NAMED { " and others" } else { "" };
+    let reason = format!(
+        "its backends differ in their groups: {}{more}; only sources that all of them allow are admitted",
+        named.join(", ")
+    );
+    report.reject(Rejected::new("", own_labels::GROUPS, &key.to_string(), reason));
+    report.mixed_groups.push(key);
 }
 
 fn judge(

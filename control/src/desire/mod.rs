@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use sluice_config::model::{
-    Backend, Config, Container, Desired, Local, OverlayAgent, OverlayNetwork, Service, Shared, VipKey, Zone,
+    Backend, Config, Container, Desired, Local, OverlayAgent, OverlayNetwork, Service, Shared, VipKey,
 };
 
 use crate::health::combine::Judged;
@@ -19,6 +19,7 @@ use crate::view::{ClusterView, Listing};
 pub mod claims;
 pub mod labels;
 pub mod named_vip;
+pub mod naming;
 pub mod vip_label;
 
 mod backends;
@@ -30,10 +31,10 @@ pub(crate) mod own_labels;
 mod reserved;
 mod services;
 mod serving;
-mod zones;
 
 pub use claims::Claims;
 use claims::{InUse, Owner};
+pub use naming::{Names, Naming};
 use services::Links;
 pub use serving::Serving;
 
@@ -53,6 +54,10 @@ pub struct Report {
     pub owners: BTreeMap<String, Owner>,
     /// What it tells of: each Marathon's framework name and listing, for [`labels::labels`].
     pub listings: Vec<(String, Arc<Listing>)>,
+    /// What Mesos said, and the addresses of the hosts that are known by a name: what the HTTP API enumerates.
+    pub mesos: Option<Arc<crate::mesos::facts::Facts>>,
+    /// See [`Report::mesos`].
+    pub hosts: BTreeMap<String, Ipv4Addr>,
     /// VIPs whose running backends are all unhealthy, and therefore all used.
     pub fail_open: Vec<VipKey>,
     /// VIPs whose backends differ in their groups: only sources that all of them allow are admitted.
@@ -101,6 +106,8 @@ impl Report {
         }
         cluster.view.mesos.iter().flat_map(|facts| &facts.rejected).cloned().for_each(|r| self.reject(r));
         cluster.view.overlay.rejected.iter().cloned().for_each(|r| self.reject(r));
+        self.mesos.clone_from(&cluster.view.mesos);
+        self.hosts.clone_from(&cluster.view.hosts);
         let heard = cluster.view.marathons.iter();
         self.listings = heard.map(|(n, l)| (cluster.framework(*n).to_owned(), Arc::clone(l))).collect();
         self.settle();
@@ -158,23 +165,16 @@ pub fn desire(
     (desired, report)
 }
 
-/// The names of a cluster, apart from what packets need: they cost several times as much, and a service is to be there
-/// before its name is (dcos-net#130).
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Names {
-    /// [`Shared::zones`].
-    pub zones: Arc<Vec<Zone>>,
-    /// What has no name, and why.
-    pub rejected: Vec<Rejected>,
-}
-
 /// The names of what is known, `services` among it.
 #[must_use]
 pub fn names(config: &Config, view: &ClusterView, services: &[Arc<Service>]) -> Names {
-    let mut report = Report::default();
-    let zones = Arc::new(zones::zones(&Cluster::new(config, view), services, &mut report));
-    report.settle();
-    Names { zones, rejected: report.rejected }
+    let mut naming = Naming::default();
+    naming.make(&Cluster::new(config, view), services).clone()
+}
+
+/// The same out of what `naming` made last: what has not changed costs a comparison.
+pub fn rename<'a>(naming: &'a mut Naming, config: &Config, view: &ClusterView, services: &[Arc<Service>]) -> &'a Names {
+    naming.make(&Cluster::new(config, view), services)
 }
 
 /// As [`desire`] without names.

@@ -51,8 +51,8 @@ impl Reserved {
         let host = config.host.iter().flat_map(|h| &h.addresses);
         own.extend(host.map(|a| (IpAddr::V4(a.addr()), "the host port's address")));
         own.extend(snat(cluster, local).map(|ip| (ip, "a SNAT address ([snat])")));
-        let dns = config.dns.addresses.iter().chain(&local.dns_addresses);
-        own.extend(dns.map(|ip| (IpAddr::V4(*ip), "a DNS address (dns.addresses)")));
+        let dns = config.dns.all_addresses().chain(local.dns_addresses());
+        own.extend(dns.map(|ip| (ip, "a DNS address (dns.addresses)")));
         if let Some(vtep) = &local.vtep {
             own.extend([
                 (IpAddr::V4(vtep.underlay), "the VTEP's underlay address"),

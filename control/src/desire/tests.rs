@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use sluice_config::model::{Backend, Protocol, RecordData, Service, Sharing};
+use sluice_config::model::{Backend, Protocol, Service, Sharing};
 
 use super::*;
 use crate::desire::claims::tests::claimed;
@@ -55,8 +55,14 @@ fn backends(service: &Service) -> Vec<String> {
 }
 
 fn a_records(desired: &Desired, name: &str) -> Vec<String> {
-    let records = desired.shared.zones.iter().flat_map(|z| &z.records).filter(|r| r.name == name);
-    records.filter_map(|r| if let RecordData::A(ip) = r.data { Some(ip.to_string()) } else { None }).collect()
+    records(desired, name, "A")
+}
+
+/// The values of a name, other names for it followed.
+fn records(desired: &Desired, name: &str, kind: &str) -> Vec<String> {
+    let rows = crate::api::zone::rows(&desired.shared.zones, 1, true);
+    let row = rows.into_iter().find(|row| row.name == format!("{name}.") && row.r#type == kind);
+    row.map(|row| row.values).unwrap_or_default()
 }
 
 /// A `[[service]]` with one backend.
@@ -114,10 +120,13 @@ fn minitwit_has_its_vip_its_named_vip_and_its_names() {
     assert_eq!(a_records(&desired, "minitwit.marathon.containerip.dcos.thisdcos.directory"), ["172.17.0.2"]);
     assert_eq!(a_records(&desired, "minitwit.marathon.autoip.dcos.thisdcos.directory"), ["10.0.0.11", "10.0.0.12"]);
     let zone = desired.shared.zones.iter().find(|z| z.apex == "mesos").unwrap();
-    assert_eq!((zone.ns.as_str(), zone.ns_ttl, zone.soa_ttl, zone.timers), ("ns1.mesos", 60, 60, [60, 600, 86400, 5]));
+    assert_eq!(
+        (zone.ns[0].as_str(), zone.ns_ttl, zone.soa_ttl, zone.timers),
+        ("ns1.mesos", 60, 60, [60, 600, 86400, 5])
+    );
     let zone = desired.shared.zones.iter().find(|z| z.apex == "thisdcos.directory").unwrap();
     assert_eq!(
-        (zone.ns.as_str(), zone.ns_ttl, zone.soa_ttl, zone.timers),
+        (zone.ns[0].as_str(), zone.ns_ttl, zone.soa_ttl, zone.timers),
         ("ns.spartan", 3600, 5, [60, 180, 86400, 5])
     );
 }
@@ -768,7 +777,7 @@ proptest! {
         hostile["tasks"][0]["slaveId"] = json!(text);
         let (desired, _) = Case::of(json!([hostile, bridge("/web", json!({ "VIP_0": "good:80" }), 1)])).run();
         prop_assert!(!backends(service(&desired, "172.16.0.1:80/tcp")).is_empty());
-        for record in desired.shared.zones.iter().flat_map(|z| &z.records) {
+        for record in desired.shared.zones.iter().flat_map(|z| z.records.iter()) {
             prop_assert!(crate::names::is_servable(&record.name), "{:?}", record.name);
             prop_assert_eq!(record.name.to_ascii_lowercase(), record.name.clone());
         }

@@ -51,10 +51,17 @@ impl HostPort {
 
 /// Makes the pair, with one queue per worker, but for the kernel's way to Sluice: a local stack chooses another queue for
 /// a flow when it sends again (net.core.txrehash), and NAT needs the whole flow on one worker. That one is worker 0.
+/// `names` are the addresses that DNS is answered on: the kernel's end gets those that it does not have yet.
 ///
 /// # Errors
 /// When the names are taken by others, or what the kernel says.
-pub async fn make(handle: &Handle, host: &Host, workers: usize, mtu: u32) -> Result<HostPort, NetlinkError> {
+pub async fn make(
+    handle: &Handle,
+    host: &Host,
+    names: &[IpAddr],
+    workers: usize,
+    mtu: u32,
+) -> Result<HostPort, NetlinkError> {
     if let Some(name) = programs::held(handle, &[&host.interface, &host.peer]).await? {
         return Err(NetlinkError::HostPortInUse { name });
     }
@@ -85,7 +92,7 @@ pub async fn make(handle: &Handle, host: &Host, workers: usize, mtu: u32) -> Res
         let up = LinkUnspec::new_with_index(index).up().build();
         handle.link().change(up).execute().await.tried(|| format!("set interface {index} up"))?;
     }
-    address(handle, host, &port).await?;
+    address(handle, host, names, &port).await?;
     Ok(port)
 }
 
@@ -155,11 +162,18 @@ async fn no_ipv6(handle: &Handle, end: &str, index: u32) {
     }
 }
 
-async fn address(handle: &Handle, host: &Host, port: &HostPort) -> Result<(), NetlinkError> {
+async fn address(handle: &Handle, host: &Host, names: &[IpAddr], port: &HostPort) -> Result<(), NetlinkError> {
     for net in &host.addresses {
         // As a /32: the way to the rest of the network is the route through GATEWAY, not ARP on this link.
         let added = handle.address().add(port.kernel_index, IpAddr::V4(net.addr()), 32).execute().await;
         added.tried(|| format!("give {} the address {}", host.interface, net.addr()))?;
+    }
+    let owned = Inventory::list(handle).await?;
+    for ip in names.iter().filter(|ip| !owned.addresses.iter().any(|(_, net)| net.addr() == **ip)) {
+        // DNS over TCP is the kernel's to take: it must own the address. It goes with the pair.
+        let prefix = if ip.is_ipv6() { 128 } else { 32 };
+        let added = handle.address().add(port.kernel_index, *ip, prefix).execute().await;
+        added.tried(|| format!("give {} the DNS address {ip}", host.interface))?;
     }
     gateway(handle, port, IpAddr::V4(GATEWAY)).await
 }

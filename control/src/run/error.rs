@@ -19,6 +19,9 @@ pub enum RunError {
     /// The hash key.
     #[error(transparent)]
     HashKey(#[from] super::hash_key::HashKeyError),
+    /// The secrets of DNS cookies.
+    #[error(transparent)]
+    Cookies(#[from] crate::dns::secrets::SecretError),
     /// The kernel.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),

@@ -65,7 +65,8 @@ impl Node {
         };
         if let Some(host) = &config.host {
             let mtu = local::overlay_mtu(config, kernel).map_or(1500, u32::from);
-            match host_port::make(&node.handle, host, workers, mtu).await {
+            let names: Vec<IpAddr> = config.dns.all_addresses().collect();
+            match host_port::make(&node.handle, host, &names, workers, mtu).await {
                 Ok(mut made) => {
                     if speaks_ipv6(config) {
                         host_port::with_ipv6(&node.handle, host, &mut made).await?;
@@ -208,7 +209,7 @@ fn served(config: &Config, tables: &Tables, kernel: &Inventory) -> Served {
     }
     let vips = shared.services.iter().map(|s| s.key.ip);
     let owned: BTreeSet<IpAddr> = kernel.addresses.iter().map(|(_, net)| net.addr()).collect();
-    let dns = config.dns.addresses.iter().map(|ip| IpAddr::V4(*ip)).filter(|ip| !owned.contains(ip));
+    let dns = config.dns.all_addresses().filter(|ip| !owned.contains(ip));
     let snat = config.snat.underlay.iter().chain(&config.snat.overlay).map(|ip| IpAddr::V4(*ip));
     let snat = snat.chain(config.snat.underlay6.iter().map(|ip| IpAddr::V6(*ip)));
     let alone: Vec<IpNet> = vips

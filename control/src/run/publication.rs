@@ -9,7 +9,7 @@ use sluice_dataplane::tables::{CompileError, Tables};
 use sluice_dataplane::time::Nanos;
 
 use super::hash_key::Key;
-use crate::desire::{Claims, DrainInForce, Names, Report, Serving, names};
+use crate::desire::{Claims, DrainInForce, Names, Naming, Report, Serving, rename};
 use crate::health::chronicle;
 use crate::health::drains::{Drain, Drains};
 use crate::health::paths::Paths;
@@ -42,6 +42,7 @@ pub struct Publication {
     tables: Option<Arc<Tables>>,
     /// The names that were made last, and since when newer ones wait.
     names: Names,
+    naming: Naming,
     names_wait: Option<Nanos>,
     /// The report that claims were settled with last, and when.
     settled: Option<(Arc<Report>, u64)>,
@@ -87,6 +88,7 @@ impl Publication {
             tables: None,
             settled: None,
             names: Names::default(),
+            naming: Naming::default(),
             names_wait: None,
             unsaved: false,
             drains: Drains::default(),
@@ -119,6 +121,7 @@ impl Publication {
     /// ([`Publication::names_wait`]), and the next call brings the new ones.
     pub fn make(&mut self, mut local: Local, moment: Moment) -> Made {
         local.soa_serial = self.tables.as_ref().map_or(0, |t| t.desired.local.soa_serial);
+        local.dns.epoch = self.epoch(moment);
         self.view.health.drained = self.drains.at(moment.unix_seconds);
         let (mut desired, mut report) = self.serving.serve(&self.config, &self.view, &self.claims, &local, self.key);
         let ranges = (self.config.health.probe_range, self.config.health.probe_range6);
@@ -154,6 +157,16 @@ impl Publication {
         }
     }
 
+    /// The wall clock at the monotonic clock's zero: as before, unless the wall clock was set. Cookies are told apart by
+    /// minutes, and tables are not made anew for a second.
+    fn epoch(&self, moment: Moment) -> u32 {
+        /// How far off it may be, seconds.
+        const SLACK: u32 = 60;
+        let now = (moment.unix_seconds as u32).wrapping_sub((moment.monotonic.0 / 1_000_000_000) as u32);
+        let before = self.tables.as_ref().map(|tables| tables.desired.local.dns.epoch);
+        before.filter(|before| now.wrapping_sub(*before).wrapping_add(SLACK) <= 2 * SLACK).unwrap_or(now)
+    }
+
     /// Makes the names, or lets them wait.
     fn name(&mut self, desired: &Desired, now: Nanos) {
         let many = self.view.marathons.values().map(|l| l.tasks.len()).sum::<usize>() >= NAMES_LATER;
@@ -167,11 +180,8 @@ impl Publication {
             return;
         }
         self.names_wait = None;
-        let names = names(&self.config, &self.view, &desired.shared.services);
         // The same names stay the same allocation: comparing them later costs nothing.
-        if names != self.names {
-            self.names = names;
-        }
+        self.names = rename(&mut self.naming, &self.config, &self.view, &desired.shared.services).clone();
     }
 
     /// The claims that are not saved yet, if any.
@@ -379,7 +389,7 @@ mod tests {
     }
 
     fn has_name(tables: &Tables) -> bool {
-        let mut records = tables.desired.shared.zones.iter().flat_map(|z| &z.records);
+        let mut records = tables.desired.shared.zones.iter().flat_map(|z| z.records.iter());
         records.any(|r| r.name == "web.marathon.l4lb.thisdcos.directory")
     }
 

@@ -308,6 +308,7 @@ impl<'a> Mesos<'a> {
             host: self.agent_host(mesos)?.to_owned(),
             state: mesos.state,
             health: mesos.health,
+            // Deployments are Marathon's.
             rollout: Rollout::None,
             ips: mesos.ips(),
             ports: ports(mesos, rejected),

@@ -262,7 +262,9 @@ fn entries(steering: &Steering, side: Side, local: impl Fn(IpAddr) -> bool) -> B
     let answer = if arp { TAKE_ARP } else { 0 };
     let mut entries: BTreeMap<IpAddr, u32> = BTreeMap::new();
     for ip in &steering.dns {
-        *entries.entry((*ip).into()).or_default() |= TAKE_DNS | if local((*ip).into()) { 0 } else { answer };
+        // The kernel answers ARP for its addresses on every interface, neighbour solicitations on their own alone.
+        let kernel_answers = ip.is_ipv4() && local(*ip);
+        *entries.entry(*ip).or_default() |= TAKE_DNS | if kernel_answers { 0 } else { answer };
     }
     if let Some((ip, port)) = steering.vtep {
         *entries.entry(ip.into()).or_default() |= u32::from(port);

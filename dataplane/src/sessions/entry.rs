@@ -76,8 +76,9 @@ impl Way {
     }
 }
 
-/// What packets to a backend need of their flow, as entries hold it: backend, SNAT address and port.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What packets to a backend need of their flow, as entries hold it: backend, SNAT address and port. What else an entry's
+/// word holds is in it too, so two of them are not compared.
+#[derive(Clone, Copy, Debug)]
 pub struct Choice(u64);
 
 impl Choice {

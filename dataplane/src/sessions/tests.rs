@@ -308,3 +308,21 @@ mod flood;
 mod model;
 mod observed;
 mod ports;
+
+/// What entries tell by a few bits is what their states say.
+#[test]
+fn bits_of_entries_say_what_their_states_say() {
+    let states = [State::HalfOpen, State::Established, State::Closing, State::Udp, State::Sctp, State::Refused];
+    for state in states {
+        let chosen = Chosen::new(flow(1), state, tick(4));
+        assert_eq!(chosen.state(), state);
+        assert_eq!(chosen.is_over(), state.over(), "{state:?}");
+        assert_eq!(chosen.aged().is_passed_over(), state.on_probation(), "{state:?}");
+        assert!(!chosen.is_passed_over(), "a young one");
+        assert_eq!(chosen.dispensable(tick(4)) > 0, state.on_probation(), "{state:?}");
+        let settled = (0..=u8::MAX).filter(|flags| flags & (FIN | RST) == 0).all(|f| state.after(f, true) == state);
+        assert!(settled || !chosen.is_settled(), "{state:?}");
+        assert_eq!(chosen.is_settled(), !state.on_probation(), "{state:?}");
+        assert_eq!(chosen.heard_at(tick(8)), chosen.with(state, tick(8)));
+    }
+}

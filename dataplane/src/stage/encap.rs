@@ -104,13 +104,16 @@ fn wrap(packet: &mut Packet, pool: &mut Pool, front: &Template, entropy: u16) ->
 }
 
 /// What tells the packet's flow from others to the same place: the outer UDP source port, or IPv6's flow label. Of what
-/// was balanced it comes from the session's hash, as in [`crate::stage::balance`].
+/// was balanced it comes from the hash of the session's key.
 #[inline]
-fn entropy(packet: &Packet, tables: &Tables, flows: &Flows) -> u16 {
-    if packet.hash != 0 {
-        // Both families have one key.
-        return flows.v4.entropy(packet.hash);
-    }
+pub(super) fn entropy(packet: &Packet, tables: &Tables, flows: &Flows) -> u16 {
+    // Both families have one key.
+    if packet.hash != 0 { flows.v4.entropy(packet.hash) } else { entropy_of_tuple(packet, tables) }
+}
+
+/// Of what is passed on without a session.
+#[inline(never)]
+fn entropy_of_tuple(packet: &Packet, tables: &Tables) -> u16 {
     let (tuple, key) = (&packet.tuple, tables.key);
     let ports = u64::from(tuple.sport) << 16 | u64::from(tuple.dport);
     let hash = match packet.v6 {

@@ -3,7 +3,7 @@
 //! is parsed, classified and admitted, and the lines of its session are asked for. So is a question for us.
 //!
 //! Of any other nothing is decided here: the stages from [`super::parse`] to [`super::isolate`] find out what it is, and
-//! say the same of packets of this kind, with more questions (`tests/express.rs`). Where a burst has no others, those
+//! say the same of packets of this kind, with more questions (`tests/modes/express.rs`). Where a burst has no others, those
 //! stages are not asked at all.
 
 use crate::burst::{Action, Burst, Packet, Tuple};

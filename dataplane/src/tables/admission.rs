@@ -66,7 +66,7 @@ impl Bounds {
         let rate = |per_second: u32| Rate::shared(per_second, per_second.div_ceil(10), workers);
         Self {
             rate: admission.new_per_second.map(rate),
-            sessions: admission.sessions.map(|most| most.div_ceil(workers)),
+            sessions: admission.sessions.map(|most| Admission::part(most, workers as usize)),
             allow: (!admission.allow.is_empty()).then(|| Sources::new(&admission.allow)),
             deny: Sources::new(&admission.deny),
         }

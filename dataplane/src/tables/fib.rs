@@ -1,6 +1,6 @@
 //! The forwarding table: longest prefix match by binary search over disjoint ranges.
 //!
-//! Load-balancer nodes have few routes; a sorted array of ranges answers in log2(n) steps from one or two lines.
+//! Load-balancer nodes have few routes: an index by the first octet leaves none or a few ranges of a sorted array to search.
 
 use ipnet::IpNet;
 

@@ -31,6 +31,7 @@ use tunnel::{Kind, Tunnel};
 use zone::Zones;
 
 pub mod admission;
+pub mod dns;
 pub mod fib;
 pub mod flat;
 pub mod hash;
@@ -355,12 +356,8 @@ pub struct LocalTables {
     pub life: Lifetimes,
     /// A worker's part of what is answered, in the order of [`Answer::ALL`].
     pub answers: [Rate; Answer::ALL.len()],
-    /// Largest UDP answer offered by EDNS, octets.
-    pub edns_max: u16,
-    /// Whether TC is set on answers that were cut.
-    pub truncate_bit: bool,
-    /// Whether RA is set in answers.
-    pub recursion_available: bool,
+    /// On what terms names are answered.
+    pub dns: dns::Terms,
 }
 
 /// A port, ready for packets.
@@ -448,11 +445,11 @@ impl Tables {
             snat: Snat::new(local),
             hops: hops.table.into(),
             agent_numbers: FlatMap::new(seed, agents.iter().enumerate().map(|(i, a)| (a.underlay.to_bits(), i as u32))),
-            overlay,
             policy,
             admission,
             zones: zones(desired, key, previous),
-            local: local_tables(local, &agents, &tunnels),
+            local: local_tables(local, &agents, &tunnels, &overlay),
+            overlay,
             agents,
             tunnels: tunnels.into(),
             desired: Arc::clone(desired),
@@ -552,7 +549,7 @@ impl Tables {
         addresses.dedup();
         Steering {
             addresses,
-            dns: local.dns_addresses.clone(),
+            dns: local.dns_addresses().collect(),
             preserved: self.preserved().filter_map(|n| self.outside(n)).collect(),
             vtep: local.vtep.as_ref().map(|v| (v.underlay, v.udp_port)),
         }
@@ -564,8 +561,8 @@ impl Tables {
 pub struct Steering {
     /// Everything to these (VIPs and SNAT addresses), and ARP requests and neighbour solicitations for them. Sorted.
     pub addresses: Vec<IpAddr>,
-    /// UDP port 53 of these, and ARP requests for them where the kernel does not own them.
-    pub dns: Vec<Ipv4Addr>,
+    /// UDP port 53 of these, and ARP requests and neighbour solicitations for them where the kernel does not own them.
+    pub dns: Vec<IpAddr>,
     /// From these, whoever it goes to: backends of `nat-preserve` services, with their IP protocol number.
     pub preserved: BTreeSet<(SocketAddr, u8)>,
     /// UDP to this address and port.
@@ -710,16 +707,15 @@ fn prefixes(shared: &Shared, local: &Local, hops: &Hops) -> Vec<(IpNet, Target)>
     host.chain(agents).chain(overlay).chain(routes).collect()
 }
 
-/// Compiled zones; the ones before where no name, serial or key has changed: a million names cost seconds.
+/// Compiled zones; as much of those before as has not changed.
 fn zones(desired: &Desired, key: HashKey, previous: Option<&Tables>) -> Arc<Zones> {
-    let serial = desired.local.soa_serial;
-    let same = |p: &&Tables| {
-        p.key == key && p.desired.local.soa_serial == serial && p.desired.shared.zones == desired.shared.zones
-    };
-    match previous.filter(same) {
-        Some(previous) => Arc::clone(&previous.zones),
-        None => Arc::new(Zones::compile(&desired.shared.zones, serial, key)),
+    let (serial, zones) = (desired.local.soa_serial, &desired.shared.zones);
+    let Some(before) = previous.filter(|p| p.key == key) else { return Arc::new(Zones::compile(zones, serial, key)) };
+    let then = &before.desired.shared.zones;
+    if before.desired.local.soa_serial == serial && (Arc::ptr_eq(then, zones) || then == zones) {
+        return Arc::clone(&before.zones);
     }
+    Arc::new(before.zones.next(then, zones, serial))
 }
 
 /// Every address of ours with what it is.
@@ -731,7 +727,7 @@ fn addresses(shared: &Shared, local: &Local) -> Result<Vec<(IpAddr, u32)>, Compi
     let v4 = |ip: &Ipv4Addr, owned: Owned| (IpAddr::V4(*ip), owned.encode());
     let vips = shared.services.iter().map(|s| (s.key.ip, Owned::Vip.encode()));
     let snat = local.snat_addresses().enumerate().map(|(i, ip)| (ip, Owned::Snat(i as u8).encode()));
-    let dns = local.dns_addresses.iter().map(|ip| v4(ip, Owned::Dns));
+    let dns = local.dns_addresses().map(|ip| (ip, Owned::Dns.encode()));
     // A subnet's network and broadcast addresses are nobody's to send from.
     let edges = local.ports.iter().flat_map(|p| &p.addresses).filter(|net| net.prefix_len() < 31);
     let edges = edges.flat_map(|net| [net.network(), net.broadcast()]).map(|ip| v4(&ip, Owned::Host));
@@ -1008,7 +1004,7 @@ fn put<T: Default + Clone>(table: &mut Vec<T>, index: usize, value: T) {
     table[index] = value;
 }
 
-fn local_tables(local: &Local, agents: &[Agent], tunnels: &[Tunnel]) -> LocalTables {
+fn local_tables(local: &Local, agents: &[Agent], tunnels: &[Tunnel], overlay: &[(u32, u32)]) -> LocalTables {
     let mtus = local.ports.iter().map(|p| p.mtu).chain(local.vtep.iter().map(|v| v.mtu));
     let rooms = agents.iter().map(|a| a.room).chain(tunnels.iter().map(|t| t.room));
     LocalTables {
@@ -1029,9 +1025,7 @@ fn local_tables(local: &Local, agents: &[Agent], tunnels: &[Tunnel]) -> LocalTab
         vtep: local.vtep.clone(),
         life: local.timeouts.into(),
         answers: answers(local),
-        edns_max: local.edns_max,
-        truncate_bit: local.truncate_bit,
-        recursion_available: local.recursion_available,
+        dns: dns::Terms::new(local, overlay),
     }
 }
 

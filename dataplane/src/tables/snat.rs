@@ -27,6 +27,8 @@ pub struct Snat {
     overlay: u8,
     v6: u8,
     ports: (u16, u16),
+    /// A worker's part of `snat.quota`, where that is said.
+    quota: Option<u32>,
     workers: u16,
     /// By worker: its first block, and the slots of its blocks.
     owned: Box<[(u32, u32)]>,
@@ -51,6 +53,7 @@ impl Snat {
             overlay: local.snat_underlay.len() as u8,
             v6: (local.snat_underlay.len() + local.snat_overlay.len()) as u8,
             ports: local.snat_ports,
+            quota: local.snat_quota.map(|quota| quota.div_ceil(workers.into())),
             workers,
             owned: (0..workers.into()).map(owned).collect(),
         }
@@ -123,12 +126,12 @@ impl Snat {
         })
     }
 
-    /// Ports of one address towards one backend that a client may hold and still get one of the worker's last: an
-    /// eighth of them.
+    /// Ports that a client may hold and still get one of the worker's last: the worker's part of `snat.quota`, else an
+    /// eighth of the worker's ports.
     #[must_use]
     #[inline]
     pub fn share(&self, worker: u8) -> u32 {
-        self.owned_by(worker).1 / 8
+        self.quota.unwrap_or_else(|| self.owned_by(worker).1 / 8)
     }
 
     #[inline]
@@ -196,6 +199,15 @@ mod tests {
             used[usize::from(port)] = true;
         }
         assert!(longest < 64, "{longest} taken in a row");
+    }
+
+    #[test]
+    fn a_clients_share_is_an_eighth_or_a_part_of_the_quota_that_is_said() {
+        let with = |quota, workers| {
+            let local = Local { workers, snat_ports: (1024, 65535), snat_quota: quota, ..Local::default() };
+            Snat::new(&local).share(0)
+        };
+        assert_eq!((with(None, 1), with(Some(100), 1), with(Some(100), 3)), (8064, 100, 34));
     }
 
     #[test]

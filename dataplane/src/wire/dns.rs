@@ -39,8 +39,16 @@ pub mod rtype {
     pub const A: u16 = 1;
     /// Name server.
     pub const NS: u16 = 2;
+    /// Another name for the same (RFC 1034 section 3.6.2).
+    pub const CNAME: u16 = 5;
     /// Start of authority.
     pub const SOA: u16 = 6;
+    /// Name of an address.
+    pub const PTR: u16 = 12;
+    /// Mail exchange.
+    pub const MX: u16 = 15;
+    /// Text.
+    pub const TXT: u16 = 16;
     /// IPv6 address.
     pub const AAAA: u16 = 28;
     /// Server selection.
@@ -69,6 +77,8 @@ pub enum Rcode {
     NotImp = 4,
     /// Not served here.
     Refused = 5,
+    /// It could not be found out: the servers that know do not answer.
+    ServFail = 2,
     /// An EDNS version that is not 0.
     BadVers = 16,
 }
@@ -96,6 +106,57 @@ pub struct Edns {
     pub version: u8,
     /// The DO bit (RFC 3225).
     pub dnssec_ok: bool,
+    /// Whether the name of the server is asked for (RFC 5001).
+    pub nsid: bool,
+    /// Where in the message the client's cookie is; 0 for none. See [`Edns::cookie`].
+    cookie_at: u16,
+    /// Its octets.
+    cookie_len: u8,
+}
+
+impl Edns {
+    /// Whether the client sent a cookie.
+    #[must_use]
+    #[inline]
+    pub fn has_cookie(&self) -> bool {
+        self.cookie_at != 0
+    }
+
+    /// The client's cookie, if it sent one, out of its message, which still is as it came.
+    #[must_use]
+    pub fn cookie(&self, message: &[u8]) -> Option<Cookie> {
+        let at = usize::from(self.cookie_at);
+        if at == 0 {
+            return None;
+        }
+        Cookie::read(message.get(at..at + usize::from(self.cookie_len))?)
+    }
+}
+
+/// A COOKIE option (RFC 7873 section 4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cookie {
+    /// The client's part.
+    pub client: [u8; 8],
+    /// The server's part, if it is of the length that ours have (RFC 9018 section 4).
+    pub server: Option<[u8; 16]>,
+}
+
+impl Cookie {
+    /// `None` where its length is wrong (RFC 7873 section 5.2.2: FORMERR).
+    fn read(data: &[u8]) -> Option<Self> {
+        let (client, server) = data.split_first_chunk::<8>()?;
+        let sound = server.is_empty() || (8..=32).contains(&server.len());
+        sound.then(|| Self { client: *client, server: server.try_into().ok() })
+    }
+}
+
+/// Option codes of EDNS (IANA).
+pub mod option {
+    /// Name server identifier.
+    pub const NSID: u16 = 3;
+    /// Cookie.
+    pub const COOKIE: u16 = 10;
 }
 
 /// A well-formed query.
@@ -127,6 +188,8 @@ pub struct Malformed {
     pub question_end: usize,
     /// The OPT record, if one was read.
     pub edns: Option<Edns>,
+    /// Whether there is nothing but an OPT record with a cookie, which is no mistake (RFC 7873 section 5.4).
+    pub cookie_alone: bool,
 }
 
 /// Reads a query whose name ends, as it seems, after `name_len` octets, if it is the usual kind: opcode QUERY, one
@@ -159,7 +222,7 @@ pub fn plain(message: &[u8], name_len: usize) -> Option<Query> {
 /// When it deserves FORMERR: not one question, an answer in a query, a name that is compressed or too long, a record
 /// that is cut, a wrong or second OPT, octets behind the last record.
 pub fn parse(message: &[u8]) -> Result<Query, Malformed> {
-    let mut known = Malformed { question_end: HEADER_LEN, edns: None };
+    let mut known = Malformed { question_end: HEADER_LEN, edns: None, cookie_alone: false };
     read(message, &mut known).ok_or(known)
 }
 
@@ -167,6 +230,8 @@ fn read(message: &[u8], known: &mut Malformed) -> Option<Query> {
     let count = |at: usize| message.get(at..at + 2).map(|two| u16::from_be_bytes([two[0], two[1]]));
     let (questions, answers, authority, additional) = (count(4)?, count(6)?, count(8)?, count(10)?);
     if questions != 1 {
+        known.edns = cookie_alone(message).filter(|_| questions == 0);
+        known.cookie_alone = known.edns.is_some();
         return None;
     }
     let name_len = name::walk(message.get(HEADER_LEN..)?)?;
@@ -191,6 +256,15 @@ fn read(message: &[u8], known: &mut Malformed) -> Option<Query> {
         }
     }
     (reader.at == message.len()).then_some(query)
+}
+
+/// The OPT record with a cookie that is all there is behind the header: who sends it wants a cookie (RFC 7873 section 5.4).
+fn cookie_alone(message: &[u8]) -> Option<Edns> {
+    let counts = message.get(4..HEADER_LEN)?;
+    let mut reader = Reader { message, at: HEADER_LEN };
+    let edns = reader.record().filter(|record| record.rtype == rtype::OPT)?.edns()?;
+    let alone = counts == [0, 0, 0, 0, 0, 0, 0, 1] && reader.at == message.len();
+    alone.then_some(edns).filter(Edns::has_cookie)
 }
 
 /// Walks records.
@@ -250,17 +324,31 @@ impl Record<'_> {
     #[inline]
     fn fixed(&self) -> Edns {
         let [_, version, flags, _] = self.ttl;
-        Edns { size: self.class, version, dnssec_ok: flags & 0x80 != 0 }
+        Edns { size: self.class, version, dnssec_ok: flags & 0x80 != 0, nsid: false, cookie_at: 0, cookie_len: 0 }
     }
 
     /// An OPT record owned by the root whose options fill its data exactly (RFC 6891 section 6.1.2).
     #[inline]
     fn edns(&self) -> Option<Edns> {
+        let mut edns = self.fixed();
         let mut rest = self.data;
         while !rest.is_empty() {
-            let [_, _, l0, l1] = *rest.first_chunk::<4>()?;
-            rest = rest.get(4 + usize::from(u16::from_be_bytes([l0, l1]))..)?;
+            let ([c0, c1, l0, l1], after) = rest.split_first_chunk::<4>()?;
+            let (data, after) = after.split_at_checked(usize::from(u16::from_be_bytes([*l0, *l1])))?;
+            match u16::from_be_bytes([*c0, *c1]) {
+                option::NSID => edns.nsid = true,
+                // Of several the first counts (RFC 7873 section 5.2).
+                option::COOKIE => {
+                    Cookie::read(data)?;
+                    if edns.cookie_at == 0 {
+                        edns.cookie_at = (self.end - after.len() - data.len()) as u16;
+                        edns.cookie_len = data.len() as u8;
+                    }
+                }
+                _ => {}
+            }
+            rest = after;
         }
-        self.rooted.then(|| self.fixed())
+        self.rooted.then_some(edns)
     }
 }

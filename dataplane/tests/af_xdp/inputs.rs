@@ -33,7 +33,13 @@ pub(crate) fn config(queues: &[u32], mode: XdpMode) -> Config {
             hash_key_file: None,
         },
         services: Vec::new(),
-        snat: Snat { underlay: Vec::new(), underlay6: Vec::new(), overlay: Vec::new(), ports: 1024..=65535 },
+        snat: Snat {
+            underlay: Vec::new(),
+            underlay6: Vec::new(),
+            overlay: Vec::new(),
+            ports: 1024..=65535,
+            quota: None,
+        },
         dns: dns(),
         overlay: None,
         api: Api { listen: None, socket: "/run/sluice.sock".into() },
@@ -69,6 +75,17 @@ pub(crate) fn dns() -> Dns {
         recurse: true,
         ip_sources: Vec::new(),
         enforce_rfc952: false,
+        addresses6: Vec::new(),
+        health: sluice_config::model::DnsHealth::Prefer,
+        compat: false,
+        srv_weight: 1,
+        enumeration: true,
+        cluster_id: String::new(),
+        trusted: Vec::new(),
+        responses_per_second: 200,
+        cookie_secret_file: None,
+        nsid: String::new(),
+        zones: Vec::new(),
     }
 }
 

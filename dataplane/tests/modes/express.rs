@@ -13,6 +13,11 @@ fn services() -> Vec<Service> {
     let vip = |n: usize, like: &str| if like == VIP { format!("172.16.1.{n}") } else { format!("fd01:c::1:{n}") };
     let mut services: Vec<_> =
         modes().iter().enumerate().map(|(n, (mode, like, to))| service_in(*mode, &vip(n, like), to)).collect();
+    let datagrams = services.clone().into_iter().map(|mut service| {
+        service.key.protocol = Protocol::Udp;
+        service
+    });
+    services.extend(datagrams.collect::<Vec<_>>());
     let mut bounded = service_in(Mode::DsrGue, "172.16.1.99", &BACKENDS4);
     bounded.admission.deny = vec!["198.51.100.0/25".parse().unwrap()];
     let mut grouped = service_in(Mode::Nat, "172.16.1.98", &OVERLAY);
@@ -32,19 +37,44 @@ struct Step {
     answered: bool,
     /// One octet behind the Ethernet header is spoiled, its header checksum made right again where that is asked.
     spoiled: Option<(prop::sample::Index, u8, bool)>,
+    from: From,
+}
+
+/// Where a packet comes from.
+#[derive(Clone, Copy, Debug)]
+enum From {
+    /// A client outside.
+    Outside,
+    /// A container, to the service.
+    Container,
+    /// A container, to another one: nothing is balanced.
+    ToContainer,
+    /// A client with a question.
+    Question,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Vec<Step>>> {
-    let flags = prop::sample::select(vec!["S", "A", "A", "A", "FA", "SA", "F", ""]);
+    let flags = prop::sample::select(vec!["S", "A", "A", "A", "FA", "SA", "F", "R", ""]);
+    let from = prop::sample::select(vec![
+        From::Outside,
+        From::Outside,
+        From::Outside,
+        From::Outside,
+        From::Container,
+        From::ToContainer,
+        From::Question,
+    ]);
     let spoiled = prop::option::weighted(0.3, (any::<prop::sample::Index>(), 1u8.., any::<bool>()));
-    let step = (0usize..64, 0u8..6, flags, prop::sample::select(vec![0, 7, 1000, 1410, 1440]), any::<bool>(), spoiled);
-    let step = step.prop_map(|(service, client, flags, payload, answered, spoiled)| Step {
+    let payload = prop::sample::select(vec![0, 7, 1000, 1410, 1440]);
+    let step = (0usize..64, 0u8..6, flags, payload, any::<bool>(), spoiled, from);
+    let step = step.prop_map(|(service, client, flags, payload, answered, spoiled, from)| Step {
         service,
         client,
         flags,
         payload,
         answered,
         spoiled,
+        from,
     });
     prop::collection::vec(prop::collection::vec(step, 1..12), 1..8)
 }
@@ -55,8 +85,17 @@ fn packet(step: &Step, services: &[Service]) -> Vec<u8> {
         true => format!("198.51.100.{}", 100 + 20 * step.client),
         false => format!("2001:db8:ffff::{}", step.client),
     };
-    let source = (&*from, 5000 + u16::from(step.client));
-    let mut packet = segment(source, (&key.ip.to_string(), key.port), step.flags, &[], step.payload);
+    let port = 5000 + u16::from(step.client);
+    let (inside, to) = (("9.0.1.2", port), (&*key.ip.to_string(), key.port));
+    let mut packet = match step.from {
+        From::Container if key.ip.is_ipv4() => return vxlan(1, 1024, &tcp(inside, to, step.flags)),
+        From::ToContainer => return vxlan(1, 1024, &tcp(inside, ("9.0.2.2", 80), step.flags)),
+        From::Question => udp(("198.51.100.200", port), ("198.51.100.1", 53), &QUESTION),
+        From::Outside | From::Container if key.protocol == Protocol::Udp && key.ip.is_ipv4() => {
+            udp((&from, port), to, &vec![7; step.payload])
+        }
+        From::Outside | From::Container => segment((&from, port), to, step.flags, &[], step.payload),
+    };
     if let Some((at, by, mended)) = step.spoiled {
         let at = 14 + at.index((packet.len() - 14).min(60));
         packet[at] ^= by;
@@ -68,6 +107,9 @@ fn packet(step: &Step, services: &[Service]) -> Vec<u8> {
     }
     packet
 }
+
+/// For the addresses of `nosuch.mesos` (RFC 1035 section 4.1).
+const QUESTION: [u8; 30] = *b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x06nosuch\x05mesos\0\0\x01\0\x01";
 
 /// What the receiver sends back: both ends of every header change places, and all sums stay right.
 fn answer(packet: &[u8]) -> Vec<u8> {
@@ -127,6 +169,9 @@ fn compare(workers: usize, room: usize, bursts: &[Vec<Step>]) {
             let answered = burst.iter().zip(&direct).filter(|(step, _)| step.answered);
             packets = answered.map(|(_, (_, sent))| answer(sent)).collect();
         }
+        for machine in [&mut short, &mut long] {
+            machine.now.0 += 3_000_000_000;
+        }
     }
 }
 
@@ -147,4 +192,16 @@ proptest! {
     fn the_short_way_ends_as_the_long_one_without_sessions(bursts in steps()) {
         compare(1, 0, &bursts);
     }
+}
+
+#[test]
+fn flows_between_containers_leave_by_outer_ports_of_their_own() {
+    let mut machine = Machine::new(desired(1));
+    let mut outer = |port| {
+        let out = machine.pass(0, vxlan(1, 1024, &tcp(("9.0.1.2", port), ("9.0.2.2", 80), "A")));
+        [out[34], out[35]]
+    };
+    let ports: std::collections::BTreeSet<_> = (5000..5032).map(&mut outer).collect();
+    assert!(ports.len() > 20, "{ports:?}");
+    assert_eq!(outer(5000), outer(5000));
 }

@@ -62,6 +62,7 @@ pub(crate) fn segment(
             'S' => tcp.syn(),
             'A' => tcp.ack(1),
             'F' => tcp.fin(),
+            'R' => tcp.rst(),
             other => panic!("flag {other}"),
         };
     }

@@ -122,9 +122,17 @@ fn row_31_a_client_that_takes_all_ports_is_refused_and_others_are_served() {
     // them before it held its share.
     let served = (0..8).filter(|n| !machine.feed(0, 0, &[tcp((&source(*n), 5000), (VIP, 80), "S")]).is_empty()).count();
     assert_eq!(served, 8);
+    let had = greedy.len();
     for (port, expected) in greedy {
         assert_eq!(ends(&machine.pass(0, tcp((CLIENT, port), (VIP, 80), "A"))), expected);
     }
+    // Whose quota is larger than all ports gets them all.
+    let mut desired = quiet(few_ports());
+    desired.local.snat_quota = Some(1000);
+    let mut machine = Machine::new(desired);
+    let sent = (5000..5400).filter(|port| !machine.feed(0, 0, &[tcp((CLIENT, *port), (VIP, 80), "S")]).is_empty());
+    let sent: Vec<u16> = sent.collect();
+    assert_eq!((sent.len() > had, machine.drops(DropReason::SnatQuota)), (true, 0), "{}", sent.len());
     // The client is told at once where the operator wants that.
     let mut machine = Machine::new(few_ports());
     let mut resets = 0;

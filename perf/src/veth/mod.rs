@@ -6,7 +6,10 @@
 //! never without packets, so packets per second of its CPU time are what it can do; the kernel's share of a transmit is
 //! in that time, for both alike. A ratio is taken within a pair of runs, one right after the other, in alternated order.
 
+pub mod dns;
 mod echo;
+mod knot;
+mod latency;
 mod subject;
 mod wire;
 

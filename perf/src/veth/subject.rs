@@ -67,7 +67,7 @@ impl Subject {
             Self::DsrIpip => Mode::DsrIpip,
         };
         let tables = Tables::compile(&Arc::new(desired(mode)?), &mut Ids::new(64, 1024, 0), Nanos::default(), None)?;
-        Ok(Running::Sluice(Box::new(launch(&config()?, &Arc::new(tables))?)))
+        Ok(Running::Sluice(Box::new(launch(&config("adaptive")?, &Arc::new(tables))?)))
     }
 }
 
@@ -82,10 +82,10 @@ impl Running {
     }
 }
 
-fn config() -> Result<Config> {
+pub(super) fn config(idle: &str) -> Result<Config> {
     let text = format!(
         "[[port]]\nname = \"front\"\ninterface = \"{INTERFACE}\"\nqueues = [0]\nmode = \"copy\"\n\
-         addresses = [\"10.9.0.1/16\"]\n\n[workers]\ncores = [{CORE}]\n\n[limits]\nframes = {FRAMES}\nrings = {RINGS}\n"
+         addresses = [\"10.9.0.1/16\"]\n\n[workers]\ncores = [{CORE}]\nidle = \"{idle}\"\n\n[limits]\nframes = {FRAMES}\nrings = {RINGS}\n"
     );
     // The host port would be another veth that control makes.
     Ok(Config { host: None, ..sluice_config::parse(&text, "veth.toml")? })
@@ -103,12 +103,21 @@ fn desired(mode: Mode) -> Result<Desired> {
     };
     let key = VipKey { protocol: Protocol::Udp, ip: VIP.0.into(), port: VIP.1 };
     let service = Service { mode, ..Service::plain(key, (0..BACKENDS).map(backend).collect()) };
-    let mut desired = Desired::default();
+    let mut desired = on_wire()?;
     desired.shared.services = vec![service].into();
     let local = &mut desired.local;
-    local.workers = 1;
     local.snat_underlay = vec![Ipv4Addr::new(10, 9, 2, 1)];
     local.snat_ports = (1024, 65535);
+    let neighbour = |n: u8| Neighbour { ip: Ipv4Addr::new(10, 9, 1, n).into(), mac: CLIENT_MAC, port: 0 };
+    local.neighbours = (0..BACKENDS).map(neighbour).collect();
+    Ok(desired)
+}
+
+/// One worker on `s0`.
+pub(super) fn on_wire() -> Result<Desired> {
+    let mut desired = Desired::default();
+    let local = &mut desired.local;
+    local.workers = 1;
     local.ports = vec![LocalPort {
         name: "front".to_owned(),
         mac: OUR_MAC,
@@ -119,7 +128,5 @@ fn desired(mode: Mode) -> Result<Desired> {
         arp: true,
     }];
     local.routes = vec![Route { prefix: "10.9.0.0/16".parse()?, via: None, port: 0 }];
-    let neighbour = |n: u8| Neighbour { ip: Ipv4Addr::new(10, 9, 1, n).into(), mac: CLIENT_MAC, port: 0 };
-    local.neighbours = (0..BACKENDS).map(neighbour).collect();
     Ok(desired)
 }

@@ -34,22 +34,43 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    /// Afterwards this thread is in our namespace: what it opens and whom it starts belong there.
+    /// A pair for datagrams of 60 octets to the VIP.
     pub(super) fn new(flows: u32) -> Result<Self> {
+        Self::with(Load { frame: frame()?, flows, digits: 0 }, true)
+    }
+
+    /// Afterwards this thread is in our namespace: what it opens and whom it starts belong there. Without a `sink` what
+    /// comes back reaches the kernel of the other end.
+    pub(super) fn with(load: Load, sink: bool) -> Result<Self> {
+        let Load { frame, flows, digits } = load;
         ensure!(flows.is_power_of_two() && flows <= 32_768, "--flows {flows}: a power of two up to 32768 is needed");
         ensure!(nix::unistd::geteuid().is_root(), "this makes network namespaces: run it as root");
         let namespaces = Namespaces::new()?;
         enter(&namespaces.theirs)?;
         let (out, mask) = (index("c0")?, flows - 1);
         let mut loader = EbpfLoader::new();
-        let mut programs =
-            loader.override_global("OUT", &out, true).override_global("FLOWS_MASK", &mask, true).load(OBJECT)?;
+        loader.override_global("OUT", &out, true).override_global("FLOWS_MASK", &mask, true);
+        let mut programs = loader.override_global("DIGITS", &digits, true).load(OBJECT)?;
         program(&mut programs, "blast")?.load()?;
-        let sink = program(&mut programs, "sink")?;
-        sink.load()?;
-        sink.attach("c0", xdp::XdpMode::Driver)?;
+        if sink {
+            let sink = program(&mut programs, "sink")?;
+            sink.load()?;
+            sink.attach("c0", xdp::XdpMode::Driver)?;
+        }
         enter(&namespaces.ours)?;
-        Ok(Self { namespaces, programs, frame: frame()? })
+        Ok(Self { namespaces, programs, frame })
+    }
+
+    /// Does something in the other end's namespace, on the generator's processor, in a thread of its own.
+    pub(super) fn there<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                enter(&self.namespaces.theirs)?;
+                pin(GENERATOR_CORE).context("this needs two processors")?;
+                work()
+            });
+            thread.join().unwrap_or_else(|_| bail!("the client panicked"))
+        })
     }
 
     /// Sends as fast as a core can while `work` goes on.
@@ -90,6 +111,16 @@ impl Wire {
     }
 }
 
+/// What is sent.
+pub(super) struct Load {
+    /// The frame.
+    pub frame: Vec<u8>,
+    /// Source ports, a power of two.
+    pub flows: u32,
+    /// Offset of five decimal digits that are others in every frame, below 10,000; 0 without.
+    pub digits: u32,
+}
+
 /// Both sides, joined.
 struct Namespaces {
     ours: String,
@@ -108,6 +139,9 @@ impl Namespaces {
         ip(&format!("link add {INTERFACE} netns {ours} {one} type veth peer name c0 netns {theirs} {one}"))?;
         ip(&format!("-n {ours} link set {INTERFACE} address {OUR_MAC} up"))?;
         ip(&format!("-n {theirs} link set c0 address {CLIENT_MAC} up"))?;
+        ip(&format!("-n {theirs} addr add {CLIENT}/16 dev c0"))?;
+        // A local stack's checksums would be left to a card.
+        ip(&format!("netns exec {theirs} ethtool -K c0 tx off"))?;
         // Sluice refuses a card that takes tags out of frames.
         ip(&format!("netns exec {ours} ethtool -K {INTERFACE} rxvlan off"))?;
         Ok(both)
@@ -169,7 +203,7 @@ fn index(interface: &str) -> Result<u32> {
     said.split(':').next().and_then(|n| n.parse().ok()).with_context(|| format!("no interface {interface}: {said}"))
 }
 
-fn ip(line: &str) -> Result<()> {
+pub(super) fn ip(line: &str) -> Result<()> {
     let output = Command::new("ip").args(line.split(' ')).output().context("cannot start ip (package iproute2)")?;
     ensure!(output.status.success(), "ip {line}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())

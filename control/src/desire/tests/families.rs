@@ -25,8 +25,7 @@ fn keys(desired: &Desired) -> Vec<String> {
 }
 
 fn aaaa_records(desired: &Desired, name: &str) -> Vec<String> {
-    let records = desired.shared.zones.iter().flat_map(|z| &z.records).filter(|r| r.name == name);
-    records.filter_map(|r| if let RecordData::Aaaa(ip) = r.data { Some(ip.to_string()) } else { None }).collect()
+    records(desired, name, "AAAA")
 }
 
 #[test]

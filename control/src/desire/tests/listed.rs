@@ -58,3 +58,26 @@ fn a_task_whose_drain_is_over_serves_nothing_and_its_label_says_so() {
     let expected = "its drain is over: `sluice show drains` lists it, `sluice undrain` takes it back";
     assert_eq!(listed(&case)[1], format!("web.1 agent 31001/tcp VIP_0 172.16.0.1:80 -> : {expected}"));
 }
+
+#[test]
+fn apps_that_share_a_vip_and_differ_in_their_groups_are_told_of_each_other() {
+    let member = |id: &str, ip: &str, groups: &str| {
+        let mut app = contained(id, ip, "172.16.0.1:80");
+        app["labels"] = json!({ "SLUICE_GROUPS": groups });
+        app
+    };
+    let mut case = Case::of(json!([member("/a", "9.0.1.2", "club"), member("/b", "9.0.1.3", "other,club")]));
+    let (desired, report) = case.run();
+    assert_eq!(backends(service(&desired, "172.16.0.1:80/tcp")).len(), 2);
+    let [listed] = report.rejected.as_slice() else { panic!("{:?}", report.rejected) };
+    assert_eq!((listed.label.as_str(), listed.value.as_str()), ("SLUICE_GROUPS", "172.16.0.1:80/tcp"));
+    assert_eq!(
+        listed.reason,
+        "its backends differ in their groups: club (a.1), club,other (b.1); only sources that all of them allow are admitted"
+    );
+    assert_eq!(report.mixed_groups.len(), 1);
+    case.list(0, json!([member("/a", "9.0.1.2", "club"), member("/b", "9.0.1.3", "")]));
+    assert!(case.run().1.rejected[0].reason.contains("no group (b.1), club (a.1)"), "{:?}", case.run().1.rejected);
+    case.list(0, json!([member("/a", "9.0.1.2", "club"), member("/b", "9.0.1.3", "club")]));
+    assert_eq!(case.run().1.rejected, []);
+}

@@ -1,6 +1,6 @@
 //! What balancing has decided of a packet is done with it: its new ends, a TTL less, and where the whole way is known its
 //! outer header and Ethernet header in the same go. What [`crate::stage::encap`] and [`crate::stage::egress`] would make
-//! of it is the same (`tests/express.rs`); they have what is special: tags, fragments, ways that are not resolved.
+//! of it is the same (`tests/modes/express.rs`); they have what is special: tags, fragments, ways that are not resolved.
 
 use sluice_config::model::Mode;
 
@@ -9,7 +9,7 @@ use crate::burst::{Out, Packet};
 use crate::family::Family;
 use crate::fragments::Part;
 use crate::frame::Pool;
-use crate::stage::fit;
+use crate::stage::{encap, fit};
 use crate::tables::fib::Target;
 use crate::tables::snat::Side;
 use crate::tables::tunnel::Kind;
@@ -58,7 +58,7 @@ impl Balance<'_> {
         let _prepended = packet.frame.prepend(room);
         let (l4, protocol) = (usize::from(packet.l4).wrapping_sub(ETHERNET), packet.tuple.protocol);
         let entropy = match way.front {
-            Some(front) if front.is_spread() => A::sessions(self.flows).entropy(packet.hash),
+            Some(front) if front.is_spread() => encap::entropy(packet, self.tables, self.flows),
             Some(_) | None => 0,
         };
         let bytes = pool.bytes_mut(&mut packet.frame);

@@ -1,12 +1,19 @@
 //! A query becomes its answer in the buffer that holds it.
 //!
 //! The question is never moved: header flags and counts are overwritten in front of it, records put behind it, OPT
-//! last. An answer is never longer than the client takes, and never more than one comes of a query.
+//! last. An answer is never longer than the client takes, and never more than one comes of a query. Control answers
+//! over TCP by the same functions ([`answer`]).
 
-use crate::tables::LocalTables;
-use crate::tables::zone::{Closest, Probe, RrSet, Soa, Zones};
+use crate::tables::dns::Terms;
+use crate::tables::zone::{Found, Probe, RrSet, Zones};
 use crate::verdict::DropReason;
-use crate::wire::dns::{self, CLASS_IN, EDNS_VERSION, Edns, HEADER_LEN, OPT_LEN, Query, Rcode, UDP_MAX, flag, rtype};
+use crate::wire::dns::{self, CLASS_IN, EDNS_VERSION, Edns, HEADER_LEN, Query, Rcode, UDP_MAX, flag, rtype};
+use crate::wire::name;
+
+use super::compat;
+use super::cookie::{self, Asker};
+use super::sum::Sum;
+use super::write::{Writer, options_len};
 
 /// What becomes of a query.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,85 +24,111 @@ pub enum Reply {
         len: usize,
         /// Response code.
         rcode: Rcode,
+        /// Sum of all octets but the question's, from behind the header to [`Answer::question_end`].
+        sum: Sum,
     },
     /// No answer; the buffer is as it was.
     Drop(DropReason),
 }
 
-/// Answers the query in the first `query_len` octets of `buffer`, with the rest of it as room. UDP limits hold: 512
-/// octets without EDNS, else what the client takes and `local.edns_max` allows.
-pub fn answer_in_place(buffer: &mut [u8], query_len: usize, zones: &Zones, local: &LocalTables) -> Reply {
-    let probe = zones.probe(buffer);
-    answer_probed(buffer, query_len, &probe, zones, local)
+/// How much of an answer may be sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Limit {
+    /// Over UDP: what the client takes and the terms allow, 512 octets without EDNS.
+    Udp,
+    /// The same; and to a client that may be somebody else no more than three times what it sent, where that is above
+    /// 512.
+    Doubtful,
+    /// Nothing but TC: whoever is asked in another's name answers with as much as was asked.
+    Slip,
+    /// Over TCP: all of it.
+    Tcp,
 }
 
-/// As [`answer_in_place`], with the name already hashed.
-#[inline]
-pub(super) fn answer_probed(
-    buffer: &mut [u8],
-    query_len: usize,
-    probe: &Probe,
-    zones: &Zones,
-    local: &LocalTables,
-) -> Reply {
-    let message = buffer.get(..query_len).unwrap_or_default();
-    if message.len() < HEADER_LEN || message[2] & flag::QR != 0 {
-        return Reply::Drop(DropReason::DnsMalformed);
+/// Answers the query in the first `query_len` octets of `buffer`, with the rest of it as room.
+pub fn answer(buffer: &mut [u8], query_len: usize, zones: &Zones, terms: &Terms, asker: &Asker, limit: Limit) -> Reply {
+    let probe = zones.probe(buffer);
+    match read(buffer.get(..query_len).unwrap_or_default(), &probe, zones) {
+        Ok(answer) => answer.reply(buffer, query_len, zones, terms, asker, limit),
+        Err(reason) => Reply::Drop(reason),
     }
-    let answer = usual(message, probe, zones).unwrap_or_else(|| unusual(message, zones));
-    Reply::Answer { len: answer.write(buffer, local), rcode: answer.rcode }
+}
+
+/// What a query asks, and what there is to say.
+///
+/// # Errors
+/// When it deserves no answer.
+#[inline(always)]
+pub fn read<'a>(message: &[u8], probe: &Probe, zones: &'a Zones) -> Result<Answer<'a>, DropReason> {
+    if message.len() < HEADER_LEN || message[2] & flag::QR != 0 {
+        return Err(DropReason::DnsMalformed);
+    }
+    let Some(query) = dns::plain(message, probe.name_len) else { return Ok(unusual(message, zones)) };
+    let name = message.get(HEADER_LEN..).unwrap_or_default();
+    match zones.find(probe, name).and_then(|entry| entry.usual()) {
+        Some(found) => Ok(served(&query, Some(found))),
+        None => Ok(missed(&query, name, message, zones)),
+    }
 }
 
 /// What will be written.
-pub(super) struct Answer<'a> {
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
     /// Where the question ends; [`HEADER_LEN`] when none is echoed.
-    question_end: usize,
-    rcode: Rcode,
-    body: Body<'a>,
-    edns: Option<Edns>,
+    question_end: u16,
+    pub(super) rcode: Rcode,
+    pub(super) body: Body<'a>,
+    pub(super) edns: Option<Edns>,
+    /// Question type; 0 when none was read.
+    pub(super) qtype: u16,
 }
 
-enum Body<'a> {
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Body<'a> {
     /// No records, not authoritative.
     Nothing,
     Records(RrSet<'a>),
-    /// An SOA in authority, and where in the message its owner is.
-    Negative {
-        soa: Option<Soa<'a>>,
-        name_end: usize,
-    },
+    /// Another name stands for the one that was asked for.
+    Chain(RrSet<'a>),
+    /// An SOA in authority.
+    Negative(Found<'a>),
+    /// What Mesos-DNS would say.
+    Compat(Found<'a>),
 }
 
-/// The usual query for a name that exists: no label is walked, for the name equals a stored one.
-#[inline]
-pub(super) fn usual<'a>(message: &[u8], probe: &Probe, zones: &'a Zones) -> Option<Answer<'a>> {
-    let query = dns::plain(message, probe.name_len)?;
-    let entry = zones.find(probe, message.get(HEADER_LEN..)?)?;
-    Some(served(&query, Some(Closest { entry, exact: true })))
+/// The usual query for a name that is not in the table, or is special: only now are labels walked.
+#[inline(never)]
+fn missed<'a>(query: &Query, name: &[u8], message: &[u8], zones: &'a Zones) -> Answer<'a> {
+    match name.get(..query.name_len) {
+        Some(name) if name::walk(name) == Some(query.name_len) => served(query, compat::resolve(zones, name)),
+        _ => unusual(message, zones),
+    }
 }
 
 #[cold]
+#[inline(never)]
 pub(super) fn unusual<'a>(message: &[u8], zones: &'a Zones) -> Answer<'a> {
     let opcode = message[2] & flag::OPCODE;
     match dns::parse(message) {
         Ok(query) if opcode == 0 => {
             let name = message.get(HEADER_LEN..HEADER_LEN + query.name_len).unwrap_or_default();
-            served(&query, zones.closest(name))
+            served(&query, compat::resolve(zones, name))
         }
         Ok(query) => refusal(query.question_end(), query.edns, Rcode::NotImp),
         // What an opcode of another kind puts behind the header is its own affair.
         Err(known) if opcode != 0 => refusal(HEADER_LEN, known.edns, Rcode::NotImp),
+        Err(known) if known.cookie_alone => refusal(HEADER_LEN, known.edns, Rcode::NoError),
         Err(known) => refusal(known.question_end, known.edns, Rcode::FormErr),
     }
 }
 
 fn refusal<'a>(question_end: usize, edns: Option<Edns>, rcode: Rcode) -> Answer<'a> {
-    Answer { question_end, rcode, body: Body::Nothing, edns }
+    Answer { question_end: question_end as u16, rcode, body: Body::Nothing, edns, qtype: 0 }
 }
 
-#[inline]
-fn served<'a>(query: &Query, found: Option<Closest<'a>>) -> Answer<'a> {
-    let refuse = |rcode| refusal(query.question_end(), query.edns, rcode);
+#[inline(always)]
+fn served<'a>(query: &Query, found: Option<Found<'a>>) -> Answer<'a> {
+    let refuse = |rcode| Answer { qtype: query.qtype, ..refusal(query.question_end(), query.edns, rcode) };
     if query.edns.is_some_and(|edns| edns.version != EDNS_VERSION) {
         return refuse(Rcode::BadVers);
     }
@@ -103,124 +136,154 @@ fn served<'a>(query: &Query, found: Option<Closest<'a>>) -> Answer<'a> {
     if query.class != CLASS_IN || matches!(query.qtype, rtype::AXFR | rtype::IXFR) {
         return refuse(Rcode::Refused);
     }
-    match found {
-        None => refuse(Rcode::Refused),
-        Some(Closest { entry, exact }) => {
-            let rcode = if exact { Rcode::NoError } else { Rcode::NxDomain };
-            let records = if exact { entry.answer(query.qtype) } else { None };
-            let negative = || Body::Negative { soa: entry.soa(), name_end: HEADER_LEN + query.name_len };
-            let body = records.map_or_else(negative, Body::Records);
-            Answer { question_end: query.question_end(), rcode, body, edns: query.edns }
-        }
-    }
+    let Some(found) = found else { return refuse(Rcode::Refused) };
+    let (rcode, body) = said(query, found);
+    Answer { question_end: query.question_end() as u16, rcode, body, edns: query.edns, qtype: query.qtype }
 }
 
-impl Answer<'_> {
-    /// Writes it and returns its length.
+#[inline(always)]
+fn said<'a>(query: &Query, found: Found<'a>) -> (Rcode, Body<'a>) {
+    if found.compat() {
+        return (compat::rcode(query, &found), Body::Compat(found));
+    }
+    let negative = Body::Negative(found);
+    if !found.exact {
+        return (Rcode::NxDomain, negative);
+    }
+    let body = match found.entry.answer(query.qtype) {
+        Some(set) => Body::Records(set),
+        None => found.entry.answer(rtype::CNAME).map_or(negative, Body::Chain),
+    };
+    (Rcode::NoError, body)
+}
+
+impl<'a> Answer<'a> {
+    /// Where the question ends.
+    #[must_use]
     #[inline]
-    pub(super) fn write(&self, buffer: &mut [u8], local: &LocalTables) -> usize {
-        let opt_len = if self.edns.is_some() { OPT_LEN } else { 0 };
-        let limit = self.limit(local).min(buffer.len());
-        let id = u16::from_be_bytes([buffer[0], buffer[1]]);
-        let room = limit.checked_sub(opt_len).and_then(|end| buffer.get_mut(self.question_end..end));
-        let written = self.body.write(room.unwrap_or_default(), id);
-        self.write_header(buffer, &written, local);
-        let end = self.question_end + written.len;
-        match (&self.edns, buffer.get_mut(end..end + opt_len)) {
-            (Some(edns), Some(room)) => {
-                room.copy_from_slice(&opt(edns, self.rcode, local.edns_max));
-                end + opt_len
-            }
-            _ => end,
+    pub fn question_end(&self) -> usize {
+        usize::from(self.question_end)
+    }
+
+    /// Question type; 0 where none was read.
+    #[must_use]
+    pub fn qtype(&self) -> u16 {
+        self.qtype
+    }
+
+    /// Whether it is about a name that is none of ours: a forwarder's, if there is one.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        self.rcode == Rcode::Refused && self.qtype != 0 && !matches!(self.qtype, rtype::AXFR | rtype::IXFR)
+    }
+
+    /// The set of an answer whose records point to names that are told too.
+    #[must_use]
+    #[inline]
+    pub fn pointing(&self) -> Option<RrSet<'a>> {
+        match self.body {
+            Body::Records(set) if set.rtype == rtype::SRV => Some(set),
+            Body::Records(_) | Body::Nothing | Body::Chain(_) | Body::Negative(_) | Body::Compat(_) => None,
         }
     }
 
-    /// Largest answer that the client takes (RFC 6891 section 6.2.3: below 512 means 512).
+    /// Whether the client has shown that it is who it says: only it can know a server cookie.
+    #[must_use]
     #[inline]
-    fn limit(&self, local: &LocalTables) -> usize {
-        self.edns.map_or(UDP_MAX, |edns| usize::from(edns.size.min(local.edns_max)).max(UDP_MAX))
+    pub fn is_proven(&self, message: &[u8], terms: &Terms, asker: &Asker) -> bool {
+        let cookie = self.edns.filter(Edns::has_cookie).and_then(|edns| edns.cookie(message));
+        cookie.is_some_and(|cookie| cookie::is_valid(&cookie, &terms.secrets, asker))
+    }
+
+    /// Writes it over the query in the first `query_len` octets.
+    #[inline]
+    pub fn reply(
+        &self,
+        buffer: &mut [u8],
+        query_len: usize,
+        zones: &Zones,
+        terms: &Terms,
+        asker: &Asker,
+        limit: Limit,
+    ) -> Reply {
+        let cookie = self.edns.filter(Edns::has_cookie).and_then(|edns| edns.cookie(buffer));
+        let opt_len = self.edns.map_or(0, |edns| options_len(&edns, terms));
+        let most = self.limit(query_len, terms, limit).min(buffer.len());
+        let end = most.saturating_sub(opt_len).max(self.question_end());
+        let mut writer = Writer::new(buffer, self.question_end(), end);
+        let mut rcode = self.rcode;
+        if limit == Limit::Slip {
+            writer.cut();
+        } else {
+            rcode = self.write_body(&mut writer, zones, terms.truncate_bit);
+        }
+        let written = writer.written();
+        let mut sum = self.write_header(buffer, rcode, &written, terms);
+        sum.join(written.sum, self.question_end());
+        let mut len = written.end;
+        if let Some(edns) = &self.edns {
+            let room = buffer.get_mut(len..).unwrap_or_default();
+            let (added, of_it) = super::write::opt(room, edns, cookie, rcode, terms, asker);
+            sum.join(of_it, len);
+            len += added;
+        }
+        Reply::Answer { len, rcode, sum }
+    }
+
+    #[inline]
+    fn write_body(&self, writer: &mut Writer<'_>, zones: &Zones, whole: bool) -> Rcode {
+        match &self.body {
+            Body::Nothing => {}
+            Body::Records(set) => {
+                let begin = writer.answer(set, whole);
+                if set.rtype == rtype::SRV {
+                    writer.additional(set, begin, zones, usize::MAX);
+                }
+            }
+            Body::Negative(found) => {
+                let soa = found.soa();
+                writer.soa(&soa, self.question_end().saturating_sub(4 + soa.apex_len));
+            }
+            Body::Chain(first) => return writer.chain(first, self.qtype, zones, whole),
+            Body::Compat(found) => compat::write(writer, found, self.qtype, zones, self.question_end()),
+        }
+        self.rcode
+    }
+
+    /// Largest answer that the client gets (RFC 6891 section 6.2.3: below 512 means 512).
+    #[inline]
+    fn limit(&self, query_len: usize, terms: &Terms, limit: Limit) -> usize {
+        let takes = self.edns.map_or(UDP_MAX, |edns| usize::from(edns.size.min(terms.edns_max)).max(UDP_MAX));
+        match limit {
+            Limit::Udp | Limit::Slip => takes,
+            Limit::Doubtful => takes.min((3 * query_len).max(UDP_MAX)),
+            Limit::Tcp => usize::from(u16::MAX),
+        }
     }
 
     /// The id stays. RD is copied, CD, AD and Z are cleared, as is whatever else the query had no right to set; RA is
     /// never set where recursion would have been needed.
     #[inline]
-    fn write_header(&self, buffer: &mut [u8], written: &Written, local: &LocalTables) {
-        let Some(header) = buffer.first_chunk_mut::<HEADER_LEN>() else { return };
+    fn write_header(&self, buffer: &mut [u8], rcode: Rcode, written: &super::write::Written, terms: &Terms) -> Sum {
+        let Some(header) = buffer.first_chunk_mut::<HEADER_LEN>() else { return Sum::default() };
         let (aa, ra) = match self.body {
             Body::Nothing => (0, 0),
-            Body::Records(_) | Body::Negative { .. } => {
-                (flag::AA, if local.recursion_available { flag::RA } else { 0 })
+            Body::Records(_) | Body::Negative(_) | Body::Chain(_) | Body::Compat(_) => {
+                (flag::AA, if terms.recursion_available { flag::RA } else { 0 })
             }
         };
-        let tc = if written.cut && local.truncate_bit { flag::TC } else { 0 };
-        header[2] = flag::QR | header[2] & (flag::OPCODE | flag::RD) | aa | tc;
-        header[3] = ra | self.rcode.header_bits();
-        let [a0, a1] = written.answers.to_be_bytes();
-        let question = u8::from(self.question_end > HEADER_LEN);
-        let counts = [0, question, a0, a1, 0, written.authorities, 0, u8::from(self.edns.is_some())];
-        header[4..].copy_from_slice(&counts);
-    }
-}
-
-/// What went behind the question.
-#[derive(Default)]
-struct Written {
-    len: usize,
-    answers: u16,
-    authorities: u8,
-    /// Records did not fit.
-    cut: bool,
-}
-
-impl Body<'_> {
-    /// Whole records, as many as `room` takes.
-    #[inline]
-    fn write(&self, room: &mut [u8], id: u16) -> Written {
-        match self {
-            Body::Nothing => Written::default(),
-            Body::Records(set) => write_records(set, room, id),
-            Body::Negative { soa, name_end } => {
-                soa.map_or_else(Written::default, |soa| write_soa(&soa, *name_end, room))
-            }
+        let tc = if written.cut && terms.truncate_bit { flag::TC } else { 0 };
+        let flags =
+            u16::from_be_bytes([flag::QR | header[2] & (flag::OPCODE | flag::RD) | aa | tc, ra | rcode.header_bits()]);
+        let id = u16::from_be_bytes([header[0], header[1]]);
+        let question = u16::from(self.question_end() > HEADER_LEN);
+        let additional = written.additional + u16::from(self.edns.is_some());
+        let words = [id, flags, question, written.answers, u16::from(written.authorities), additional];
+        let mut sum = Sum::default();
+        for (word, at) in words.iter().zip(header.as_chunks_mut::<2>().0) {
+            *at = word.to_be_bytes();
+            sum.add_word(*word);
         }
+        sum
     }
-}
-
-/// The set, turned by the message's id: clients choose ids at random, so every record is first equally often.
-#[inline]
-fn write_records(set: &RrSet<'_>, room: &mut [u8], id: u16) -> Written {
-    if set.count == 1 && set.records.len() <= room.len() {
-        room[..set.records.len()].copy_from_slice(set.records);
-        return Written { len: set.records.len(), answers: 1, ..Written::default() };
-    }
-    let count = set.count.max(1);
-    let record_len = set.records.len() / usize::from(count);
-    let fit = room.len().checked_div(record_len).map_or(0, |n| n.min(usize::from(count)));
-    let (last, first) = set.records.split_at(usize::from(id % count) * record_len);
-    let len = fit * record_len;
-    let (head, tail) = room[..len].split_at_mut(first.len().min(len));
-    head.copy_from_slice(&first[..head.len()]);
-    tail.copy_from_slice(&last[..tail.len()]);
-    Written { len, answers: fit as u16, cut: fit < usize::from(count), ..Written::default() }
-}
-
-/// Its owner is the end of the question's name (a pointer reaches 16383 octets: RFC 1035 section 4.1.4).
-#[inline]
-fn write_soa(soa: &Soa<'_>, name_end: usize, room: &mut [u8]) -> Written {
-    let len = 2 + soa.record.len();
-    let Some((owner, rest)) = room.get_mut(..len).and_then(|room| room.split_first_chunk_mut::<2>()) else {
-        return Written { cut: true, ..Written::default() };
-    };
-    *owner = (0xc000 | name_end.saturating_sub(soa.apex_len) as u16).to_be_bytes();
-    rest.copy_from_slice(soa.record);
-    Written { len, authorities: 1, ..Written::default() }
-}
-
-/// OPT with our size, version 0, DO as the client had it (RFC 3225 section 3) and no options.
-#[inline]
-fn opt(edns: &Edns, rcode: Rcode, edns_max: u16) -> [u8; OPT_LEN] {
-    let [t0, t1] = rtype::OPT.to_be_bytes();
-    let [s0, s1] = edns_max.to_be_bytes();
-    let dnssec_ok = if edns.dnssec_ok { 0x80 } else { 0 };
-    [0, t0, t1, s0, s1, rcode.opt_bits(), EDNS_VERSION, dnssec_ok, 0, 0, 0]
 }

@@ -1,17 +1,15 @@
-//! From [`Zone`]s to the flat table.
+//! From [`Zone`]s to the table: all of them, or what has changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use hashbrown::HashSet;
-use sluice_config::model::{Record, RecordData, Zone};
+use sluice_config::model::{Reach, Record, Zone};
 
 use super::super::hash::HashKey;
-use super::{Authority, Zones};
-use crate::wire::dns::{CLASS_IN, HEADER_LEN, rtype};
+use super::draft::{Draft, Name, Seat};
+use super::record::{self, Data, Set};
+use super::{Alias, Authority, Zones, flag};
+use crate::wire::dns::{HEADER_LEN, rtype};
 use crate::wire::name::{self, BadName};
-
-/// Most octets of records in one RRset, so that header, the longest question and OPT fit into a message beside it.
-const RRSET_MAX: usize = u16::MAX as usize - 512;
 
 /// Something that is not served, and why.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, thiserror::Error)]
@@ -31,6 +29,9 @@ pub enum Reason {
     /// The text is no name; an apex or a name in SOA or NS takes its whole zone along.
     #[error("{0}")]
     Name(String),
+    /// A name that a record points to is none.
+    #[error("it points to what is no name: {0}")]
+    Target(String),
     /// The name is not in the zone.
     #[error("it does not end in the zone's apex")]
     Outside,
@@ -41,8 +42,11 @@ pub enum Reason {
     #[error("another zone has the same apex; give each zone once")]
     Duplicate,
     /// Zones are numbered with 16 bits.
-    #[error("65535 zones are the most")]
+    #[error("65534 zones are the most")]
     TooManyZones,
+    /// A CNAME beside other data (RFC 1034 section 3.6.2); the rest is served.
+    #[error("a CNAME stands alone; the other records are served")]
+    NotAlone,
     /// More records than a message holds; the rest is not served.
     #[error("its {given} records of one type do not fit into a DNS message; {served} are served")]
     TooMany {
@@ -59,128 +63,315 @@ impl From<BadName> for Reason {
     }
 }
 
-/// A name in lower-case wire form.
-type Name = Vec<u8>;
-
-/// Where an RRset stands in its entry: A, AAAA, SRV, then by number.
-type Place = (u8, u16);
-
-/// A record, or an empty non-terminal. Sorted, they are the table's order.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Item {
-    name: Name,
-    place: Place,
-    /// `None` for an empty non-terminal.
-    data: Option<Vec<u8>>,
-    ttl: u32,
-    zone: u16,
-}
-
 /// A zone whose own names are good.
 struct Checked<'a> {
     zone: &'a Zone,
     number: u16,
     mname: Name,
     rname: Name,
-    ns: Name,
+    ns: Vec<Name>,
+    /// [`Zone::renames`].
+    renames: Vec<(Name, Name)>,
+}
+
+/// The zones by their apexes in wire form, and the other apexes with those that they stand for.
+#[derive(Default)]
+struct Plan<'a> {
+    zones: BTreeMap<Name, Checked<'a>>,
+    aliases: BTreeMap<Name, (u16, Name)>,
 }
 
 impl Zones {
-    /// Compiles zones; names are found by a hash keyed with `key`, every SOA has `serial`.
+    /// Compiles zones; names are found by a hash keyed with `key`, every SOA has `serial` that has none of its own.
     #[must_use]
     pub fn compile(zones: &[Zone], serial: u32, key: HashKey) -> Self {
-        let mut rejected = Vec::new();
-        let zones = check(zones, &mut rejected);
-        let mut items = items(&zones, serial, &mut rejected);
-        items.extend(empty_non_terminals(&items, &zones));
-        items.sort_unstable();
-        let mut table = Layout::new(key, items.chunk_by(|a, b| a.name == b.name).count());
-        let texts: Vec<&str> = zones.values().map(|checked| checked.zone.apex.as_str()).collect();
-        for entry in items.chunk_by(|a, b| a.name == b.name) {
-            table.add(entry, &mut |item, reason| {
-                let zone = texts.get(usize::from(item.zone)).map(|text| (*text).to_owned()).unwrap_or_default();
-                rejected.push(Rejected { zone, name: name::to_text(&item.name), reason });
-            });
+        let mut rejected = BTreeSet::new();
+        let plan = Plan::new(zones, &mut rejected);
+        let mut draft = Draft::new(key, None);
+        for (apex, checked) in &plan.zones {
+            plan.apex(&mut draft, apex, checked, serial, &mut rejected);
+            let records: Vec<&Record> = checked.zone.records.iter().collect();
+            for records in records.chunk_by(|a, b| a.name == b.name) {
+                if let Some(first) = records.first().filter(|first| first.name != checked.zone.apex) {
+                    plan.name(&mut draft, (apex, checked), &first.name, &mut rejected);
+                }
+            }
         }
-        rejected.sort();
-        Self {
-            key,
-            slots: table.slots,
-            entries: table.entries.into(),
-            zones: zones.iter().map(|(apex, zone)| authority(apex, zone, serial)).collect(),
-            deepest: table.deepest,
-            rejected: rejected.into(),
+        plan.put_aliases(&mut draft);
+        draft.finish(plan.authorities(serial), plan.alias_table(), rejected.into_iter().collect())
+    }
+
+    /// What [`Zones::compile`] would make of `zones`, out of this table, which `before` and the same key made. A change
+    /// of records costs what it changes; one of a zone's own properties costs everything.
+    #[must_use]
+    pub fn next(&self, before: &[Zone], zones: &[Zone], serial: u32) -> Self {
+        let same = before.len() == zones.len() && before.iter().zip(zones).all(|(a, b)| a.frame() == b.frame());
+        let mut rejected = BTreeSet::new();
+        let plan = Plan::new(zones, &mut rejected);
+        // A zone that was refused as a whole has no records here; which of two equal apexes it is does not change.
+        if !same || self.zones.is_empty() {
+            return Self::compile(zones, serial, self.key);
         }
+        let mut draft = Draft::new(self.key, Some(self));
+        let mut changed: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for (apex, checked) in &plan.zones {
+            let Some(then) = before.iter().find(|zone| zone.apex == checked.zone.apex) else { continue };
+            let (now, then) = (&checked.zone.records, &then.records);
+            let names: BTreeSet<&str> = now.changed(then).filter(|name| now.of(name) != then.of(name)).collect();
+            plan.apex(&mut draft, apex, checked, serial, &mut rejected);
+            for name in names.iter().filter(|name| **name != checked.zone.apex) {
+                plan.name(&mut draft, (apex, checked), name, &mut rejected);
+            }
+            changed.insert(&checked.zone.apex, names);
+        }
+        let anew =
+            |r: &Rejected| r.name == r.zone || changed.get(r.zone.as_str()).is_some_and(|n| n.contains(&*r.name));
+        rejected.extend(self.rejected.iter().filter(|r| !anew(r)).cloned());
+        draft.finish(plan.authorities(serial), plan.alias_table(), rejected.into_iter().collect())
     }
 }
 
-/// Zones by apex, in wire order.
-fn check<'a>(zones: &'a [Zone], rejected: &mut Vec<Rejected>) -> BTreeMap<Name, Checked<'a>> {
-    let mut checked = BTreeMap::new();
-    for zone in zones {
-        let mut reject = |name: &str, reason| {
-            rejected.push(Rejected { zone: zone.apex.clone(), name: name.to_owned(), reason });
-        };
-        let texts = [&zone.apex, &zone.mname, &zone.rname, &zone.ns];
-        let [apex, mname, rname, ns] =
-            texts.map(|text| name::from_text(text).map_err(|bad| reject(text, bad.into())).ok());
-        let (Some(apex), Some(mname), Some(rname), Some(ns)) = (apex, mname, rname, ns) else { continue };
-        if checked.contains_key(&apex) {
-            reject(&zone.apex, Reason::Duplicate);
-        } else if checked.len() == usize::from(u16::MAX) {
-            reject(&zone.apex, Reason::TooManyZones);
-        } else {
-            checked.insert(apex, Checked { zone, number: 0, mname, rname, ns });
+impl<'a> Plan<'a> {
+    /// Zones by apex, in wire order.
+    fn new(zones: &'a [Zone], rejected: &mut BTreeSet<Rejected>) -> Self {
+        let mut plan = Self::default();
+        for zone in zones {
+            match Checked::new(zone) {
+                Err((name, bad)) => reject(rejected, zone, &name, bad.into()),
+                Ok((apex, _)) if plan.zones.contains_key(&apex) => {
+                    reject(rejected, zone, &zone.apex, Reason::Duplicate);
+                }
+                Ok(_) if plan.zones.len() == usize::from(u16::MAX) - 1 => {
+                    reject(rejected, zone, &zone.apex, Reason::TooManyZones);
+                }
+                Ok((apex, checked)) => {
+                    plan.zones.insert(apex, checked);
+                }
+            }
         }
+        plan.zones.values_mut().zip(0..).for_each(|(zone, number)| zone.number = number);
+        plan.name_aliases(rejected);
+        plan
     }
-    checked.values_mut().zip(0..).for_each(|(zone, number)| zone.number = number);
-    checked
-}
 
-fn items(zones: &BTreeMap<Name, Checked<'_>>, serial: u32, rejected: &mut Vec<Rejected>) -> Vec<Item> {
-    let mut items = Vec::new();
-    for (apex, checked) in zones {
-        let Checked { zone, number, ns, .. } = checked;
-        items.push(item(apex.clone(), *number, rtype::SOA, zone.soa_ttl, soa_data(checked, serial)));
-        items.push(item(apex.clone(), *number, rtype::NS, zone.ns_ttl, ns.clone()));
-        let inner: Vec<_> = zones.iter().filter(|(other, _)| *other != apex && is_below(other, apex)).collect();
-        for record in &zone.records {
-            match address(record, apex, *number, &inner) {
-                Ok(item) => items.push(item),
-                Err(reason) => {
-                    rejected.push(Rejected { zone: zone.apex.clone(), name: record.name.clone(), reason });
+    fn name_aliases(&mut self, rejected: &mut BTreeSet<Rejected>) {
+        let mut number = self.zones.len() as u16;
+        for (apex, checked) in &self.zones {
+            for alias in &checked.zone.aliases {
+                match name::from_text(alias) {
+                    Err(bad) => reject(rejected, checked.zone, alias, bad.into()),
+                    Ok(name) if self.zones.contains_key(&name) || self.aliases.contains_key(&name) => {
+                        reject(rejected, checked.zone, alias, Reason::Duplicate);
+                    }
+                    Ok(_) if number == u16::MAX - 1 => reject(rejected, checked.zone, alias, Reason::TooManyZones),
+                    Ok(name) => {
+                        self.aliases.insert(name, (number, apex.clone()));
+                        number += 1;
+                    }
                 }
             }
         }
     }
-    items
+
+    /// Where a name is: in the zone with the longest apex above it.
+    fn seat(&self, wire: &[u8]) -> Seat {
+        for suffix in suffixes(wire) {
+            if let Some(zone) = self.zones.get(suffix).filter(|zone| zone.zone.reach == Reach::Whole) {
+                return zone.seat();
+            }
+            if let Some((number, _)) = self.aliases.get(suffix) {
+                return Seat { zone: *number, flags: 0 };
+            }
+        }
+        Seat::NOWHERE
+    }
+
+    /// SOA, NS and the rest of an apex.
+    fn apex(
+        &self,
+        draft: &mut Draft<'_>,
+        apex: &[u8],
+        checked: &Checked<'_>,
+        serial: u32,
+        rejected: &mut BTreeSet<Rejected>,
+    ) {
+        if checked.zone.reach == Reach::Exact {
+            return;
+        }
+        let mut sets = self.sets(draft, checked, &checked.zone.apex, rejected);
+        sets.retain(|set| set.rtype != rtype::CNAME);
+        let soa = checked.soa(serial);
+        sets.push(Set::new(checked.zone.soa_ttl, &[plain(rtype::SOA, soa)], |_| 0));
+        let ns = checked.ns_data();
+        sets.push(Set::new(checked.zone.ns_ttl, &ns, |wire| draft.hash(wire)));
+        sets.sort_by_key(Set::rank);
+        draft.put(apex, checked.seat(), sets, true, &|name| self.seat(name));
+    }
+
+    /// What a name has now.
+    fn name(
+        &self,
+        draft: &mut Draft<'_>,
+        (apex, checked): (&[u8], &Checked<'_>),
+        name: &str,
+        rejected: &mut BTreeSet<Rejected>,
+    ) {
+        match self.wire(name, apex) {
+            Ok(wire) => {
+                let sets = self.sets(draft, checked, name, rejected);
+                draft.put(&wire, checked.seat(), sets, false, &|name| self.seat(name));
+            }
+            Err(reason) => {
+                if !checked.zone.records.of(name).is_empty() {
+                    reject(rejected, checked.zone, name, reason);
+                }
+            }
+        }
+    }
+
+    fn wire(&self, text: &str, apex: &[u8]) -> Result<Name, Reason> {
+        let wire = name::from_text(text)?;
+        if !is_below(&wire, apex) {
+            return Err(Reason::Outside);
+        }
+        let nearest =
+            suffixes(&wire).find(|suffix| self.zones.contains_key(*suffix) || self.aliases.contains_key(*suffix));
+        match nearest.filter(|nearest| *nearest != apex) {
+            Some(other) => Err(Reason::Occluded(name::to_text(other).trim_end_matches('.').to_owned())),
+            None => Ok(wire),
+        }
+    }
+
+    /// A name's records, in sets by rank.
+    fn sets(
+        &self,
+        draft: &Draft<'_>,
+        checked: &Checked<'_>,
+        name: &str,
+        rejected: &mut BTreeSet<Rejected>,
+    ) -> Vec<Set> {
+        let mut by_type: BTreeMap<u16, (u32, Vec<Data>)> = BTreeMap::new();
+        for record in checked.zone.records.of(name) {
+            match record::data(record) {
+                Ok(data) => {
+                    let (ttl, all) = by_type.entry(data.rtype).or_insert((record.ttl, Vec::new()));
+                    *ttl = record.ttl.min(*ttl);
+                    all.push(data);
+                }
+                Err(bad) => reject(rejected, checked.zone, name, Reason::Target(bad.to_string())),
+            }
+        }
+        let lonely = by_type.get(&rtype::CNAME).is_none_or(|(_, all)| all.len() == 1 && by_type.len() == 1);
+        if !lonely || name == checked.zone.apex && by_type.contains_key(&rtype::CNAME) {
+            by_type.remove(&rtype::CNAME);
+            reject(rejected, checked.zone, name, Reason::NotAlone);
+        }
+        let mut sets = Vec::new();
+        for (ttl, mut all) in by_type.into_values() {
+            all.sort();
+            all.dedup();
+            let set = Set::new(ttl, &all, |wire| draft.hash(wire));
+            let (given, served) = (all.len(), usize::from(set.count));
+            if served < given {
+                reject(rejected, checked.zone, name, Reason::TooMany { given, served });
+            }
+            sets.push(set);
+        }
+        sets.sort_by_key(Set::rank);
+        sets
+    }
+
+    fn put_aliases(&self, draft: &mut Draft<'_>) {
+        for (name, (number, _)) in &self.aliases {
+            let at = Seat { zone: *number, flags: flag::ALIAS };
+            draft.put(name, at, Vec::new(), true, &|name| self.seat(name));
+        }
+        for checked in self.zones.values() {
+            for (name, _) in &checked.renames {
+                let at = Seat { zone: checked.number, flags: flag::ALIAS };
+                draft.put(name, at, Vec::new(), true, &|name| self.seat(name));
+            }
+        }
+    }
+
+    /// By the numbers of zones, then of the other apexes.
+    fn authorities(&self, serial: u32) -> Box<[Authority]> {
+        let mut all: Vec<(u16, Authority)> =
+            self.zones.iter().map(|(apex, zone)| (zone.number, zone.authority(apex, serial))).collect();
+        for (name, (number, apex)) in &self.aliases {
+            if let Some(zone) = self.zones.get(apex) {
+                all.push((*number, zone.authority(name, serial)));
+            }
+        }
+        all.sort_by_key(|(number, _)| *number);
+        all.into_iter().map(|(_, authority)| authority).collect()
+    }
+
+    fn alias_table(&self) -> Box<[Alias]> {
+        let apexes = self.aliases.iter().map(|(from, (_, to))| (from, to));
+        let inner = self.zones.values().flat_map(|zone| zone.renames.iter().map(|(from, to)| (from, to)));
+        apexes.chain(inner).map(|(from, to)| Alias { from: from.as_slice().into(), to: to.as_slice().into() }).collect()
+    }
 }
 
-fn address(record: &Record, apex: &[u8], number: u16, inner: &[(&Name, &Checked<'_>)]) -> Result<Item, Reason> {
-    let name = name::from_text(&record.name)?;
-    if !is_below(&name, apex) {
-        return Err(Reason::Outside);
+impl<'a> Checked<'a> {
+    /// # Errors
+    /// The text that is no name, and why.
+    fn new(zone: &'a Zone) -> Result<(Name, Self), (String, BadName)> {
+        let wire = |text: &str| name::from_text(text).map_err(|bad| (text.to_owned(), bad));
+        let renames = zone.renames.iter().map(|(from, to)| Ok((wire(from)?, wire(to)?))).collect::<Result<_, _>>()?;
+        let checked = Self {
+            zone,
+            number: 0,
+            mname: wire(&zone.mname)?,
+            rname: wire(&zone.rname)?,
+            ns: zone.ns.iter().map(|ns| wire(ns)).collect::<Result<_, _>>()?,
+            renames,
+        };
+        Ok((wire(&zone.apex)?, checked))
     }
-    // The longest apex is the one that answers.
-    let other = inner.iter().filter(|(apex, _)| is_below(&name, apex)).max_by_key(|(apex, _)| apex.len());
-    if let Some((_, other)) = other {
-        return Err(Reason::Occluded(other.zone.apex.clone()));
+
+    fn seat(&self) -> Seat {
+        let special = self.zone.compat || self.zone.reach == Reach::Exact;
+        Seat { zone: self.number, flags: if special { flag::SPECIAL } else { 0 } }
     }
-    let (rtype, data) = match record.data {
-        RecordData::A(ip) => (rtype::A, ip.octets().to_vec()),
-        RecordData::Aaaa(ip) => (rtype::AAAA, ip.octets().to_vec()),
-    };
-    Ok(item(name, number, rtype, record.ttl, data))
+
+    fn soa(&self, serial: u32) -> Vec<u8> {
+        let serial = self.zone.serial.unwrap_or(serial);
+        let numbers = std::iter::once(serial).chain(self.zone.timers).flat_map(u32::to_be_bytes);
+        [self.mname.clone(), self.rname.clone(), numbers.collect()].concat()
+    }
+
+    fn ns_data(&self) -> Vec<Data> {
+        let one = |ns: &Name| Data { rtype: rtype::NS, octets: ns.clone(), target_at: Some(0) };
+        let mut all: Vec<Data> = self.ns.iter().map(one).collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    fn authority(&self, apex: &[u8], serial: u32) -> Authority {
+        let [_, _, _, minimum] = self.zone.timers;
+        let ns = self.ns_data().into_iter().flat_map(|data| {
+            let owner = [0xc0, HEADER_LEN as u8];
+            [&owner[..], &record::tail(rtype::NS, self.zone.ns_ttl, &data.octets)].concat()
+        });
+        Authority {
+            apex_len: if self.zone.reach == Reach::Exact { 0 } else { apex.len() },
+            soa: record::tail(rtype::SOA, minimum, &self.soa(serial)).into(),
+            ns: ns.collect(),
+            reach: self.zone.reach,
+            compat: self.zone.compat,
+        }
+    }
 }
 
-fn item(name: Name, zone: u16, rtype: u16, ttl: u32, data: Vec<u8>) -> Item {
-    let rank = match rtype {
-        rtype::A => 0,
-        rtype::AAAA => 1,
-        rtype::SRV => 2,
-        _ => 3,
-    };
-    Item { name, place: (rank, rtype), data: Some(data), ttl, zone }
+fn plain(rtype: u16, octets: Vec<u8>) -> Data {
+    Data { rtype, octets, target_at: None }
+}
+
+fn reject(rejected: &mut BTreeSet<Rejected>, zone: &Zone, name: &str, reason: Reason) {
+    rejected.insert(Rejected { zone: zone.apex.clone(), name: name.to_owned(), reason });
 }
 
 /// Whether `name` is `apex` or lies below it.
@@ -189,120 +380,7 @@ fn is_below(name: &[u8], apex: &[u8]) -> bool {
     name.ends_with(apex) && suffixes(name).any(|suffix| suffix.len() == apex.len())
 }
 
-/// Every name between a name and its apex exists too (RFC 8020). An apex below another zone's apex hangs there as a
-/// delegation would.
-fn empty_non_terminals(items: &[Item], zones: &BTreeMap<Name, Checked<'_>>) -> Vec<Item> {
-    let mut known: HashSet<&[u8]> = items.iter().map(|item| item.name.as_slice()).collect();
-    let mut missing = Vec::new();
-    for name in items.chunk_by(|a, b| a.name == b.name).filter_map(<[Item]>::first).map(|item| &item.name) {
-        let Some(zone) = suffixes(name).skip(1).find_map(|suffix| zones.get(suffix)) else { continue };
-        // One that is known has its own ancestors, or will have had its turn.
-        let new = suffixes(name).skip(1).take_while(|suffix| known.insert(suffix));
-        missing.extend(new.map(|suffix| Item {
-            name: suffix.to_vec(),
-            place: (0, 0),
-            data: None,
-            ttl: 0,
-            zone: zone.number,
-        }));
-    }
-    missing
-}
-
 /// The name itself, then without its first label, and so on; not the root.
 fn suffixes(name: &[u8]) -> impl Iterator<Item = &[u8]> {
     name::label_offsets(name).into_iter().filter_map(|offset| name.get(usize::from(offset)..))
-}
-
-fn soa_data(checked: &Checked<'_>, serial: u32) -> Vec<u8> {
-    let numbers = std::iter::once(serial).chain(checked.zone.timers).flat_map(u32::to_be_bytes);
-    [checked.mname.clone(), checked.rname.clone(), numbers.collect()].concat()
-}
-
-/// Type, class, TTL and data: a record behind its owner.
-fn record_tail(rtype: u16, ttl: u32, data: &[u8]) -> Vec<u8> {
-    let mut tail = [rtype.to_be_bytes(), CLASS_IN.to_be_bytes()].concat();
-    tail.extend(ttl.to_be_bytes());
-    tail.extend((data.len() as u16).to_be_bytes());
-    tail.extend(data);
-    tail
-}
-
-fn authority(apex: &[u8], checked: &Checked<'_>, serial: u32) -> Authority {
-    let [_, _, _, minimum] = checked.zone.timers;
-    let soa = record_tail(rtype::SOA, minimum, &soa_data(checked, serial)).into();
-    Authority { apex_len: apex.len(), soa }
-}
-
-/// Where the entries go.
-struct Layout {
-    key: HashKey,
-    slots: Box<[u64]>,
-    entries: Vec<u8>,
-    deepest: usize,
-}
-
-impl Layout {
-    fn new(key: HashKey, names: usize) -> Self {
-        let slots = if names == 0 { 0 } else { (names * 2).next_power_of_two() };
-        Self { key, slots: vec![0; slots].into(), entries: Vec::new(), deepest: 0 }
-    }
-
-    /// Adds the entry of all items of one name.
-    fn add(&mut self, items: &[Item], cut: &mut dyn FnMut(&Item, Reason)) {
-        let Some(Item { name, zone, .. }) = items.first() else { return };
-        let at = self.entries.len() / 8;
-        let sets = || items.chunk_by(|a, b| a.place == b.place).filter(|set| set[0].data.is_some());
-        let head = name.len() as u64 | (sets().count() as u64) << 8 | u64::from(*zone) << 16;
-        self.entries.extend(head.to_le_bytes());
-        self.entries.extend(name);
-        self.pad();
-        let mut blobs = Vec::new();
-        for set in sets() {
-            let before = blobs.len();
-            let (given, served) = blob(set, &mut blobs);
-            if served < given {
-                cut(&set[0], Reason::TooMany { given, served });
-            }
-            let (_, rtype) = set[0].place;
-            let word = u64::from(rtype) | (served as u64) << 16 | ((blobs.len() - before) as u64) << 32;
-            self.entries.extend(word.to_le_bytes());
-        }
-        self.entries.extend(blobs);
-        self.pad();
-        self.deepest = self.deepest.max(name::label_offsets(name).len());
-        self.link(self.key.words(name::lower_words(name, name.len())), at);
-    }
-
-    fn pad(&mut self) {
-        self.entries.resize(self.entries.len().next_multiple_of(8), 0);
-    }
-
-    fn link(&mut self, hash: u64, at: usize) {
-        let mask = self.slots.len() - 1;
-        let mut slot = hash as usize & mask;
-        while self.slots[slot] != 0 {
-            slot = (slot + 1) & mask;
-        }
-        self.slots[slot] = hash >> 32 << 32 | (at as u64 + 1);
-    }
-}
-
-/// Appends as many records of a set as fit; how many there are, and how many that is. All get the least TTL given
-/// (RFC 2181 section 5.2 wants one for all).
-fn blob(set: &[Item], records: &mut Vec<u8>) -> (usize, usize) {
-    let before = records.len();
-    let ttl = set.iter().map(|item| item.ttl).min().unwrap_or_default();
-    let (mut given, mut served) = (0, 0);
-    for item in set.chunk_by(|a, b| a.data == b.data).filter_map(<[Item]>::first) {
-        let (_, rtype) = item.place;
-        let tail = record_tail(rtype, ttl, item.data.as_deref().unwrap_or_default());
-        given += 1;
-        if records.len() - before + tail.len() + 2 <= RRSET_MAX {
-            records.extend([0xc0, HEADER_LEN as u8]);
-            records.extend(tail);
-            served += 1;
-        }
-    }
-    (given, served)
 }

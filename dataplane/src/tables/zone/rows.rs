@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::{Entry, RrSet, Zones};
+use super::{Entry, RrSet, Zones, record};
 use crate::wire::dns::rtype;
 use crate::wire::name;
 
@@ -22,24 +22,19 @@ pub struct Row {
 }
 
 impl Zones {
-    /// Every RRset, SOA and NS of each apex included, sorted by name and type.
+    /// Every RRset, SOA and NS of each apex included, sorted by name and type; aliases are not followed.
     pub fn rows(&self) -> impl Iterator<Item = Row> + use<> {
         let mut rows: Vec<Row> = self.entries().flat_map(|e| e.sets().map(move |set| row(&e, &set))).collect();
         rows.sort();
         rows.into_iter()
     }
-
-    fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
-        self.slots.iter().filter_map(|slot| self.entry(*slot))
-    }
 }
 
 fn row(entry: &Entry<'_>, set: &RrSet<'_>) -> Row {
     let wire = entry.name();
-    let apex_len = entry.soa().map_or(0, |soa| soa.apex_len);
-    let record_len = set.records.len() / usize::from(set.count).max(1);
-    let records = set.records.chunks(record_len.max(1));
-    let mut values: Vec<String> = records.filter_map(|r| Some(value(set.rtype, r.get(12..)?))).collect();
+    let apex_len = entry.zones.zones.get(entry.zone()).map_or(0, |authority| authority.apex_len);
+    let apex_len = if apex_len == 0 { wire.len() } else { apex_len };
+    let mut values: Vec<String> = set.each().filter_map(|r| Some(value(set.rtype, r.get(record::FIXED..)?))).collect();
     values.sort();
     Row {
         name: name::to_text(wire),
@@ -50,26 +45,56 @@ fn row(entry: &Entry<'_>, set: &RrSet<'_>) -> Row {
     }
 }
 
-fn mnemonic(rtype: u16) -> String {
-    match rtype {
-        rtype::A => "A".to_owned(),
-        rtype::AAAA => "AAAA".to_owned(),
-        rtype::NS => "NS".to_owned(),
-        rtype::SOA => "SOA".to_owned(),
-        other => format!("TYPE{other}"),
-    }
+/// The name of a type.
+#[must_use]
+pub fn mnemonic(rtype: u16) -> String {
+    let name = match rtype {
+        rtype::A => "A",
+        rtype::NS => "NS",
+        rtype::CNAME => "CNAME",
+        rtype::SOA => "SOA",
+        rtype::PTR => "PTR",
+        rtype::MX => "MX",
+        rtype::TXT => "TXT",
+        rtype::AAAA => "AAAA",
+        rtype::SRV => "SRV",
+        other => return format!("TYPE{other}"),
+    };
+    name.to_owned()
 }
 
-fn value(rtype: u16, data: &[u8]) -> String {
-    match (rtype, data.len()) {
-        (rtype::A, 4) => data.first_chunk::<4>().map_or(Ipv4Addr::UNSPECIFIED, |ip| Ipv4Addr::from(*ip)).to_string(),
-        (rtype::AAAA, 16) => {
-            data.first_chunk::<16>().map_or(Ipv6Addr::UNSPECIFIED, |ip| Ipv6Addr::from(*ip)).to_string()
-        }
-        (rtype::NS, _) => name::to_text(data),
-        (rtype::SOA, _) => soa(data),
-        _ => data.iter().fold(format!("\\# {}", data.len()), |text, octet| format!("{text} {octet:02x}")),
+/// Data of a record as in a master file; what is not known or broken as RFC 3597 section 5 has it.
+#[must_use]
+pub fn value(rtype: u16, data: &[u8]) -> String {
+    let text = match rtype {
+        rtype::A => data.first_chunk::<4>().map(|ip| Ipv4Addr::from(*ip).to_string()),
+        rtype::AAAA => data.first_chunk::<16>().map(|ip| Ipv6Addr::from(*ip).to_string()),
+        rtype::NS | rtype::CNAME | rtype::PTR => numbers_and_name::<0>(data),
+        rtype::MX => numbers_and_name::<1>(data),
+        rtype::SRV => numbers_and_name::<3>(data),
+        rtype::SOA => Some(soa(data)),
+        rtype::TXT => Some(strings(data)),
+        _ => None,
+    };
+    text.unwrap_or_else(|| data.iter().fold(format!("\\# {}", data.len()), |text, octet| format!("{text} {octet:02x}")))
+}
+
+fn numbers_and_name<const N: usize>(data: &[u8]) -> Option<String> {
+    let (numbers, target) = data.split_at_checked(2 * N)?;
+    name::walk(target)?;
+    let numbers = numbers.as_chunks::<2>().0.iter().map(|n| u16::from_be_bytes(*n).to_string());
+    Some(numbers.chain(std::iter::once(name::to_text(target))).collect::<Vec<_>>().join(" "))
+}
+
+fn strings(data: &[u8]) -> String {
+    let mut rest = data;
+    let mut texts = Vec::new();
+    while let Some((len, after)) = rest.split_first() {
+        let (text, after) = after.split_at(usize::from(*len).min(after.len()));
+        texts.push(format!("\"{}\"", text.escape_ascii()));
+        rest = after;
     }
+    texts.join(" ")
 }
 
 /// Seven fields.

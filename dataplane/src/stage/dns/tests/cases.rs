@@ -1,6 +1,6 @@
 //! The table.
 
-use super::{additional, ask, ask_wire, compiled, edns, local, opt_record, say, set, then};
+use super::{additional, ask, ask_wire, compiled, edns, opt_record, say, set, terms, then};
 
 /// A sentence, a query, what is said.
 type Case = (&'static str, Vec<u8>, &'static str);
@@ -24,11 +24,11 @@ const FORMERR_OPT: &str = "FormErr / - / - / opt 1232 v0";
 const FORMERR_HEADER: &str = "FormErr headeronly / - / - / -";
 
 fn run(cases: Vec<Case>) {
-    let (zones, local) = (compiled(), local());
+    let (zones, terms) = (compiled(), terms());
     let wrong: Vec<String> = cases
         .iter()
         .filter_map(|(sentence, query, expected)| {
-            let said = say(query, &zones, &local);
+            let said = say(query, &zones, &terms);
             (said != *expected).then(|| format!("{sentence}\n  expected {expected}\n  said     {said}"))
         })
         .collect();
@@ -222,7 +222,6 @@ fn edns_rules() {
     let opt = |ttl: [u8; 4], options: &[u8]| additional(ask(APP, A), &opt_record(1232, ttl, options));
     let plain = opt_record(1232, [0; 4], &[]);
     let address = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4, 1, 2, 3, 4];
-    let cookie = [0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8];
     let mut owned = vec![1, b'a'];
     owned.extend(&plain);
     let past_end = set(opt([0; 4], &[]), 36 + 10, &[9]);
@@ -236,12 +235,7 @@ fn edns_rules() {
         ("EDNS version 255", opt([0, 255, 0, 0], &[]), BADVERS),
         ("BADVERS goes before NXDOMAIN", additional(ask("nx.mesos", A), &opt_record(1232, [0, 1, 0, 0], &[])), BADVERS),
         ("unknown option ignored, not echoed", opt([0; 4], &[0xff, 0xf0, 0, 2, 1, 2]), APP_A_OPT),
-        ("a cookie is ignored", opt([0; 4], &cookie), APP_A_OPT),
-        (
-            "NSID, ECS, EXPIRE and a cookie together",
-            opt([0; 4], &[&[0, 3, 0, 0, 0, 8, 0, 4, 0, 1, 0, 0, 0, 9, 0, 0][..], &cookie].concat()),
-            APP_A_OPT,
-        ),
+        ("NSID, ECS and EXPIRE together", opt([0; 4], &[0, 3, 0, 0, 0, 8, 0, 4, 0, 1, 0, 0, 0, 9, 0, 0]), APP_A_OPT),
         (
             "DO copied",
             opt([0, 0, 0x80, 0], &[]),
@@ -263,31 +257,71 @@ fn edns_rules() {
 #[test]
 fn answers_fit() {
     let many = "many.marathon.mesos";
-    let (zones, local) = (compiled(), local());
+    let (zones, terms) = (compiled(), terms());
     let cut = |query: Vec<u8>| {
-        let answer = super::answer(&query, &zones, &local).unwrap();
-        (answer.len(), say(&query, &zones, &local))
+        let answer = super::answer(&query, &zones, &terms).unwrap();
+        (answer.len(), say(&query, &zones, &terms))
     };
-    // 12 + 25 octets of question leave room for 29 A records of 16 octets in 512.
-    let (len, said) = cut(ask(many, A));
-    assert!(len <= 512 && len > 512 - 16, "{len}");
-    assert_eq!(said, "NoError aa tc / 29 records / - / -");
+    assert_eq!(cut(ask(many, A)).1, "NoError aa tc / - / - / -");
     let whole = "NoError aa / 60 records / - / opt 1232 v0";
     assert_eq!(cut(edns(ask(many, A), 1232)), (12 + 25 + 60 * 16 + 11, whole.to_owned()));
     assert_eq!(cut(edns(ask(many, A), 65535)).1, whole);
-    let (len, said) = cut(edns(ask(many, A), 600));
-    assert!(len <= 600 && len > 600 - 16, "{len}");
-    assert_eq!(said, "NoError aa tc / 34 records / - / opt 1232 v0");
-    for size in [0, 100, 511, 512] {
-        assert_eq!(cut(edns(ask(many, A), size)).1, "NoError aa tc / 29 records / - / opt 1232 v0");
+    for size in [0, 100, 511, 512, 600] {
+        assert_eq!(cut(edns(ask(many, A), size)).1, "NoError aa tc / - / - / opt 1232 v0");
     }
 }
 
 #[test]
 fn configuration_sets_tc_and_ra() {
     let zones = compiled();
-    let local = crate::tables::LocalTables { truncate_bit: false, recursion_available: true, ..local() };
-    assert_eq!(say(&ask("many.marathon.mesos", A), &zones, &local), "NoError aa ra / 29 records / - / -");
-    assert!(say(&ask("nx.mesos", A), &zones, &local).starts_with("NXDomain aa ra"));
-    assert_eq!(say(&ask("example.org", A), &zones, &local), REFUSED);
+    let mut terms = terms();
+    (terms.truncate_bit, terms.recursion_available) = (false, true);
+    assert_eq!(say(&ask("many.marathon.mesos", A), &zones, &terms), "NoError aa ra / 29 records / - / -");
+    assert!(say(&ask("nx.mesos", A), &zones, &terms).starts_with("NXDomain aa ra"));
+    assert_eq!(say(&ask("example.org", A), &zones, &terms), REFUSED);
+}
+
+/// The options of an answer's OPT record, which ends it.
+fn options(query: &[u8], terms: &crate::tables::dns::Terms) -> Vec<(u16, Vec<u8>)> {
+    let answer = super::answer(query, &compiled(), terms).unwrap();
+    super::decode(&answer, query);
+    let opt = answer.windows(3).rposition(|w| w == [0, 0, 41]).unwrap();
+    let mut rest = &answer[opt + 11..];
+    let mut options = Vec::new();
+    while let Some(([c0, c1, l0, l1], after)) = rest.split_first_chunk::<4>() {
+        let (data, after) = after.split_at(usize::from(u16::from_be_bytes([*l0, *l1])));
+        options.push((u16::from_be_bytes([*c0, *c1]), data.to_vec()));
+        rest = after;
+    }
+    options
+}
+
+#[test]
+fn cookies_and_nsid() {
+    let with = |options: &[u8]| additional(ask(APP, A), &opt_record(1232, [0; 4], options));
+    let client = [0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8];
+    let terms = terms();
+    let [(10, cookie)] = &options(&with(&client), &terms)[..] else { panic!("no cookie") };
+    assert!(cookie.len() == 24 && cookie[..8] == client[4..]);
+    let shown = with(&[&[0, 10, 0, 24][..], cookie].concat());
+    let query = crate::wire::dns::parse(&shown).unwrap();
+    let (zones, asker) = (compiled(), super::ASKER);
+    let read = |query: &[u8]| crate::stage::dns::read(query, &zones.probe(query), &zones).unwrap();
+    assert!(query.edns.is_some() && read(&shown).is_proven(&shown, &terms, &asker));
+    assert!(!read(&with(&client)).is_proven(&with(&client), &terms, &asker));
+    let mut wrong = shown.clone();
+    *wrong.last_mut().unwrap() ^= 1;
+    assert!(!read(&wrong).is_proven(&wrong, &terms, &asker) && options(&wrong, &terms)[0].1.len() == 24);
+    for len in [0u8, 7, 9, 15, 41] {
+        let option = [&[0, 10, 0, len][..], &vec![1; usize::from(len)]].concat();
+        assert_eq!(say(&with(&option), &zones, &terms), FORMERR_OPT, "a cookie of {len} octets");
+    }
+    let alone = additional(vec![0; 12], &opt_record(1232, [0; 4], &client));
+    let answer = super::answer(&alone, &zones, &terms).unwrap();
+    assert_eq!((answer[3] & 15, answer.len()), (0, 12 + 11 + 28), "NOERROR with a cookie (RFC 7873 section 5.4)");
+    assert!(options(&with(&[0, 3, 0, 0]), &terms).is_empty());
+    let mut named = terms;
+    named.nsid = b"n1".as_slice().into();
+    assert_eq!(options(&with(&[0, 3, 0, 0]), &named), [(3, b"n1".to_vec())]);
+    assert!(options(&with(&[]), &named).is_empty(), "not sent unasked");
 }

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
 use proptest::prelude::*;
-use sluice_config::model::{Desired, Local, LocalPort, Mac, Role, Shared};
+use sluice_config::model::{Desired, Local, LocalDns, LocalPort, Mac, Role, Shared};
 
+use super::super::guard::Guard;
 use super::super::run;
 use super::{ask, edns};
 use crate::burst::{Action, Burst, Out, Packet, Tuple};
 use crate::counters::Counters;
 use crate::frame::{HEADROOM, Pool};
 use crate::tables::Tables;
+use crate::tables::hash::HashKey;
 use crate::tables::ids::Ids;
 use crate::tables::zone::tests::{KEY, test_zones};
 use crate::time::Nanos;
@@ -25,9 +27,15 @@ fn tables(mtu: u16) -> Tables {
     let mac = Mac([2, 0, 0, 0, 0, 1]);
     let port =
         LocalPort { name: "a".into(), mac, addresses: vec![], addresses6: vec![], mtu, role: Role::Both, arp: true };
-    let local = Local { ports: vec![port], soa_serial: 2024, edns_max: 1232, truncate_bit: true, ..Local::default() };
+    let dns =
+        LocalDns { trusted: vec!["198.51.100.0/24".parse().unwrap()], responses_per_second: 4, ..LocalDns::default() };
+    let local = Local { ports: vec![port], soa_serial: 2024, dns, ..Local::default() };
     let shared = Shared { hash_key: KEY, zones: Arc::new(test_zones()), ..Shared::default() };
     Tables::compile(&Arc::new(Desired { shared, local }), &mut Ids::new(8, 8, 60), Nanos(0), None).unwrap()
+}
+
+fn guard() -> Guard {
+    Guard::new(HashKey::new(KEY))
 }
 
 /// Ethernet, IPv4 with TTL 1, UDP; sums are right.
@@ -62,7 +70,7 @@ fn through(bytes: &[u8], change: impl Fn(&mut Packet)) -> (Vec<u8>, Packet, Coun
     let mut asked = packet(&mut pool, bytes);
     change(&mut asked);
     burst.push(asked);
-    run(&mut burst, &mut pool, &tables(1500), &counters);
+    run(&mut burst, &mut pool, &tables(1500), &counters, &mut guard(), Nanos(0));
     let packet = burst.pop().unwrap();
     (pool.bytes(&packet.frame).to_vec(), packet, counters)
 }
@@ -193,7 +201,7 @@ fn an_answer_fits_the_mtu_and_the_chunk() {
         let mut pool = Pool::heap(1, chunk);
         let mut burst = Burst::new();
         burst.push(packet(&mut pool, &bytes));
-        run(&mut burst, &mut pool, &tables(mtu), &Counters::new(1, 1, 1));
+        run(&mut burst, &mut pool, &tables(mtu), &Counters::new(1, 1, 1), &mut guard(), Nanos(0));
         let reply = pool.bytes(&burst[0].frame);
         let most = (usize::from(mtu) + ETHERNET).min(chunk - HEADROOM);
         assert!(reply.len() <= most);
@@ -215,7 +223,7 @@ fn a_full_burst_is_answered_and_others_are_left_alone() {
         burst.push(asked);
     }
     let counters = Counters::new(1, 1, 1);
-    run(&mut burst, &mut pool, &tables(1500), &counters);
+    run(&mut burst, &mut pool, &tables(1500), &counters, &mut guard(), Nanos(0));
     for (index, packet) in burst.iter().enumerate() {
         match index % 8 {
             7 => assert_eq!((packet.action, packet.out), (Action::Forward, Out::Nowhere)),
@@ -223,6 +231,102 @@ fn a_full_burst_is_answered_and_others_are_left_alone() {
         }
     }
     assert_eq!([0, 3, 5].map(|rcode| counters.dns[rcode].get()), [32, 16, 8]);
+}
+
+/// The same from somebody who is not trusted; several, one after the other.
+fn doubted(queries: &[Vec<u8>]) -> (Vec<Option<Vec<u8>>>, Counters) {
+    let (counters, mut guard) = (Counters::new(1, 1, 1), guard());
+    let one = |query: &Vec<u8>| {
+        let mut bytes = frame(query, 4000);
+        bytes[26..30].copy_from_slice(&[203, 0, 113, 9]);
+        bytes[40..42].fill(0);
+        resum(&mut bytes);
+        let mut pool = Pool::heap(1, 2048);
+        let mut burst = Burst::new();
+        burst.push(packet(&mut pool, &bytes));
+        burst[0].tuple.src = u32::from_be_bytes([203, 0, 113, 9]);
+        run(&mut burst, &mut pool, &tables(1500), &counters, &mut guard, Nanos(0));
+        (burst[0].verdict == Verdict::Pending).then(|| pool.bytes(&burst[0].frame)[42..].to_vec())
+    };
+    (queries.iter().map(one).collect(), counters)
+}
+
+#[test]
+fn who_may_be_somebody_else_gets_little_and_not_often() {
+    let big = edns(ask("many.marathon.mesos", 1), 4096);
+    let (answers, counters) = doubted(&vec![big.clone(); 10]);
+    let len = |a: &Option<Vec<u8>>| a.as_ref().map_or(0, Vec::len);
+    assert!(answers.iter().all(|a| len(a) <= 512.max(3 * big.len())), "amplified");
+    let tc = |a: &Vec<u8>| a[2] & 2 != 0;
+    assert!(answers.iter().flatten().all(tc));
+    let there: Vec<bool> = answers.iter().map(Option::is_some).collect();
+    assert_eq!(there, [true, true, true, true, false, true, false, true, false, true]);
+    assert_eq!(counters.dns_types[0].get(), 7);
+}
+
+#[test]
+fn who_shows_a_cookie_gets_all_of_it() {
+    let option = |cookie: &[u8]| {
+        let data = [&[0, 10, 0, cookie.len() as u8][..], cookie].concat();
+        super::additional(ask("many.marathon.mesos", 1), &super::opt_record(4096, [0; 4], &data))
+    };
+    let mut secrets =
+        Local { dns: LocalDns { cookie_secrets: vec![[5; 16]], ..LocalDns::default() }, ..Local::default() };
+    secrets.workers = 1;
+    let terms = crate::tables::dns::Terms::new(&secrets, &[]);
+    let asker = super::Asker { ip: "203.0.113.9".parse().unwrap(), unix_seconds: 100 };
+    let cookie = super::super::cookie::fresh(&[1; 8], &terms.secrets, &asker);
+    let zones = crate::tables::zone::tests::compiled();
+    let proven =
+        |query: &[u8]| super::super::read(query, &zones.probe(query), &zones).unwrap().is_proven(query, &terms, &asker);
+    assert!(proven(&option(&cookie)) && !proven(&option(&[1; 8])));
+}
+
+/// A question over IPv6 through the stage, with a destination options header or without.
+fn six(message: &[u8], options: bool) -> Vec<u8> {
+    let (client, server) =
+        ([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2], [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    let mut bytes = Vec::new();
+    PacketBuilder::ethernet2([2; 6], [4; 6]).ipv6(client, server, 1).udp(4000, 53).write(&mut bytes, message).unwrap();
+    bytes[15] = 0x5a;
+    if options {
+        bytes.splice(54..54, [17, 0, 1, 4, 0, 0, 0, 0]);
+        (bytes[20], bytes[19]) = (60, bytes[19] + 8);
+    }
+    let mut pool = Pool::heap(1, 2048);
+    let mut burst = Burst::new();
+    let mut asked = Packet::received(pool.take_copy(&bytes).unwrap(), 0);
+    (asked.l3, asked.l4) = (ETHERNET as u8, if options { 62 } else { 54 });
+    asked.ip_len = (bytes.len() - ETHERNET) as u16;
+    (asked.v6, asked.action) = (true, Action::Dns);
+    asked.ends6 = (u128::from_be_bytes(client), u128::from_be_bytes(server));
+    asked.tuple = Tuple { sport: 4000, dport: 53, protocol: 17, ..Tuple::default() };
+    burst.push(asked);
+    let mut tables = tables(1500);
+    let local = Local {
+        dns: LocalDns { trusted: vec!["fd00::/8".parse().unwrap()], ..LocalDns::default() },
+        ..Local::default()
+    };
+    tables.local.dns = crate::tables::dns::Terms::new(&local, &[]);
+    run(&mut burst, &mut pool, &tables, &Counters::new(1, 1, 1), &mut guard(), Nanos(0));
+    assert_eq!((burst[0].out, burst[0].l4), (Out::Back, 54));
+    let reply = pool.bytes(&burst[0].frame);
+    let sliced = SlicedPacket::from_ethernet(reply).unwrap();
+    let Some(etherparse::NetSlice::Ipv6(ip)) = &sliced.net else { panic!("not IPv6") };
+    let header = ip.header();
+    assert_eq!((header.source(), header.destination(), header.hop_limit()), (server, client, 64));
+    assert_eq!((header.traffic_class(), usize::from(header.payload_length())), (0, reply.len() - 54));
+    let Some(TransportSlice::Udp(udp)) = &sliced.transport else { panic!("not UDP") };
+    let sum = udp.to_header().calc_checksum_ipv6(&header.to_header(), udp.payload()).unwrap();
+    assert_eq!((udp.source_port(), udp.destination_port(), udp.checksum()), (53, 4000, sum));
+    udp.payload().to_vec()
+}
+
+#[test]
+fn ipv6_is_answered_with_fresh_headers_and_without_extensions() {
+    assert_eq!(six(&ask("app.marathon.mesos", 1), false).len(), 36 + 16);
+    assert_eq!(six(&ask("app.marathon.mesos", 1), true).len(), 36 + 16);
+    assert_eq!(six(&edns(ask("many.marathon.mesos", 1), 1232), false).len(), 12 + 25 + 60 * 16 + 11);
 }
 
 proptest! {

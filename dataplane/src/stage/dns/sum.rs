@@ -1,0 +1,111 @@
+//! The Internet checksum (RFC 1071) in pieces: sums of octets wherever they lie, added as if they lay one behind the other.
+
+/// A sum of 16-bit words in native order, not yet folded: which order it is does not matter until it is written
+/// (RFC 1071 section 2(B)).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Sum(u64);
+
+impl Sum {
+    /// Adds octets that lie at this offset; at an odd one every octet is the other half of its word.
+    #[inline]
+    pub fn add(&mut self, octets: &[u8], offset: usize) {
+        let sum = words(octets);
+        self.0 += if offset.is_multiple_of(2) { sum } else { swapped(sum) };
+    }
+
+    /// Adds a 16-bit word at an even offset.
+    #[inline]
+    pub fn add_word(&mut self, word: u16) {
+        self.0 += u64::from(word.to_be());
+    }
+
+    /// Adds what was summed as if it began at an even offset, and begins at this one.
+    #[inline]
+    pub fn join(&mut self, other: Self, offset: usize) {
+        let sum = folded(other.0);
+        self.0 += if offset.is_multiple_of(2) { sum } else { swapped(sum) };
+    }
+
+    /// Takes two octets at this offset out and puts others in.
+    #[inline]
+    pub fn replace(&mut self, old: [u8; 2], new: [u8; 2], offset: usize) {
+        // Taking away is adding the complement (RFC 1624).
+        self.add(&[!old[0], !old[1]], offset);
+        self.add(&new, offset);
+    }
+
+    /// Folded and complemented, in wire order.
+    #[must_use]
+    #[inline]
+    pub fn checksum(self) -> [u8; 2] {
+        (!(folded(self.0) as u16)).to_ne_bytes()
+    }
+}
+
+/// Two lanes, so that no addition waits for a carry.
+#[inline]
+fn words(octets: &[u8]) -> u64 {
+    let (words, rest) = octets.as_chunks::<8>();
+    let (mut low, mut high) = (0u64, 0u64);
+    for word in words {
+        let word = u64::from_ne_bytes(*word);
+        low += word & 0xffff_ffff;
+        high += word >> 32;
+    }
+    // What is left, from the longest piece down: a copy of so few octets would be a call.
+    let (long, rest) = rest.as_chunks::<4>();
+    let (short, rest) = rest.as_chunks::<2>();
+    let long = long.first().map_or(0, |four| u64::from(u32::from_ne_bytes(*four)));
+    let short = short.first().map_or(0, |two| u64::from(u16::from_ne_bytes(*two)));
+    let last = rest.first().map_or(0, |one| u64::from(u16::from_ne_bytes([*one, 0])));
+    low + high + long + short + last
+}
+
+/// To 16 bits.
+#[inline]
+fn folded(sum: u64) -> u64 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    (sum & 0xffff) + (sum >> 16)
+}
+
+#[inline]
+fn swapped(sum: u64) -> u64 {
+    u64::from((folded(sum) as u16).swap_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn reference(octets: &[u8]) -> u16 {
+        let sum: u32 = octets.chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(*w.get(1).unwrap_or(&0))).sum();
+        let sum = (sum & 0xffff) + (sum >> 16);
+        !(((sum & 0xffff) + (sum >> 16)) as u16)
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_sum_to_the_whole(octets in prop::collection::vec(any::<u8>(), 0..300), cuts in prop::collection::vec(0usize..300, 0..4)) {
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(octets.len())).collect();
+            cuts.extend([0, octets.len()]);
+            cuts.sort_unstable();
+            let mut sum = Sum::default();
+            for pair in cuts.windows(2) {
+                sum.add(&octets[pair[0]..pair[1]], pair[0]);
+            }
+            // 0 and 0xffff are one number.
+            let (ours, theirs) = (u16::from_be_bytes(sum.checksum()), reference(&octets));
+            prop_assert!(ours == theirs || ours ^ theirs == 0xffff && (ours == 0 || theirs == 0));
+            let mut whole = Sum::default();
+            whole.add(&octets, 0);
+            let mut joined = Sum::default();
+            joined.join(whole, 1);
+            joined.add(&[7], 0);
+            prop_assert_eq!(u16::from_be_bytes(joined.checksum()), reference(&[&[7], &octets[..]].concat()));
+        }
+    }
+}
