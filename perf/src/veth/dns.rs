@@ -1,6 +1,6 @@
 //! `sluice-bench dns`: answers on a veth pair, beside Knot DNS in XDP mode on the same one, with the same 10,000 names.
 //!
-//! Both have one processor, the load another. At saturation the generator sends more questions than either can answer, so
+//! Both have one processor, the load another, and both sleep when nothing is there. At saturation the generator sends more questions than either can answer, so
 //! what comes back is what it can do when it is overloaded. Latency is that of an ordinary socket at a steady rate.
 
 use std::net::Ipv4Addr;
@@ -123,7 +123,8 @@ const STEADY: u32 = 10_000;
 /// # Errors
 /// Without root or knotd, and when what was asked was not answered.
 pub fn measure(settings: &Settings) -> Result<Answers> {
-    let (ours, knots) = (Server::Sluice { idle: "spin" }, Server::Knot);
+    let (spinning, ours) = (Server::Sluice { idle: "spin" }, Server::Sluice { idle: "adaptive" });
+    let knots = Server::Knot;
     let wire = wire(settings, true)?;
     let (mut sluice, mut knot) = (Vec::new(), Vec::new());
     for pair in 0..settings.pairs {
@@ -139,7 +140,7 @@ pub fn measure(settings: &Settings) -> Result<Answers> {
     let wire = self::wire(settings, false)?;
     let (mut times, mut lost) = ([const { Vec::new() }; 3], [0; 3]);
     for _ in 0..settings.pairs {
-        for (at, server) in [ours, Server::Sluice { idle: "adaptive" }, knots].into_iter().enumerate() {
+        for (at, server) in [spinning, ours, knots].into_iter().enumerate() {
             let took = steady(&wire, server, settings)?;
             lost[at] += took.lost;
             times[at].push([0.5, 0.99, 0.999].map(|share| took.quantile(share)));
