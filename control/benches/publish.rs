@@ -14,7 +14,7 @@ use sluice_control::desire::{Claims, Serving, names, serve};
 use sluice_control::marathon::payload::{Answers, listing};
 use sluice_control::offline::local_from_config;
 use sluice_control::run::publication::{Moment, Publication};
-use sluice_control::view::{ClusterView, Event, Listing, TaskState};
+use sluice_control::view::{ClusterView, Event, Listing, TaskState, share};
 
 const APPS: usize = 10_000;
 const TASKS: usize = 2;
@@ -52,13 +52,18 @@ fn app(n: usize) -> Value {
         "tasks": (0..TASKS).map(task).collect::<Vec<_>>() })
 }
 
-/// What Marathon lists, and the same with one task less.
-fn listings() -> [Listing; 2] {
+/// What Marathon lists, read.
+fn listed() -> Listing {
     let apps: Vec<Value> = (0..APPS).map(app).collect();
     let body = json!({ "apps": apps }).to_string();
-    let whole = listing(Answers { apps: body.as_bytes(), ..Answers::default() }).unwrap();
-    let mut other = whole.clone();
-    other.tasks[TASKS * APPS / 2].state = TaskState::Killing;
+    listing(Answers { apps: body.as_bytes(), ..Answers::default() }).unwrap()
+}
+
+/// That, and a later one in which one task is being killed, as `Follow` gives it: what stayed the same is shared.
+fn listings() -> [Listing; 2] {
+    let (whole, mut other) = (listed(), listed());
+    Arc::make_mut(&mut other.tasks[TASKS * APPS / 2]).state = TaskState::Killing;
+    share(&mut other.tasks, &whole.tasks);
     [whole, other]
 }
 
@@ -102,9 +107,10 @@ fn publish(c: &mut Criterion) {
         });
     });
     let mut turn = 0;
+    // Outside, or each sample would begin with everything.
+    let mut serving = Serving::default();
+    let mut view = ClusterView::default();
     group.bench_function("desired", |b| {
-        let mut serving = Serving::default();
-        let mut view = ClusterView::default();
         b.iter_custom(|rounds| {
             let mut least = std::time::Duration::MAX;
             for _ in 0..rounds {
@@ -117,6 +123,11 @@ fn publish(c: &mut Criterion) {
             }
             least * rounds as u32
         });
+    });
+    let (fresh, before) = (listed(), listed());
+    group.bench_function("shared", |b| {
+        let one_more = || fresh.tasks.clone();
+        b.iter_batched(one_more, |mut tasks| share(&mut tasks, &before.tasks), BatchSize::LargeInput);
     });
     let mut view = ClusterView::default();
     view.apply(Event::Marathon { source: 0, listing: listings[0].clone() });

@@ -57,11 +57,12 @@ pub struct Listing {
     pub framework_id: Option<String>,
     /// The host that its scheduler runs on.
     pub framework_host: Option<String>,
-    /// Sorted by id.
-    pub tasks: Vec<Task>,
+    /// Sorted by id. One that is as it was in the listing before is the same allocation ([`share`]), so that whoever asks
+    /// what is new need not compare the others.
+    pub tasks: Vec<Arc<Task>>,
     /// Apps and pods that have no task now, each as the task that it would have: of its id, nowhere, `Preparing`. Their
     /// labels count, so that a VIP is there as long as its app is.
-    pub idle: Vec<Task>,
+    pub idle: Vec<Arc<Task>>,
     /// What could not be read.
     pub rejected: Vec<Rejected>,
     /// Whose tasks may be running although they are not in `tasks`.
@@ -293,8 +294,11 @@ impl ClusterView {
             listing.framework = listing.framework.or_else(|| before.framework.clone());
             listing.framework_id = listing.framework_id.or_else(|| before.framework_id.clone());
             for task in listing.tasks.iter_mut().filter(|t| t.health == Health::Unknown) {
-                if let Ok(at) = before.tasks.binary_search_by(|b| b.id.as_str().cmp(&task.id)) {
-                    task.health = before.tasks[at].health;
+                let known = before.tasks.binary_search_by(|b| b.id.as_str().cmp(&task.id));
+                let known = known.ok().and_then(|at| before.tasks.get(at));
+                if let Some(known) = known.filter(|known| known.health != Health::Unknown) {
+                    let kept = Task { health: known.health, ..Task::clone(task) };
+                    *task = if kept == **known { Arc::clone(known) } else { Arc::new(kept) };
                 }
             }
         }
@@ -310,6 +314,17 @@ impl ClusterView {
     #[must_use]
     pub fn agent_address(&self, host: &str) -> Option<IpAddr> {
         host.parse().ok().or_else(|| self.hosts.get(host).copied().map(IpAddr::V4))
+    }
+}
+
+/// Makes every task of `now` that is as it was in `before` the allocation that it was; both are sorted by id.
+pub fn share(now: &mut [Arc<Task>], before: &[Arc<Task>]) {
+    let mut before = before.iter().peekable();
+    for task in now {
+        while before.next_if(|known| known.id < task.id).is_some() {}
+        if let Some(known) = before.next_if(|known| *known == task) {
+            *task = Arc::clone(known);
+        }
     }
 }
 
@@ -333,10 +348,10 @@ impl Unreadable {
 
 impl Listing {
     /// Adds those of the tasks `known` before that served, are not named here, and that `also` picks.
-    pub fn keep(&mut self, known: &[Task], also: impl Fn(&Task) -> bool) {
+    pub fn keep(&mut self, known: &[Arc<Task>], also: impl Fn(&Task) -> bool) {
         let named: BTreeSet<&str> = self.tasks.iter().map(|t| t.id.as_str()).collect();
-        let missing = |t: &&Task| t.state.is_eligible() && !named.contains(t.id.as_str()) && also(t);
-        let kept: Vec<Task> = known.iter().filter(missing).cloned().collect();
+        let missing = |t: &&Arc<Task>| t.state.is_eligible() && !named.contains(t.id.as_str()) && also(t);
+        let kept: Vec<Arc<Task>> = known.iter().filter(missing).cloned().collect();
         if !kept.is_empty() {
             self.tasks.extend(kept);
             self.tasks.sort();
@@ -367,12 +382,13 @@ mod tests {
         let mut view = ClusterView::default();
         let mut sick = task("web.1");
         sick.health = Health::Unhealthy;
-        let listing = Listing { tasks: vec![sick.clone(), task("web.2")], ..Listing::default() };
+        let listing = Listing { tasks: vec![sick.clone().into(), task("web.2").into()], ..Listing::default() };
         view.apply(Event::Marathon { source: 0, listing });
         sick.health = Health::Unknown;
         let mut fresh = task("web.3");
         fresh.health = Health::Unknown;
-        view.apply(Event::Marathon { source: 0, listing: Listing { tasks: vec![fresh, sick], ..Listing::default() } });
+        let again = Listing { tasks: vec![fresh.into(), sick.into()], ..Listing::default() };
+        view.apply(Event::Marathon { source: 0, listing: again });
         let healths: Vec<Health> = view.marathons[&0].tasks.iter().map(|t| t.health).collect();
         assert_eq!(healths, [Health::Unhealthy, Health::Unknown]);
     }
@@ -380,7 +396,8 @@ mod tests {
     #[test]
     fn one_marathon_never_touches_what_another_said() {
         let mut view = ClusterView::default();
-        view.apply(Event::Marathon { source: 0, listing: Listing { tasks: vec![task("a")], ..Listing::default() } });
+        let one = Listing { tasks: vec![task("a").into()], ..Listing::default() };
+        view.apply(Event::Marathon { source: 0, listing: one });
         view.apply(Event::Marathon { source: 1, listing: Listing::default() });
         assert_eq!(view.marathons[&0].tasks.len(), 1);
     }

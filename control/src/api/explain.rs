@@ -11,7 +11,7 @@ use sluice_dataplane::wire::{dns, name};
 
 use super::observed::Published;
 use crate::desire::naming;
-use crate::view::{ClusterView, Health, Task};
+use crate::view::{ClusterView, Health};
 
 /// What is said to a question.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -156,7 +156,7 @@ fn tasks(config: &Config, published: &Published, asked: &str) -> Vec<NamedBy> {
     let served = |data: &RecordData| zone.is_some_and(|zone| zone.records.of(asked).iter().any(|r| r.data == *data));
     let source = if view.mesos.is_some() { "mesos" } else { "marathon" };
     let health = |id: &str| {
-        let listed: Option<&Task> = view.marathons.values().flat_map(|l| &l.tasks).find(|task| task.id == id);
+        let listed = view.marathons.values().flat_map(|l| &l.tasks).find(|task| task.id == id);
         listed.map_or("unknown", |task| match task.health {
             Health::Unchecked => "no check",
             Health::Unknown => "not checked yet",
@@ -241,7 +241,10 @@ mod tests {
             task
         };
         let tasks = vec![one("10.0.0.1", Health::Healthy), one("10.0.0.2", Health::Unhealthy)];
-        view.apply(Event::Marathon { source: 0, listing: Listing { tasks, ..Listing::default() } });
+        view.apply(Event::Marathon {
+            source: 0,
+            listing: Listing { tasks: tasks.into_iter().map(Into::into).collect(), ..Listing::default() },
+        });
         let mut desired = Desired { local: crate::offline::local_from_config(&config), ..Desired::default() };
         desired.shared.zones = names(&config, &view, &[]).zones;
         let tables = Tables::compile(&Arc::new(desired), &mut Ids::new(8, 8, 60), Nanos(0), None).unwrap();

@@ -60,8 +60,10 @@ impl<T: Eq + Hash + Clone> Counts<T> {
 pub(super) struct App {
     /// Its VIPs.
     pub(super) keys: BTreeSet<VipKey>,
-    /// Ids of its tasks.
+    /// Ids of its tasks, its own where it has none.
     pub(super) tasks: BTreeSet<String>,
+    /// Whether one of them has groups.
+    pub(super) grouped: bool,
     /// The names that its labels ask for.
     pub(super) names: BTreeSet<String>,
     /// The addresses that its labels ask for, granted or not.
@@ -76,6 +78,7 @@ pub(super) struct App {
 impl App {
     fn add(&mut self, cluster: &Cluster<'_>, source: usize, task: &Task) {
         self.tasks.insert(task.id.clone());
+        self.grouped |= !task.groups.is_empty();
         self.places.extend(cluster.view.agent_address(&task.host));
         self.places.extend(&task.ips);
         for port in &task.ports {

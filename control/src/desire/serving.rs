@@ -37,7 +37,12 @@ struct Last {
     report: Report,
     links: Links,
     index: Index,
+    /// Backends of all services.
+    backends: usize,
 }
+
+/// Apps whose tasks are not as they were, with the ids of those tasks.
+type Changed = BTreeMap<AppId, BTreeSet<String>>;
 
 impl Serving {
     /// As [`super::serve`], of the same configuration every time; `claims` are settled with the report before.
@@ -63,7 +68,8 @@ impl Serving {
                     desired.shared.services = kept(&last.desired.shared.services, &desired.shared.services);
                 }
                 let index = Index::of(&cluster, &links);
-                Last { view: view.clone(), desired, report, links, index }
+                let backends = desired.shared.services.iter().map(|s| s.backends.len()).sum();
+                Last { view: view.clone(), desired, report, links, index, backends }
             }
         };
         let (desired, mut report) = (last.desired.clone(), last.report.clone());
@@ -92,7 +98,7 @@ impl Last {
     fn patch(&mut self, cluster: &Cluster<'_>, claims: &Claims, local: &Local) -> Option<Vec<Arc<Listing>>> {
         let changed = self.changed(cluster, local)?;
         if !changed.is_empty() {
-            let part = self.part(cluster, changed)?;
+            let part = self.part(cluster, &changed)?;
             let (desired, report, links) = self.desire(cluster, claims, local, &part)?;
             self.put(cluster, &part, &desired, report, links)?;
         }
@@ -103,7 +109,7 @@ impl Last {
     }
 
     /// The apps of tasks that are not as they were, where nothing else has changed.
-    fn changed(&self, cluster: &Cluster<'_>, local: &Local) -> Option<BTreeSet<AppId>> {
+    fn changed(&self, cluster: &Cluster<'_>, local: &Local) -> Option<Changed> {
         let (now, before) = (cluster.view, &self.view);
         let same = cluster.config.vip.sharing == Sharing::Union
             && !self.report.cut()
@@ -116,7 +122,7 @@ impl Last {
         if !same {
             return None;
         }
-        let mut changed = BTreeSet::new();
+        let mut changed = Changed::new();
         for (source, listing) in &now.marathons {
             let known = before.marathons.get(source)?;
             if Arc::ptr_eq(known, listing) {
@@ -125,12 +131,11 @@ impl Last {
             if (&known.framework, &known.framework_host) != (&listing.framework, &listing.framework_host) {
                 return None;
             }
-            differing(&known.tasks, &listing.tasks, |app| {
-                changed.insert((*source, app.to_owned()));
-            });
-            differing(&known.idle, &listing.idle, |app| {
-                changed.insert((*source, app.to_owned()));
-            });
+            let mut found = |task: &Task| {
+                changed.entry((*source, task.app.clone())).or_default().insert(task.id.clone());
+            };
+            differing(&known.tasks, &listing.tasks, &mut found);
+            differing(&known.idle, &listing.idle, &mut found);
             if changed.len() > APPS_MAX {
                 return None;
             }
@@ -140,9 +145,10 @@ impl Last {
 
     /// These apps, and all that share a VIP with one of them before or after; what is refused is told of by task, which
     /// two Marathons may call alike.
-    fn part(&self, cluster: &Cluster<'_>, mut apps: BTreeSet<AppId>) -> Option<Part> {
+    fn part(&self, cluster: &Cluster<'_>, changed: &Changed) -> Option<Part> {
+        let mut apps: BTreeSet<AppId> = changed.keys().cloned().collect();
         loop {
-            let view = only(cluster, &apps);
+            let view = self.only(cluster, &apps, changed);
             let after = Index::apps(cluster, &view);
             let keys = apps.iter().filter_map(|app| self.index.apps.get(app)).flat_map(|app| &app.keys);
             let asked = after.values().flat_map(|app| app.asks_for(&self.report));
@@ -160,6 +166,41 @@ impl Last {
             }
             apps = all;
         }
+    }
+
+    /// The view with the tasks of these apps alone: those that they had and have still, and those that changed.
+    fn only(&self, cluster: &Cluster<'_>, apps: &BTreeSet<AppId>, changed: &Changed) -> ClusterView {
+        let view = cluster.view;
+        let mut part = ClusterView {
+            hosts: view.hosts.clone(),
+            overlay: view.overlay.clone(),
+            health: view.health.clone(),
+            mesos: view.mesos.clone(),
+            ..ClusterView::default()
+        };
+        part.overlay.rejected.clear();
+        for (source, listing) in &view.marathons {
+            let of = |tasks: &[Arc<Task>]| {
+                let mut found: Vec<Arc<Task>> = Vec::new();
+                for app in apps.iter().filter(|(of, _)| of == source) {
+                    let had = self.index.apps.get(app).map(|app| &app.tasks);
+                    let ids: BTreeSet<&String> = had.into_iter().chain(changed.get(app)).flatten().collect();
+                    let now = ids.into_iter().flat_map(|id| of_id(tasks, id));
+                    found.extend(now.filter(|task| task.app == app.1).cloned());
+                }
+                found.sort();
+                found
+            };
+            let listing = Listing {
+                framework: listing.framework.clone(),
+                framework_host: listing.framework_host.clone(),
+                tasks: of(&listing.tasks),
+                idle: of(&listing.idle),
+                ..Listing::default()
+            };
+            part.marathons.insert(*source, Arc::new(listing));
+        }
+        part
     }
 
     /// What the part alone desires, where it is what it would desire among all.
@@ -217,20 +258,19 @@ impl Last {
         if keys.iter().any(reaches) || self.other_families(part, &report) || !self.elsewhere(part, &report) {
             return None;
         }
-        let services = merged(&self.desired.shared.services, &desired.shared.services, &keys);
+        let (services, gone, come) = merged(&self.desired.shared.services, &desired.shared.services, &keys);
         let limits = &cluster.config.limits;
-        let backends: usize = services.iter().map(|s| s.backends.len()).sum();
+        let backends = (self.backends + come).saturating_sub(gone);
         let limited = |r: &Rejected| r.reason.starts_with("limits.");
         if services.len() > limits.services || backends > limits.backends || self.report.rejected.iter().any(limited) {
             return None;
         }
-        let grouped =
-            |tasks: &ClusterView| tasks.marathons.values().any(|l| l.tasks.iter().any(|t| !t.groups.is_empty()));
-        if grouped(&part.view) || grouped(&only_of(&self.view, &part.apps)) {
+        if part.before.iter().chain(part.after.values()).any(|app| app.grouped) {
             self.desired.shared.containers = containers(cluster);
         }
         self.index.replace(&part.before, &part.after, &part.apps, &links);
         self.desired.shared.services = services;
+        self.backends = backends;
         self.report.replace(&self.index, part, &keys, report);
         keys.iter().for_each(|key| drop(self.links.remove(key)));
         self.links.extend(links);
@@ -310,29 +350,34 @@ fn put<A: Copy + Eq>(all: &mut Arc<BTreeMap<String, A>>, gone: &[&String], of_pa
     all.extend(Arc::unwrap_or_clone(of_part));
 }
 
-/// Calls `found` with the app of every task that is in one of two sorted lists alone.
-fn differing(before: &[Task], after: &[Task], mut found: impl FnMut(&str)) {
+/// Calls `found` with every task that is in one of two sorted lists alone.
+fn differing(before: &[Arc<Task>], after: &[Arc<Task>], mut found: impl FnMut(&Task)) {
     let (mut a, mut b) = (before.iter().peekable(), after.iter().peekable());
     loop {
         match (a.peek(), b.peek()) {
+            // Nearly all: neither is looked at.
+            (Some(x), Some(y)) if Arc::ptr_eq(x, y) => {
+                a.next();
+                b.next();
+            }
             (Some(x), Some(y)) if x.id == y.id => {
                 if x != y {
-                    found(&x.app);
-                    found(&y.app);
+                    found(x);
+                    found(y);
                 }
                 a.next();
                 b.next();
             }
             (Some(x), Some(y)) if x.id > y.id => {
-                found(&y.app);
+                found(y);
                 b.next();
             }
             (Some(x), _) => {
-                found(&x.app);
+                found(x);
                 a.next();
             }
             (None, Some(y)) => {
-                found(&y.app);
+                found(y);
                 b.next();
             }
             (None, None) => return,
@@ -340,33 +385,10 @@ fn differing(before: &[Task], after: &[Task], mut found: impl FnMut(&str)) {
     }
 }
 
-/// The view with the tasks of these apps alone.
-fn only(cluster: &Cluster<'_>, apps: &BTreeSet<AppId>) -> ClusterView {
-    only_of(cluster.view, apps)
-}
-
-fn only_of(view: &ClusterView, apps: &BTreeSet<AppId>) -> ClusterView {
-    let mut part = ClusterView {
-        hosts: view.hosts.clone(),
-        overlay: view.overlay.clone(),
-        health: view.health.clone(),
-        mesos: view.mesos.clone(),
-        ..ClusterView::default()
-    };
-    for (source, listing) in &view.marathons {
-        let wanted: Vec<&str> = apps.iter().filter(|(s, _)| s == source).map(|(_, app)| app.as_str()).collect();
-        let of = |tasks: &[Task]| tasks.iter().filter(|t| wanted.contains(&t.app.as_str())).cloned().collect();
-        let listing = Listing {
-            framework: listing.framework.clone(),
-            framework_host: listing.framework_host.clone(),
-            tasks: of(&listing.tasks),
-            idle: of(&listing.idle),
-            ..Listing::default()
-        };
-        part.marathons.insert(*source, Arc::new(listing));
-    }
-    part.overlay.rejected.clear();
-    part
+/// Every task of this id, of a list that is sorted by it.
+fn of_id<'a>(tasks: &'a [Arc<Task>], id: &'a str) -> impl Iterator<Item = &'a Arc<Task>> {
+    let first = tasks.partition_point(|task| task.id.as_str() < id);
+    tasks.get(first..).unwrap_or_default().iter().take_while(move |task| task.id == id)
 }
 
 /// `now`, in which a service that is equal to the one before stays the allocation that it was.
@@ -379,22 +401,25 @@ fn kept(before: &Services, now: &Services) -> Services {
     now.iter().map(|service| known(service).unwrap_or_else(|| Arc::clone(service))).collect()
 }
 
-/// `all` with the services of `keys` as `part` has them. One that is equal stays the allocation that it was.
-fn merged(all: &Services, part: &Services, keys: &BTreeSet<VipKey>) -> Services {
-    let mut fresh: BTreeMap<VipKey, &Arc<Service>> =
-        part.iter().filter(|s| keys.contains(&s.key)).map(|s| (s.key, s)).collect();
+/// `all` with the services of `keys` as `part` has them, and how many backends went and came with them. One that is equal
+/// stays the allocation that it was.
+fn merged(all: &Services, part: &Services, keys: &BTreeSet<VipKey>) -> (Services, usize, usize) {
+    let fresh: BTreeMap<VipKey, &Arc<Service>> = part.iter().map(|s| (s.key, s)).collect();
     let mut merged: Vec<Arc<Service>> = Vec::with_capacity(all.len() + fresh.len());
-    for service in all {
-        while let Some(first) = fresh.first_entry().filter(|f| *f.key() < service.key) {
-            merged.push(Arc::clone(first.remove()));
-        }
-        match fresh.remove(&service.key) {
-            Some(new) if new == service => merged.push(Arc::clone(service)),
-            Some(new) => merged.push(Arc::clone(new)),
-            None if keys.contains(&service.key) => {}
-            None => merged.push(Arc::clone(service)),
-        }
+    let (mut rest, mut gone, mut come): (&[Arc<Service>], usize, usize) = (all, 0, 0);
+    for key in keys {
+        let (before, behind) = rest.split_at(rest.partition_point(|service| service.key < *key));
+        merged.extend_from_slice(before);
+        let (old, behind) = match behind.split_first() {
+            Some((old, behind)) if old.key == *key => (Some(old), behind),
+            Some(_) | None => (None, behind),
+        };
+        rest = behind;
+        let new = fresh.get(key).copied();
+        gone += old.map_or(0, |service| service.backends.len());
+        come += new.map_or(0, |service| service.backends.len());
+        merged.extend(new.map(|new| Arc::clone(old.filter(|old| *old == new).unwrap_or(new))));
     }
-    merged.extend(fresh.into_values().map(Arc::clone));
-    merged.into()
+    merged.extend_from_slice(rest);
+    (merged.into(), gone, come)
 }

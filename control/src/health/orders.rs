@@ -184,7 +184,7 @@ mod tests {
         let mut view = ClusterView::default();
         let mut named = task("db.7");
         named.host = "agent-7.example".into();
-        view.apply(Event::Marathon { source: 0, listing: Listing { tasks: vec![named], ..Listing::default() } });
+        view.apply(Event::Marathon { source: 0, listing: Listing { tasks: vec![named.into()], ..Listing::default() } });
         view.apply(Event::Hosts([("agent-7.example".to_owned(), [10, 0, 1, 7].into())].into()));
         let services = [service(1, vec![backend(1), backend(2)])];
         let removed = backend(3);

@@ -115,7 +115,7 @@ pub(super) fn read(raw: &RawValue, loose: &LooseTasks<'_>, out: &mut Listing) {
     }
     if out.tasks.len() == before {
         let idle = shape.idle(&mut out.rejected);
-        out.idle.push(idle);
+        out.idle.push(Arc::new(idle));
     }
 }
 
@@ -173,7 +173,7 @@ impl Shape {
         let host_ports: Vec<u16> = task.ports.iter().flatten().map(|p| port_number(p).unwrap_or(0)).collect();
         let mut ports = self.task_ports(&host_ports);
         self.legacy_ports(&task.id, &host_ports, &mut ports, &mut out.rejected);
-        out.tasks.push(Task {
+        out.tasks.push(Arc::new(Task {
             app: self.id.clone(),
             name: self.name.clone(),
             slave: task.slave_id,
@@ -187,7 +187,7 @@ impl Shape {
             groups: self.groups.clone(),
             labels: self.labels.clone(),
             id: task.id,
-        });
+        }));
     }
 
     /// The task that is not there. What only a task can tell (the number of a host port) is not told.

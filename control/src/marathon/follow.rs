@@ -11,10 +11,11 @@
 //! comes back at [`Follow::wake_at`] at the latest.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::back_off::BackOff;
-use crate::view::{Listing, Task};
+use crate::view::{Listing, Task, share};
 
 /// How long events must be quiet before the next listing, and how long they may put it off.
 const QUIET: Duration = Duration::from_millis(20);
@@ -128,8 +129,9 @@ pub struct Follow {
     first_hint: Option<Duration>,
     not_before: Duration,
     list_failures: u32,
-    /// The tasks that were published last.
-    known: Vec<Task>,
+    /// The tasks that were published last, and the apps without any.
+    known: Vec<Arc<Task>>,
+    known_idle: Vec<Arc<Task>>,
     /// The running ones of the last listing that was believed.
     running: BTreeSet<String>,
     /// Those that events said have ended, until a listing that is believed is without them.
@@ -157,6 +159,7 @@ impl Follow {
             not_before: Duration::ZERO,
             list_failures: 0,
             known: Vec::new(),
+            known_idle: Vec::new(),
             running: BTreeSet::new(),
             ended: BTreeSet::new(),
             doubt: None,
@@ -312,8 +315,11 @@ impl Follow {
         self.due_at(until.min(now + CONFIRM_POLL));
     }
 
-    fn publish(&mut self, now: Duration, listing: Box<Listing>, commands: &mut Vec<Command>) {
+    fn publish(&mut self, now: Duration, mut listing: Box<Listing>, commands: &mut Vec<Command>) {
+        share(&mut listing.tasks, &self.known);
+        share(&mut listing.idle, &self.known_idle);
         self.known.clone_from(&listing.tasks);
+        self.known_idle.clone_from(&listing.idle);
         self.status.published += 1;
         self.status.listed_at = Some(now);
         if matches!(self.stream, Stream::Open { .. }) {

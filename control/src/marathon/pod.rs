@@ -70,7 +70,7 @@ pub(super) fn read(raw: &RawValue, out: &mut Listing) {
         }
     }
     if out.tasks.len() == before {
-        out.idle.push(shape.idle());
+        out.idle.push(Arc::new(shape.idle()));
     }
 }
 
@@ -106,7 +106,7 @@ impl Shape {
         let said = list(&container["endpoints"]);
         let (endpoints, checked) = self.containers.get(name).map_or((&[][..], false), |(e, c)| (e.as_slice(), *c));
         let ips = list(&instance["networks"]).iter().flat_map(|n| list(&n["addresses"]));
-        out.tasks.push(Task {
+        out.tasks.push(Arc::new(Task {
             id,
             app: self.id.clone(),
             name: self.name.clone(),
@@ -120,7 +120,7 @@ impl Shape {
             networks: self.networks.clone(),
             groups: self.groups.clone(),
             labels: self.labels.clone(),
-        });
+        }));
     }
 
     /// The task that is not there, with the endpoints of all containers.

@@ -119,37 +119,45 @@ fn mesos_tasks<'a, 'b>(rest: &'a [&'b Arc<facts::Task>]) -> Seek<'a, &'b Arc<fac
     Seek { rest, id: |task| &task.id }
 }
 
-fn tasks(rest: &[Task]) -> Seek<'_, Task> {
+fn tasks(rest: &[Arc<Task>]) -> Seek<'_, Arc<Task>> {
     Seek { rest, id: |task| &task.id }
 }
 
-/// Tasks as they were joined before, where what they are joined of is what it was.
-#[derive(Clone, Copy)]
+/// Tasks as they were joined before, where what each is joined of is what it was.
+#[derive(Clone, Copy, Default)]
 struct Kept<'a, 'b> {
-    joined: &'a [Task],
+    joined: &'a [Arc<Task>],
     mesos: &'a [&'b Arc<facts::Task>],
+    /// As the Marathon had them.
+    said: &'a [Arc<Task>],
 }
 
 impl<'a, 'b> Kept<'a, 'b> {
     fn seek(self) -> KeptSeek<'a, 'b> {
-        KeptSeek { joined: tasks(self.joined), mesos: mesos_tasks(self.mesos) }
+        KeptSeek { joined: tasks(self.joined), mesos: mesos_tasks(self.mesos), said: tasks(self.said) }
     }
 }
 
 /// These, asked for ids in their order.
 struct KeptSeek<'a, 'b> {
-    joined: Seek<'a, Task>,
+    joined: Seek<'a, Arc<Task>>,
     mesos: Seek<'a, &'b Arc<facts::Task>>,
+    said: Seek<'a, Arc<Task>>,
 }
 
 impl<'a> KeptSeek<'a, '_> {
-    fn at(&mut self, id: &str, now: Option<&Arc<facts::Task>>) -> Option<&'a Task> {
+    /// What became of this task of Mesos's and the Marathon's, if that was joined before.
+    fn at(&mut self, id: &str, mesos: Option<&Arc<facts::Task>>, said: Option<&Arc<Task>>) -> Option<&'a Arc<Task>> {
         let joined = self.joined.at(id)?;
-        let same = match (self.mesos.at(id), now) {
-            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
-            (before, now) => before.is_none() && now.is_none(),
-        };
-        same.then_some(joined)
+        (same(self.mesos.at(id).copied(), mesos) && same(self.said.at(id), said)).then_some(joined)
+    }
+}
+
+/// Whether both are one allocation, or none is there.
+fn same<T>(before: Option<&Arc<T>>, now: Option<&Arc<T>>) -> bool {
+    match (before, now) {
+        (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+        (before, now) => before.is_none() && now.is_none(),
     }
 }
 
@@ -172,20 +180,21 @@ impl<'a> Mesos<'a> {
     /// is not told.
     fn kept(&self, source: usize, framework: &str, said: Option<(&Arc<Listing>, bool)>) -> Kept<'_, 'a> {
         let listing = self.listings.get(&source);
-        let of_marathon = |past: &Past| match (said, past.said.get(&source)) {
-            (Some((now, decides)), Some((before, decided))) => Arc::ptr_eq(now, before) && decides == *decided,
-            (now, before) => now.is_none() && before.is_none(),
-        };
-        let refused = said.map_or(0, |(listing, _)| listing.rejected.len());
-        let twice = said.is_some_and(|(listing, _)| listing.tasks.windows(2).any(|two| two[0].id == two[1].id));
-        let good =
-            |l: &&Arc<Listing>| !twice && l.framework_id.as_deref() == Some(framework) && l.rejected.len() == refused;
-        let kept = self.before.as_ref().filter(|(past, _)| of_marathon(past)).zip(listing.filter(good));
-        let (joined, before) = match kept {
-            Some(((_, before), listing)) => (listing.tasks.as_slice(), before.get(framework)),
-            None => (&[][..], None),
-        };
-        Kept { joined, mesos: before.map_or(&[], Vec::as_slice) }
+        let (Some((past, by_framework)), Some(listing)) = (&self.before, listing) else { return Kept::default() };
+        let before = past.said.get(&source);
+        let decided = |(_, decides): &(_, bool)| *decides;
+        let refused = before.map_or(0, |(said, _)| said.rejected.len());
+        let good = said.as_ref().map(decided) == before.map(|(_, decided)| *decided)
+            && listing.framework_id.as_deref() == Some(framework)
+            && listing.rejected.len() == refused;
+        if !good || is_twice(&listing.tasks) || said.is_some_and(|(said, _)| is_twice(&said.tasks)) {
+            return Kept::default();
+        }
+        Kept {
+            joined: &listing.tasks,
+            mesos: by_framework.get(framework).map_or(&[], Vec::as_slice),
+            said: before.map_or(&[], |(said, _)| said.tasks.as_slice()),
+        }
     }
 
     /// The framework that a Marathon is: by its own word, else by whose tasks it lists.
@@ -208,8 +217,8 @@ impl<'a> Mesos<'a> {
         let mut of_both = kept.seek();
         let both = said.tasks.iter().map(|task| {
             let mesos = now.at(&task.id).copied();
-            let joined = of_both.at(&task.id, mesos).cloned();
-            joined.unwrap_or_else(|| self.both(framework, task.clone(), mesos.map(Arc::as_ref), decides))
+            let joined = of_both.at(&task.id, mesos, Some(task)).cloned();
+            joined.unwrap_or_else(|| Arc::new(self.both(framework, Task::clone(task), mesos.map(Arc::as_ref), decides)))
         });
         let mut listing = Listing {
             framework: self.frameworks.get(framework).map(|f| f.name.clone()).filter(|n| !n.is_empty()),
@@ -225,8 +234,8 @@ impl<'a> Mesos<'a> {
             let (mut named, mut kept) = (tasks(&said.tasks), kept.seek());
             let more = known.iter().filter(|task| named.at(&task.id).is_none());
             for task in more.filter(|task| !self.facts.recovered.contains(&task.agent)) {
-                let joined = kept.at(&task.id, Some(task)).cloned();
-                listing.tasks.extend(joined.or_else(|| self.task(task, &mut listing.rejected)));
+                let joined = kept.at(&task.id, Some(task), None).cloned();
+                listing.tasks.extend(joined.or_else(|| self.task(task, &mut listing.rejected).map(Arc::new)));
             }
             listing.tasks.sort();
         }
@@ -260,8 +269,8 @@ impl<'a> Mesos<'a> {
         };
         let mut kept = self.kept(source, id, None).seek();
         for task in self.tasks.get(id).into_iter().flatten() {
-            let joined = kept.at(&task.id, Some(task)).cloned();
-            listing.tasks.extend(joined.or_else(|| self.task(task, &mut listing.rejected)));
+            let joined = kept.at(&task.id, Some(task), None).cloned();
+            listing.tasks.extend(joined.or_else(|| self.task(task, &mut listing.rejected).map(Arc::new)));
         }
         listing
     }
@@ -317,6 +326,11 @@ impl<'a> Mesos<'a> {
             labels: Arc::clone(&mesos.labels),
         })
     }
+}
+
+/// Whether an id is there twice in what is sorted by it.
+fn is_twice(tasks: &[Arc<Task>]) -> bool {
+    tasks.windows(2).any(|two| matches!(two, [a, b] if a.id == b.id))
 }
 
 fn scheduler_host(framework: &facts::Framework) -> Option<String> {

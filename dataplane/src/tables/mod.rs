@@ -37,6 +37,7 @@ pub mod flat;
 pub mod hash;
 pub mod ids;
 pub mod maglev;
+mod patch;
 pub mod policy;
 pub mod probe;
 pub mod snat;
@@ -61,6 +62,8 @@ pub struct Tables {
     order: Box<[u16]>,
     /// By backend number; index 0 is never used.
     pub backends: Box<[Option<BackendEntry>]>,
+    /// Their IP protocol numbers.
+    protocols: Box<[u8]>,
     /// SNAT addresses, and who owns which of their ports.
     pub snat: Snat,
     /// Next hops by number.
@@ -412,7 +415,8 @@ impl Tables {
         let ours = addresses(shared, local)?;
         let before = Before::new(desired, key, previous);
         let Numbered { services, order, backends, protocols, tunnels, left_out } =
-            services(shared, &ways, before, ids, now);
+            patch::patched(shared, &ways, &before, ids, now)
+                .unwrap_or_else(|| services(shared, &ways, before, ids, now));
         let policy = Policy::new(desired, ids, seed, now);
         let admission = Admissions::new(shared, ids, seed, now, local.workers);
         let overlay: Box<[(u32, u32)]> =
@@ -442,6 +446,7 @@ impl Tables {
             order: order.into(),
             left_out: left_out.into(),
             backends: backends.into(),
+            protocols: protocols.into(),
             snat: Snat::new(local),
             hops: hops.table.into(),
             agent_numbers: FlatMap::new(seed, agents.iter().enumerate().map(|(i, a)| (a.underlay.to_bits(), i as u32))),
@@ -812,8 +817,19 @@ struct Numbered {
 
 impl Numbered {
     fn service(&mut self, number: u16, entry: Arc<ServiceEntry>) {
-        put(&mut self.services, usize::from(number), Some(entry));
+        self.put_service(number, entry);
         self.order.push(number);
+    }
+
+    fn put_service(&mut self, number: u16, entry: Arc<ServiceEntry>) {
+        put(&mut self.services, usize::from(number), Some(entry));
+    }
+
+    /// Leaves no room behind the last numbers that are in use.
+    fn trim(&mut self) {
+        self.services.truncate(self.services.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
+        self.backends.truncate(self.backends.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
+        self.protocols.truncate(self.backends.len());
     }
 
     /// A backend as it is for the service with the number `of`, beside those that have it already.
@@ -900,19 +916,32 @@ fn services(shared: &Shared, ways: &Ways, mut before: Before<'_>, ids: &mut Ids,
                 continue;
             }
         };
-        let members = members(number, service, ways, ids, now, &mut all);
-        let known = before.hashed.and_then(|p| p.services.get(usize::from(number))?.as_ref());
-        let entry = match known {
-            Some(same) if same.is(service, &members, shared.second_chance) => Arc::clone(same),
-            _ => {
-                let maglev = maglev_table(&all.backends, &members, before.key, service.maglev_size);
-                let before = known.filter(|_| shared.second_chance).and_then(|known| known.before(&maglev));
-                Arc::new(ServiceEntry::new(service, members, maglev, before))
-            }
-        };
+        let entry = fresh(number, service, shared, &before, ways, (ids, now), &mut all);
         all.service(number, entry);
     }
     all
+}
+
+/// The entry of a service that is not as it was, its backends in `all`.
+fn fresh(
+    number: u16,
+    service: &Service,
+    shared: &Shared,
+    before: &Before<'_>,
+    ways: &Ways,
+    (ids, now): (&mut Ids, Nanos),
+    all: &mut Numbered,
+) -> Arc<ServiceEntry> {
+    let members = members(number, service, ways, ids, now, all);
+    let known = before.hashed.and_then(|p| p.services.get(usize::from(number))?.as_ref());
+    match known {
+        Some(same) if same.is(service, &members, shared.second_chance) => Arc::clone(same),
+        _ => {
+            let maglev = maglev_table(&all.backends, &members, before.key, service.maglev_size);
+            let before = known.filter(|_| shared.second_chance).and_then(|known| known.before(&maglev));
+            Arc::new(ServiceEntry::new(service, members, maglev, before))
+        }
+    }
 }
 
 /// Takes over a service that has not changed, with its backends and the tunnels to them, which have other numbers now.

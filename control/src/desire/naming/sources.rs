@@ -187,7 +187,7 @@ impl<'a> Known<'a> {
             facts,
             ids: facts.into_iter().flat_map(|f| f.tasks.iter().map(|task| task.id.as_str())).collect(),
             listed: match facts {
-                Some(_) => listed().map(|task| (task.id.as_str(), task)).collect(),
+                Some(_) => listed().map(|task| (task.id.as_str(), &**task)).collect(),
                 None => HashMap::new(),
             },
             frameworks: facts.map(Facts::frameworks_by_id).unwrap_or_default(),
@@ -250,7 +250,7 @@ pub(super) fn of_marathons(cluster: &Cluster<'_>, plan: &Plan) -> Vec<Framework>
     let of = |source: &usize, listing: &Arc<Listing>| {
         let name = cluster.framework(*source).to_owned();
         let running = listing.tasks.iter().filter(|task| task.state == TaskState::Running);
-        let task = |task: &Task| {
+        let task = |task: &Arc<Task>| {
             let mut given = Given::default();
             mesos_dns::of_marathon(cluster, plan, task, &name, &mut given);
             NamedTask { name: task.name.clone(), id: task.id.clone(), records: under_domain(plan, &given) }

@@ -106,7 +106,7 @@ fn listing() -> impl Strategy<Value = Listing> {
                 task.host = format!("10.0.0.{host}");
                 task.health = [Health::Healthy, Health::Unhealthy, Health::Unchecked][usize::from(health)];
                 task.state = if id == 5 { TaskState::Killing } else { TaskState::Running };
-                task
+                task.into()
             })
             .collect(),
         ..Listing::default()
@@ -140,7 +140,7 @@ fn health_leaves_out_who_is_unwell_as_it_is_asked_to() {
             let mut task = task(&format!("web.{host}"));
             (task.name, task.host, task.health) = ("web".to_owned(), (*host).to_owned(), *health);
             task.slave = Some("f-S1".to_owned());
-            task
+            task.into()
         });
         view.apply(Event::Marathon { source: 0, listing: Listing { tasks: tasks.collect(), ..Listing::default() } });
         let zones = names(&config, &view, &[]).zones;
@@ -160,7 +160,7 @@ fn the_operators_records_go_first_and_that_is_said() {
     let mut view = ClusterView::default();
     let mut web = task("web.1");
     (web.name, web.slave) = ("web".to_owned(), Some("f-S1".to_owned()));
-    view.apply(Event::Marathon { source: 0, listing: Listing { tasks: vec![web], ..Listing::default() } });
+    view.apply(Event::Marathon { source: 0, listing: Listing { tasks: vec![web.into()], ..Listing::default() } });
     let made = names(&config, &view, &[]);
     let rows = rows(&made.zones, 1, false);
     let values =

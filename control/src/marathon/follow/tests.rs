@@ -10,7 +10,7 @@ fn ms(n: u64) -> Duration {
 }
 
 fn listing(ids: &[&str]) -> Box<Listing> {
-    Box::new(Listing { tasks: ids.iter().map(|id| task(id)).collect(), ..Listing::default() })
+    Box::new(Listing { tasks: ids.iter().map(|id| task(id).into()).collect(), ..Listing::default() })
 }
 
 /// A machine whose stream is open and which has published a listing of these tasks; the time is 1 s.
@@ -200,7 +200,7 @@ fn what_cannot_be_read_stays_as_it_was() {
     for (says, expected) in cases {
         let (mut follow, stream) = settled(&["a", "b", "c", "d", "e"]);
         let mut first = listing(&["a", "b", "c"]);
-        first.tasks.iter_mut().for_each(|t| t.app = format!("/app/{}", t.id));
+        first.tasks.iter_mut().for_each(|t| Arc::make_mut(t).app = format!("/app/{}", t.id));
         follow.step(ms(1000), Input::Hint(stream));
         follow.step(ms(1020), Input::Tick);
         follow.step(ms(1021), Input::Listed(3, first));
@@ -215,12 +215,31 @@ fn what_cannot_be_read_stays_as_it_was() {
 }
 
 #[test]
+fn what_is_listed_again_as_it_was_is_the_allocation_that_it_was() {
+    let (mut follow, stream) = settled(&["a", "b", "c"]);
+    follow.step(ms(1000), Input::Hint(stream));
+    follow.step(ms(1020), Input::Tick);
+    let mut first = listing(&["a", "b", "c"]);
+    first.idle = vec![Arc::new(task("/idle"))];
+    let [Command::Publish(first)] = &follow.step(ms(1021), Input::Listed(3, first))[..] else { panic!("no listing") };
+    follow.step(ms(1100), Input::Hint(stream));
+    follow.step(ms(1120), Input::Tick);
+    let mut second = listing(&["a", "b", "d"]);
+    second.idle = vec![Arc::new(task("/idle"))];
+    Arc::make_mut(&mut second.tasks[1]).health = crate::view::Health::Unhealthy;
+    let [Command::Publish(second)] = &follow.step(ms(1121), Input::Listed(4, second))[..] else { panic!("no listing") };
+    let same: Vec<bool> = first.tasks.iter().zip(&second.tasks).map(|(a, b)| Arc::ptr_eq(a, b)).collect();
+    assert_eq!(same, [true, false, false]);
+    assert!(Arc::ptr_eq(&first.idle[0], &second.idle[0]));
+}
+
+#[test]
 fn a_task_that_is_being_killed_is_not_one_that_vanished() {
     let (mut follow, stream) = settled(&["a", "b"]);
     follow.step(ms(1000), Input::Hint(stream));
     follow.step(ms(1020), Input::Tick);
     let mut killed = listing(&["a", "b"]);
-    killed.tasks.iter_mut().for_each(|t| t.state = crate::view::TaskState::Killing);
+    killed.tasks.iter_mut().for_each(|t| Arc::make_mut(t).state = crate::view::TaskState::Killing);
     assert_eq!(follow.step(ms(1021), Input::Listed(3, killed.clone())), [Command::Publish(killed)]);
     follow.step(ms(1100), Input::Hint(stream));
     follow.step(ms(1120), Input::Tick);

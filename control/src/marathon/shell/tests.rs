@@ -265,7 +265,7 @@ async fn apps_and_tasks_that_cannot_be_read_keep_what_was_known_of_them() {
         .await;
         let mut following = start(to(&[&fake.url]), Settings::default());
         assert_eq!(following.listing().await.tasks.len(), 4);
-        let ids: Vec<String> = following.listing().await.tasks.into_iter().map(|t| t.id).collect();
+        let ids: Vec<String> = following.listing().await.tasks.into_iter().map(|t| t.id.clone()).collect();
         assert_eq!(ids.join(" "), expected);
     }
 }

@@ -9,7 +9,7 @@ use crate::desire::{Claims, Serving, desire, serve};
 use crate::fixture::{config, golden, golden_bytes, marathon, task};
 use crate::mesos::{files, state};
 use crate::offline::local_from_config;
-use crate::view::Event;
+use crate::view::{Event, share};
 
 /// A state with one agent and the tasks of the framework `F`, each an id and its own fields.
 fn facts(tasks: &[(&str, Value)]) -> Arc<Facts> {
@@ -26,6 +26,7 @@ fn facts(tasks: &[(&str, Value)]) -> Arc<Facts> {
 }
 
 fn listing(tasks: Vec<Task>) -> Listing {
+    let tasks = tasks.into_iter().map(Arc::new).collect();
     Listing { framework: Some("marathon".into()), framework_id: Some("F".into()), tasks, ..Listing::default() }
 }
 
@@ -83,7 +84,7 @@ fn a_task_has_one_app_whoever_tells_of_it_first() {
 
 #[test]
 fn frameworks_that_no_marathon_speaks_for_have_sources_of_their_own_and_other_clusters_stay_alone() {
-    let elsewhere = Listing { framework_id: Some("G".into()), tasks: vec![task("web.9")], ..Listing::default() };
+    let elsewhere = Listing { framework_id: Some("G".into()), tasks: vec![task("web.9").into()], ..Listing::default() };
     let view = heard(vec![Event::Marathon { source: 1, listing: elsewhere }, told(&[("web.1", json!({}))])]);
     assert_eq!(states(&view, 1), [("web.9", Running)]);
     assert_eq!(states(&view, MESOS), [("web.1", Running)]);
@@ -265,8 +266,9 @@ fn word() -> impl Strategy<Value = Word> {
     ]
 }
 
-/// What a word is, given what Mesos said before: its tasks that are as they were are the same allocations.
-fn spoken(word: Word, before: Option<&Facts>) -> Event {
+/// What a word is, given what is known: tasks that are as they were are the same allocations.
+fn spoken(word: Word, view: &ClusterView) -> Event {
+    let before = view.mesos.as_deref();
     match word {
         Word::Lost => Event::MesosLost,
         Word::Marathon { source, tasks, twice } => {
@@ -275,7 +277,15 @@ fn spoken(word: Word, before: Option<&Facts>) -> Event {
             all.extend(
                 tasks.first().filter(|_| twice).map(|n| Task { app: "/twin".into(), ..task(&format!("web.{n}")) }),
             );
-            Event::Marathon { source, listing: Listing { framework_id: Some(id.into()), ..listing(all) } }
+            if let Some(last) = all.last_mut().filter(|_| tasks.len() % 2 == 0) {
+                last.health = Health::Unhealthy;
+            }
+            let mut listing = Listing { framework_id: Some(id.into()), ..listing(all) };
+            listing.tasks.sort();
+            if let Some(said) = view.said.get(&source) {
+                share(&mut listing.tasks, &said.listing.tasks);
+            }
+            Event::Marathon { source, listing }
         }
         Word::Mesos { tasks, streaming, recovered } => {
             let kind = |kind: usize| match kind {
@@ -305,7 +315,7 @@ proptest! {
     fn a_join_after_a_change_is_the_join_of_the_whole(words in proptest::collection::vec(word(), 1..12)) {
         let mut view = ClusterView::default();
         for word in words {
-            let event = spoken(word, view.mesos.as_deref());
+            let event = spoken(word, &view);
             view.apply(event);
             let whole = join(&ClusterView { past: None, ..view.clone() }).0;
             prop_assert_eq!(&view.marathons, &whole);
