@@ -87,7 +87,7 @@ fn down_removes_a_lab_whose_owner_was_killed_with_its_processes() {
 fn containers_of_two_agents_reach_each_other_by_the_kernels_vxlan_alone() {
     let lab = up();
     let before = vtep_packets(&lab);
-    let said = output(&lab, "c1", &["ping", "-c", "3", "-i", "0.05", "-W", "2", "9.0.2.2"]);
+    let said = output(&lab, "c1", &["ping", "-c", "3", "-i", "0.3", "-W", "2", "9.0.2.2"]);
     assert!(said.contains(" 0% packet loss") && said.contains("ttl=62"), "{said}");
     assert!(vtep_packets(&lab) >= before + 3);
     output(&lab, "master", &["ping", "-c", "1", "-W", "2", "9.0.2.2"]);
