@@ -23,25 +23,21 @@ mod answer;
 mod compat;
 mod cookie;
 pub mod guard;
-pub mod sum;
 #[cfg(test)]
 mod tests;
 mod turn;
 mod write;
 
-pub use answer::{Answer, Limit, Reply, answer, read};
+use answer::read;
+pub use answer::{Answer, Limit, Reply, answer};
 pub use cookie::Asker;
 use guard::{Guard, Portion};
-pub use sum::Sum;
+use turn::Question;
 
 /// A question of the burst.
 struct Asked<'a> {
     packet: usize,
-    /// Offset of the message in the frame.
-    at: usize,
-    /// Octets of the message.
-    len: usize,
-    probe: Probe,
+    question: Question,
     /// `Err` says why it gets none.
     answer: Result<Answer<'a>, DropReason>,
 }
@@ -57,39 +53,37 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables, counters: &Count
     }
     for (index, packet) in burst.iter_mut().enumerate().filter(|(_, p)| p.action == Action::Dns) {
         match gather(packet, pool, tables) {
-            Ok((at, len, probe)) => {
-                asked.push(Asked { packet: index, at, len, probe, answer: Err(DropReason::DnsMalformed) });
-            }
+            Ok(question) => asked.push(Asked { packet: index, question, answer: Err(DropReason::DnsMalformed) }),
             Err(reason) => packet.drop(reason),
         }
     }
     if asked.is_empty() {
         return;
     }
-    for question in &asked {
-        tables.zones.prefetch_entry(&question.probe);
+    for asked in &asked {
+        tables.zones.prefetch_entry(&asked.question.probe);
     }
-    for question in &mut asked {
-        let packet = &burst[question.packet];
-        let message = pool.bytes(&packet.frame).get(question.at..question.at + question.len).unwrap_or_default();
-        question.answer = read(message, &question.probe, &tables.zones);
-        ahead(question, |target| tables.zones.prefetch_slot(target));
+    for asked in &mut asked {
+        let Question { at, len, probe, .. } = &asked.question;
+        let message = pool.bytes(&burst[asked.packet].frame).get(*at..at + len).unwrap_or_default();
+        asked.answer = read(message, probe, &tables.zones);
+        ahead(asked, |target| tables.zones.prefetch_slot(target));
     }
-    for question in &asked {
-        ahead(question, |target| tables.zones.prefetch_entry(target));
+    for asked in &asked {
+        ahead(asked, |target| tables.zones.prefetch_entry(target));
     }
     let clock = tables.local.dns.epoch.wrapping_add((now.0 / 1_000_000_000) as u32);
-    for question in &asked {
-        let packet = &mut burst[question.packet];
+    for asked in &asked {
+        let packet = &mut burst[asked.packet];
         let asker = Asker { ip: client(packet), unix_seconds: clock };
-        reply(packet, question, &asker, pool, tables, counters, guard, now);
+        reply(packet, asked, &asker, pool, tables, counters, guard, now);
     }
 }
 
 /// Shows what an SRV answer points to.
 #[inline]
-fn ahead(question: &Asked<'_>, show: impl Fn(&Probe)) {
-    if let Some(set) = question.answer.as_ref().ok().and_then(Answer::pointing) {
+fn ahead(asked: &Asked<'_>, show: impl Fn(&Probe)) {
+    if let Some(set) = asked.answer.as_ref().ok().and_then(Answer::pointing) {
         for index in 0..usize::from(set.count).min(AHEAD) {
             show(&set.place(index).target);
         }
@@ -111,26 +105,27 @@ fn client(packet: &Packet) -> IpAddr {
 
 /// Where the message is, and its name on the way to the table. The frame is opened to its chunk's end: room for the
 /// answer.
-fn gather(packet: &mut Packet, pool: &mut Pool, tables: &Tables) -> Result<(usize, usize, Probe), DropReason> {
+#[inline(always)]
+fn gather(packet: &mut Packet, pool: &mut Pool, tables: &Tables) -> Result<Question, DropReason> {
     let whole = packet.frame.extent();
     let room = pool.chunk_bytes() - usize::from(packet.frame.start());
     packet.frame.set_len(room as u16);
     let octets = pool.bytes_mut(&mut packet.frame);
     let ip_end = usize::from(packet.l3) + usize::from(packet.ip_len);
-    let question = turn::question(octets, packet.v6, usize::from(packet.l3), usize::from(packet.l4), ip_end);
-    let found = question.map(|(at, len)| (at, len, tables.zones.probe(&octets[at..])));
+    let (l3, l4) = (usize::from(packet.l3), usize::from(packet.l4));
+    let question = turn::question(octets, packet.v6, l3, l4, ip_end, &tables.zones);
     packet.frame.restore(whole);
-    if let Ok((_, _, probe)) = &found {
-        tables.zones.prefetch_slot(probe);
+    if let Ok(question) = &question {
+        tables.zones.prefetch_slot(&question.probe);
     }
-    found
+    question
 }
 
 #[expect(clippy::too_many_arguments, reason = "the pieces of a turn, each borrowed by itself")]
 #[inline]
 fn reply(
     packet: &mut Packet,
-    question: &Asked<'_>,
+    asked: &Asked<'_>,
     asker: &Asker,
     pool: &mut Pool,
     tables: &Tables,
@@ -139,7 +134,8 @@ fn reply(
     now: Nanos,
 ) {
     let terms = &tables.local.dns;
-    let answer = match &question.answer {
+    let Question { at, len, .. } = asked.question;
+    let answer = match &asked.answer {
         Err(reason) => return packet.drop(*reason),
         // Who would forward it is behind the host port; what came from there has been forwarded already.
         Ok(answer) if terms.forward && answer.is_foreign() && is_outside(packet, tables) => {
@@ -148,7 +144,7 @@ fn reply(
         Ok(answer) => answer,
     };
     let proven = |pool: &Pool| {
-        let message = pool.bytes(&packet.frame).get(question.at..question.at + question.len);
+        let message = pool.bytes(&packet.frame).get(at..at + len);
         answer.is_proven(message.unwrap_or_default(), terms, asker)
     };
     let limit = if terms.trusts(asker.ip) || proven(pool) {
@@ -165,17 +161,17 @@ fn reply(
     packet.frame.set_len(room as u16);
     let octets = pool.bytes_mut(&mut packet.frame);
     let l3 = usize::from(packet.l3);
-    let most = question.at.max(l3 + mtu(packet, tables)).min(octets.len());
-    let message = &mut octets[question.at..most.max(question.at + question.len)];
-    match answer.reply(message, question.len, &tables.zones, terms, asker, limit) {
+    let most = at.max(l3 + mtu(packet, tables)).min(octets.len());
+    let message = &mut octets[at..most.max(at + len)];
+    match answer.reply(message, len, &tables.zones, terms, asker, limit) {
         Reply::Answer { len, rcode, sum } => {
-            let total = turn::turn(octets, packet.v6, l3, len, answer.question_end(), sum);
+            let total = turn::turn(octets, packet.v6, l3, &asked.question, len, answer.question_end(), sum);
             packet.frame.set_len((l3 + total) as u16);
-            packet.l4 = (question.at - turn::UDP_LEN) as u8;
+            packet.l4 = (at - turn::UDP_LEN) as u8;
             packet.ip_len = total as u16;
-            let asked = packet.tuple;
-            (packet.tuple.src, packet.tuple.sport) = (asked.dst, asked.dport);
-            (packet.tuple.dst, packet.tuple.dport) = (asked.src, asked.sport);
+            let came = packet.tuple;
+            (packet.tuple.src, packet.tuple.sport) = (came.dst, came.dport);
+            (packet.tuple.dst, packet.tuple.dport) = (came.src, came.sport);
             packet.ends6 = (packet.ends6.1, packet.ends6.0);
             counters.dns[usize::from(rcode.header_bits())].add(1);
             counters.dns_types[crate::counters::dns_type(answer.qtype())].add(1);

@@ -5,6 +5,8 @@
 //! crate's over their little-endian octets (a test holds it to that), unrolled so that several packets' hashes
 //! overlap in the processor.
 
+use crate::wire::name;
+
 /// A 128-bit hash key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct HashKey {
@@ -160,6 +162,67 @@ impl From<HashKey> for MixKey {
         // Odd, so that no bit of a word is lost in a multiplication.
         let word = |n| key.one(n) | 1;
         Self { mixed: [1, 2, 3, 4].map(word), before: [5, 6].map(word), shown: [7, 8].map(word) }
+    }
+}
+
+/// A key for the hashes of names, which stay inside their table as those of [`MixKey`] stay in theirs: of a name one sees
+/// only whether it is there. Letters of either case are one: the bit that tells them apart is set everywhere, and what else
+/// that makes alike is told apart by comparing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct NameKey {
+    seed: u64,
+    mixed: [u64; 3],
+}
+
+impl NameKey {
+    /// The bit of a letter's case, in every octet.
+    const CASE: u64 = 0x2020_2020_2020_2020;
+
+    /// Of the words of a name ([`crate::wire::name::words`]).
+    #[must_use]
+    #[inline(always)]
+    pub fn start(&self) -> Naming<'_> {
+        Naming { key: self, state: self.seed }
+    }
+
+    /// Of a name in wire form.
+    #[must_use]
+    #[inline]
+    pub fn name(&self, wire: &[u8]) -> u64 {
+        let mut naming = self.start();
+        name::words(wire).for_each(|word| naming.word(word));
+        naming.finish()
+    }
+}
+
+impl From<HashKey> for NameKey {
+    fn from(key: HashKey) -> Self {
+        let word = |n| key.one(n) | 1;
+        Self { seed: key.one(9), mixed: [10, 11, 12].map(word) }
+    }
+}
+
+/// The hash of a name on its way.
+#[derive(Clone, Copy)]
+pub struct Naming<'a> {
+    key: &'a NameKey,
+    state: u64,
+}
+
+impl Naming<'_> {
+    /// Its next word.
+    #[inline(always)]
+    pub fn word(&mut self, word: u64) {
+        let [a, ..] = self.key.mixed;
+        self.state = MixKey::fold(self.state ^ (word | NameKey::CASE), a);
+    }
+
+    /// Of all of them.
+    #[must_use]
+    #[inline(always)]
+    pub fn finish(self) -> u64 {
+        let [_, b, c] = self.key.mixed;
+        MixKey::fold(self.state ^ b, c)
     }
 }
 

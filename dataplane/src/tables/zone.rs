@@ -17,10 +17,11 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use sluice_config::model::Reach;
 
-use super::hash::HashKey;
+use super::hash::NameKey;
 use crate::frame;
-use crate::wire::dns::{HEADER_LEN, rtype};
-use crate::wire::name;
+use crate::wire::dns::rtype;
+use crate::wire::name::{self, WINDOW};
+use crate::wire::sum::Sum;
 
 mod compile;
 mod draft;
@@ -35,7 +36,7 @@ pub use rows::{Row, mnemonic, value};
 /// All authoritative zones.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Zones {
-    key: HashKey,
+    key: NameKey,
     /// A power of two of them, or none.
     shards: Box<[Shard]>,
     zones: Box<[Authority]>,
@@ -79,6 +80,8 @@ struct Authority {
     apex_len: usize,
     /// The SOA record behind its owner, TTL = MINIMUM (RFC 2308 section 3).
     soa: Box<[u8]>,
+    /// [`Sum::word`] of it.
+    soa_sum: u16,
     /// The NS records, owned by the question.
     ns: Box<[u8]>,
     reach: Reach,
@@ -115,13 +118,13 @@ mod flag {
 }
 
 /// A name that exists. Layout: one word (octets of the name, RRsets, zone as u16, flags, children as 24 bits), the name
-/// in whole words padded with zeros, one word per RRset (type as u16, records as u16, octets as u32), the RRsets, each
-/// padded to a word. All little-endian; RRsets in the order in which one is chosen for type ANY.
+/// in whole words padded with zeros, one word per RRset (type, records, their octets, [`Sum::word`] of them, each as u16),
+/// the RRsets, each padded to a word. All little-endian; RRsets in the order in which one is chosen for type ANY.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
     zones: &'a Zones,
-    /// From the entry's first octet to the shard's end.
-    octets: &'a [u8],
+    /// From the entry's first word to the shard's end.
+    words: &'a [[u8; 8]],
 }
 
 /// Records of one type, owned by the question's name by way of a pointer. Where their length may differ, a descriptor
@@ -135,6 +138,8 @@ pub struct RrSet<'a> {
     places: &'a [[u8; PLACE]],
     /// Them, one behind the other.
     pub records: &'a [u8],
+    /// [`Sum::word`] of them.
+    pub sum: u16,
 }
 
 /// Octets of a descriptor: hash of the name that the record points to (u64), offset of the record (u32), offset of that
@@ -167,9 +172,9 @@ impl<'a> Found<'a> {
     #[must_use]
     #[inline]
     pub fn soa(&self) -> Soa<'a> {
-        let Authority { apex_len, soa, reach, .. } = self.authority;
+        let Authority { apex_len, soa, soa_sum, reach, .. } = self.authority;
         let apex_len = if *reach == Reach::Exact { self.entry.name_len() } else { *apex_len };
-        Soa { apex_len, record: soa }
+        Soa { apex_len, record: soa, sum: *soa_sum }
     }
 
     /// The zone's NS records, owned by the question.
@@ -193,26 +198,24 @@ pub struct Soa<'a> {
     pub apex_len: usize,
     /// The record behind its owner.
     pub record: &'a [u8],
+    /// [`Sum::word`] of it.
+    pub sum: u16,
 }
 
 /// Most aliases on the way from a question to its name: the zone's, and one inside it.
 const ALIASES: usize = 3;
 
 impl Zones {
-    /// Reads and hashes the name that begins behind the header of `message`. Octets behind the message may be in the
-    /// slice: more of them make it faster, not different.
+    /// Reads, hashes and sums up the name that `window` begins with.
     #[must_use]
-    #[inline]
-    pub fn probe(&self, message: &[u8]) -> Probe {
-        message.get(HEADER_LEN..).map_or_else(Probe::default, |bytes| self.probe_name(bytes))
-    }
-
-    #[inline]
-    fn probe_name(&self, bytes: &[u8]) -> Probe {
-        match name::zero_end(bytes) {
-            Some(name_len) => Probe { name_len, hash: self.key.words(name::lower_words(bytes, name_len)) },
-            None => Probe::default(),
-        }
+    #[inline(always)]
+    pub fn probe(&self, window: &[u8; WINDOW]) -> (Probe, Sum) {
+        let (mut naming, mut sum) = (self.key.start(), Sum::default());
+        let name_len = name::read(window, |word| {
+            naming.word(word);
+            sum.eight(word.to_le());
+        });
+        (Probe { name_len: name_len.unwrap_or(0), hash: naming.finish() }, sum)
     }
 
     /// Asks for the slot that `probe` begins at.
@@ -234,26 +237,29 @@ impl Zones {
         }
     }
 
-    /// The entry of the name that `bytes` begins with, which `probe` was made of. A name that is found is well
-    /// formed, for the one in the table is.
+    /// The entry of the name that `bytes` begins with, which `probe` was made of. A name that is found is well formed, for
+    /// the one in the table is.
     #[must_use]
     #[inline]
     pub fn find(&self, probe: &Probe, bytes: &[u8]) -> Option<Entry<'_>> {
+        let name = bytes.get(..probe.name_len)?;
         let shard = self.shard(probe.hash)?;
-        let mut at = shard.home(probe.hash);
+        let words = shard.words();
+        let slots = words.get(..shard.slots as usize)?;
+        let mut at = probe.hash as usize;
         // Half of the slots are empty, so this ends.
         loop {
-            let slot = shard.slot(at)?;
+            let slot = u64::from_le_bytes(*slots.get(at & slots.len().wrapping_sub(1))?);
             if slot == 0 {
                 return None;
             }
             if (slot ^ probe.hash) >> 32 == 0 {
-                let entry = Entry { zones: self, octets: shard.octets().get(slot as u32 as usize * 8..)? };
-                if entry.is(bytes, probe.name_len) {
+                let entry = Entry { zones: self, words: words.get(slot as u32 as usize..)? };
+                if entry.is(name) {
                     return Some(entry);
                 }
             }
-            at = (at + 1) & (shard.slots as usize - 1);
+            at += 1;
         }
     }
 
@@ -267,6 +273,16 @@ impl Zones {
         }
         let authority = self.zones.get(entry.zone())?;
         if entry.has(flag::ALIAS) { self.elsewhere(wire, authority) } else { self.found(entry, exact, authority) }
+    }
+
+    /// As [`Zones::resolve`], for a name that is not in the table; `None` too where the name above it is not the usual kind
+    /// of neighbour.
+    #[must_use]
+    #[inline]
+    pub fn absent(&self, wire: &[u8]) -> Option<Found<'_>> {
+        let above = wire.get(1 + usize::from(*wire.first()?)..)?;
+        let found = self.whole(above)?.usual()?;
+        (!found.entry.has(flag::WILD)).then_some(Found { exact: false, ..found })
     }
 
     /// The same of a name that an alias leads away from, for who asked a zone with this authority.
@@ -324,12 +340,8 @@ impl Zones {
 
     /// As [`Zones::find`], for a name that is all of `wire` and whose labels may hold zeros.
     fn whole(&self, wire: &[u8]) -> Option<Entry<'_>> {
-        let probe = Probe { name_len: wire.len(), hash: self.hash(wire) };
+        let probe = Probe { name_len: wire.len(), hash: self.key.name(wire) };
         self.find(&probe, wire)
-    }
-
-    fn hash(&self, wire: &[u8]) -> u64 {
-        self.key.words(name::lower_words(wire, wire.len()))
     }
 
     /// The name behind a set's record, where it stands as usual: no alias, and in a zone.
@@ -367,9 +379,7 @@ impl Zones {
     fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
         self.shards.iter().flat_map(move |shard| {
             let slots = (0..shard.slots as usize).filter_map(|at| shard.slot(at)).filter(|slot| *slot != 0);
-            slots.filter_map(move |slot| {
-                Some(Entry { zones: self, octets: shard.octets().get(slot as u32 as usize * 8..)? })
-            })
+            slots.filter_map(move |slot| Some(Entry { zones: self, words: shard.words().get(slot as u32 as usize..)? }))
         })
     }
 }
@@ -388,21 +398,25 @@ impl Shard {
     }
 
     #[inline]
+    fn words(&self) -> &[[u8; 8]] {
+        self.octets().as_chunks().0
+    }
+
+    #[inline]
     fn home(&self, hash: u64) -> usize {
         hash as usize & (self.slots as usize).wrapping_sub(1)
     }
 
     #[inline]
     fn slot(&self, at: usize) -> Option<u64> {
-        self.octets().get(at * 8..)?.first_chunk().map(|slot| u64::from_le_bytes(*slot))
+        self.words().get(at).map(|slot| u64::from_le_bytes(*slot))
     }
 }
 
 impl<'a> Entry<'a> {
     #[inline]
     fn word(&self, index: usize) -> u64 {
-        let octets = self.octets.get(index * 8..).and_then(<[u8]>::first_chunk);
-        octets.map_or(0, |octets| u64::from_le_bytes(*octets))
+        self.words.get(index).map_or(0, |word| u64::from_le_bytes(*word))
     }
 
     #[inline]
@@ -411,14 +425,14 @@ impl<'a> Entry<'a> {
     }
 
     #[inline]
-    fn is(&self, bytes: &[u8], len: usize) -> bool {
-        self.name_len() == len && name::lower_words(bytes, len).enumerate().all(|(i, word)| self.word(1 + i) == word)
+    fn is(&self, bytes: &[u8]) -> bool {
+        self.name_len() == bytes.len() && name::is(bytes, self.name())
     }
 
     /// In lower case.
     #[must_use]
     pub fn name(&self) -> &'a [u8] {
-        self.octets.get(8..8 + self.name_len()).unwrap_or_default()
+        self.words.as_flattened().get(8..8 + self.name_len()).unwrap_or_default()
     }
 
     #[inline]
@@ -444,16 +458,13 @@ impl<'a> Entry<'a> {
     #[inline]
     pub fn sets(&self) -> impl Iterator<Item = RrSet<'a>> + use<'a> {
         let entry = *self;
-        let (name_words, count) = (self.name_len().div_ceil(8), (self.word(0) >> 8) as u8 as usize);
-        let mut at = (1 + name_words + count) * 8;
+        let (first, count) = (1 + self.name_len().div_ceil(8), (self.word(0) >> 8) as u8 as usize);
+        let mut at = first + count;
         (0..count).map_while(move |index| {
-            let word = entry.word(1 + name_words + index);
-            let (rtype, count, len) = (word as u16, (word >> 16) as u16, (word >> 32) as usize);
-            let octets = entry.octets.get(at..at + len)?;
-            at += len.next_multiple_of(8);
-            let places = if is_uniform(rtype) { 0 } else { usize::from(count) };
-            let (places, records) = octets.split_at_checked(places * PLACE)?;
-            Some(RrSet { rtype, count, places: places.as_chunks().0, records })
+            let set = Described::of(entry.word(first + index));
+            let from = at;
+            at += set.words();
+            set.of_words(entry.words.get(from..at)?)
         })
     }
 
@@ -473,6 +484,45 @@ impl<'a> Entry<'a> {
         }
         let authority = self.zones.zones.get(self.zone())?;
         Some(Found { entry: *self, exact: true, authority })
+    }
+}
+
+/// What the word of an RRset says.
+#[derive(Clone, Copy)]
+struct Described {
+    rtype: u16,
+    count: u16,
+    octets: u16,
+    sum: u16,
+}
+
+impl Described {
+    #[inline(always)]
+    fn of(word: u64) -> Self {
+        Self { rtype: word as u16, count: (word >> 16) as u16, octets: (word >> 32) as u16, sum: (word >> 48) as u16 }
+    }
+
+    fn word(self) -> u64 {
+        u64::from(self.rtype) | u64::from(self.count) << 16 | u64::from(self.octets) << 32 | u64::from(self.sum) << 48
+    }
+
+    /// Words of its descriptors.
+    #[inline(always)]
+    fn places(self) -> usize {
+        if is_uniform(self.rtype) { 0 } else { usize::from(self.count) * (PLACE / 8) }
+    }
+
+    #[inline(always)]
+    fn words(self) -> usize {
+        self.places() + usize::from(self.octets).div_ceil(8)
+    }
+
+    #[inline(always)]
+    fn of_words(self, words: &[[u8; 8]]) -> Option<RrSet<'_>> {
+        let (places, records) = words.split_at_checked(self.places())?;
+        let records = records.as_flattened().get(..usize::from(self.octets))?;
+        let Self { rtype, count, sum, .. } = self;
+        Some(RrSet { rtype, count, places: places.as_flattened().as_chunks().0, records, sum })
     }
 }
 

@@ -206,6 +206,7 @@ pub fn plain(message: &[u8], name_len: usize) -> Option<Query> {
     let [t0, t1, c0, c1] = *question;
     let edns = match (message[10], message[11], rest.len()) {
         (0, 0, 0) => None,
+        (0, 1, OPT_LEN) if let Some(edns) = bare(rest) => Some(edns),
         (0, 1, OPT_LEN..) => {
             let record = Reader { message, at: HEADER_LEN + name_len + 4 }.record()?;
             let whole = record.end == message.len() && record.rtype == rtype::OPT;
@@ -214,6 +215,15 @@ pub fn plain(message: &[u8], name_len: usize) -> Option<Query> {
         _ => return None,
     };
     Some(Query { name_len, qtype: u16::from_be_bytes([t0, t1]), class: u16::from_be_bytes([c0, c1]), edns })
+}
+
+/// An OPT record without options, which is all of `octets`.
+#[inline(always)]
+fn bare(octets: &[u8]) -> Option<Edns> {
+    let [root, t0, t1, s0, s1, _, version, flags, _, l0, l1] = *octets.first_chunk::<OPT_LEN>()?;
+    let bare = root == 0 && u16::from_be_bytes([t0, t1]) == rtype::OPT && (l0, l1) == (0, 0);
+    let size = u16::from_be_bytes([s0, s1]);
+    bare.then_some(Edns { size, version, dnssec_ok: flags & 0x80 != 0, nsid: false, cookie_at: 0, cookie_len: 0 })
 }
 
 /// Reads any query of at least [`HEADER_LEN`] octets, whatever its opcode.

@@ -16,6 +16,7 @@ pub mod name;
 pub mod nd;
 pub mod quote;
 pub mod sctp;
+pub mod sum;
 pub mod tcp;
 mod transport;
 pub mod tunnel;

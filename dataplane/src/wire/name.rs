@@ -124,29 +124,65 @@ pub fn label_offsets(wire: &[u8]) -> ArrayVec<u8, LABELS_MAX> {
     offsets
 }
 
-/// Octets up to and with the first zero, where a well-formed name ends; `None` if there is none within a name's
-/// length. ~3 ns.
+/// Octets in which a name is read: the longest, in whole words.
+pub const WINDOW: usize = NAME_MAX.next_multiple_of(8);
+
+/// The octets that a name is read in; zeros behind the end of `bytes`, if it is so near.
 #[must_use]
-#[inline]
-pub fn zero_end(bytes: &[u8]) -> Option<usize> {
-    for at in (0..NAME_MAX).step_by(8) {
-        let word = word_at(bytes, at);
+pub fn window(bytes: &[u8]) -> [u8; WINDOW] {
+    let mut window = [0; WINDOW];
+    window.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    window
+}
+
+/// Octets up to and with the first zero, where a well-formed name ends, and the words that they are, the last of which
+/// `each` sees with zeros behind the name; `None` if there is no zero.
+#[inline(always)]
+pub fn read(window: &[u8; WINDOW], mut each: impl FnMut(u64)) -> Option<usize> {
+    let mut at = 0;
+    for word in window.as_chunks::<8>().0 {
+        let word = u64::from_le_bytes(*word);
         let zeros = word.wrapping_sub(ONES) & !word & HIGH;
         if zeros != 0 {
-            let end = at + zeros.trailing_zeros() as usize / 8 + 1;
-            return (end <= bytes.len()).then_some(end);
+            // The lowest bit set is that of the first zero, whatever follows.
+            let bits = zeros.trailing_zeros() + 1;
+            each(word & (u64::MAX >> (64 - bits)));
+            return Some(at + bits as usize / 8);
         }
+        each(word);
+        at += 8;
     }
     None
 }
 
-/// The first `len` octets, lower-cased, as little-endian words; the last is padded with zeros.
+/// The octets of a name of which it is known how long it is, as [`read`] shows them.
 #[inline]
-pub fn lower_words(bytes: &[u8], len: usize) -> impl Iterator<Item = u64> + '_ {
-    (0..len).step_by(8).map(move |at| {
-        let word = word_at(bytes, at);
-        lower8(if len - at < 8 { word & ((1 << (8 * (len - at))) - 1) } else { word })
-    })
+pub fn words(wire: &[u8]) -> impl Iterator<Item = u64> + '_ {
+    (0..wire.len()).step_by(8).map(move |at| word_at(wire, at))
+}
+
+/// Whether a name is `lowered`, in whichever case.
+#[must_use]
+#[inline(always)]
+pub fn is(name: &[u8], lowered: &[u8]) -> bool {
+    let (Some(last), Some(lowered_last)) = (name.last_chunk::<8>(), lowered.last_chunk::<8>()) else {
+        return is_slowly(name, lowered);
+    };
+    let differ = |one: &[u8; 8], other: &[u8; 8]| u64::from_le_bytes(*one) ^ u64::from_le_bytes(*other);
+    // The last eight octets, of which the words before may have told some.
+    let words = name.as_chunks().0.iter().zip(lowered.as_chunks().0);
+    let different = words.fold(differ(last, lowered_last), |so_far, (one, other)| so_far | differ(one, other));
+    match different {
+        0 => name.len() == lowered.len(),
+        case if case & !(ONES * 0x20) == 0 => is_slowly(name, lowered),
+        _ => false,
+    }
+}
+
+/// The same, octet for octet.
+#[inline(never)]
+fn is_slowly(name: &[u8], lowered: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(lowered)
 }
 
 /// Eight octets from `at`, zeros past the end.
@@ -159,30 +195,11 @@ fn word_at(bytes: &[u8], at: usize) -> u64 {
     }
 }
 
-/// Lower-cases the ASCII letters among eight octets. Label lengths are below 64 and so never change.
-#[inline(always)]
-fn lower8(word: u64) -> u64 {
-    let low = word & !HIGH;
-    // The high bit of each octet says: at least 'A'; above 'Z'. No carry leaves an octet, for `low` is below 0x80.
-    let from_a = low + ONES * u64::from(0x80 - b'A');
-    let past_z = low + ONES * u64::from(0x7f - b'Z');
-    let upper = from_a & !past_z & !word & HIGH;
-    word | upper >> 2
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn only_ascii_letters_change_their_case() {
-        for octet in 0..=255u8 {
-            let lowered = lower8(ONES * u64::from(octet)).to_le_bytes();
-            assert_eq!(lowered, [octet.to_ascii_lowercase(); 8]);
-        }
-    }
 
     #[test]
     fn text_that_is_no_name_is_refused_with_its_reason() {
@@ -213,13 +230,41 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reading_by_words_is_reading_by_octets(bytes in prop::collection::vec(any::<u8>(), 0..300), len in 0usize..300) {
-            let zero = bytes.iter().take(256).position(|o| *o == 0).map(|at| at + 1);
-            prop_assert_eq!(zero_end(&bytes), zero);
-            let len = len.min(bytes.len());
-            let lowered: Vec<u8> = lower_words(&bytes, len).flat_map(u64::to_le_bytes).collect();
-            prop_assert_eq!(&lowered[..len], bytes[..len].to_ascii_lowercase());
-            prop_assert!(lowered[len..].iter().all(|o| *o == 0) && lowered.len() < len + 8);
+        fn reading_by_words_is_reading_by_octets(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let zero = bytes.iter().take(WINDOW).position(|o| *o == 0).map(|at| at + 1);
+            let mut seen = Vec::new();
+            let len = read(&window(&bytes), |word| seen.extend(word.to_le_bytes()));
+            prop_assert_eq!(len, zero.or((bytes.len() < WINDOW).then_some(bytes.len() + 1)));
+            let mut expected = bytes.clone();
+            expected.truncate(len.unwrap_or(WINDOW));
+            expected.resize(len.unwrap_or(WINDOW).next_multiple_of(8), 0);
+            prop_assert_eq!(&seen, &expected);
+            if let Some(name) = zero.and_then(|len| bytes.get(..len)) {
+                let again: Vec<u8> = words(name).flat_map(u64::to_le_bytes).collect();
+                prop_assert_eq!(seen, again);
+            }
+        }
+
+        #[test]
+        fn a_name_is_itself_in_either_case_and_nothing_else(
+            name in prop::collection::vec(prop::sample::select(&b"abz@[_-09\x01\x02`{\xc1\xe1"[..]), 0..40),
+            upper in any::<u64>(), behind in prop::collection::vec(any::<u8>(), 0..2),
+            change in prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
+        ) {
+            let lowered = name.to_ascii_lowercase();
+            let mut asked = name.clone();
+            for (at, octet) in asked.iter_mut().enumerate() {
+                if upper >> (at % 64) & 1 == 1 {
+                    octet.make_ascii_uppercase();
+                }
+            }
+            if let Some((at, octet)) = change.filter(|_| !asked.is_empty()) {
+                let at = at.index(asked.len());
+                asked[at] ^= octet;
+            }
+            asked.extend(behind);
+            let same = asked.eq_ignore_ascii_case(&name);
+            prop_assert_eq!(is(&asked, &lowered), same);
         }
 
         #[test]

@@ -9,10 +9,10 @@ use crate::tables::zone::{Found, Probe, RrSet, Zones};
 use crate::verdict::DropReason;
 use crate::wire::dns::{self, CLASS_IN, EDNS_VERSION, Edns, HEADER_LEN, Query, Rcode, UDP_MAX, flag, rtype};
 use crate::wire::name;
+use crate::wire::sum::Sum;
 
 use super::compat;
 use super::cookie::{self, Asker};
-use super::sum::Sum;
 use super::write::{Writer, options_len};
 
 /// What becomes of a query.
@@ -47,11 +47,19 @@ pub enum Limit {
 
 /// Answers the query in the first `query_len` octets of `buffer`, with the rest of it as room.
 pub fn answer(buffer: &mut [u8], query_len: usize, zones: &Zones, terms: &Terms, asker: &Asker, limit: Limit) -> Reply {
-    let probe = zones.probe(buffer);
-    match read(buffer.get(..query_len).unwrap_or_default(), &probe, zones) {
+    match understand(buffer.get(..query_len).unwrap_or_default(), zones) {
         Ok(answer) => answer.reply(buffer, query_len, zones, terms, asker, limit),
         Err(reason) => Reply::Drop(reason),
     }
+}
+
+/// As [`read`], of a message of which nothing is known.
+///
+/// # Errors
+/// When it deserves no answer.
+pub(super) fn understand<'a>(message: &[u8], zones: &'a Zones) -> Result<Answer<'a>, DropReason> {
+    let (probe, _) = zones.probe(&name::window(message.get(HEADER_LEN..).unwrap_or_default()));
+    read(message, &probe, zones)
 }
 
 /// What a query asks, and what there is to say.
@@ -59,15 +67,16 @@ pub fn answer(buffer: &mut [u8], query_len: usize, zones: &Zones, terms: &Terms,
 /// # Errors
 /// When it deserves no answer.
 #[inline(always)]
-pub fn read<'a>(message: &[u8], probe: &Probe, zones: &'a Zones) -> Result<Answer<'a>, DropReason> {
+pub(super) fn read<'a>(message: &[u8], probe: &Probe, zones: &'a Zones) -> Result<Answer<'a>, DropReason> {
     if message.len() < HEADER_LEN || message[2] & flag::QR != 0 {
         return Err(DropReason::DnsMalformed);
     }
     let Some(query) = dns::plain(message, probe.name_len) else { return Ok(unusual(message, zones)) };
     let name = message.get(HEADER_LEN..).unwrap_or_default();
-    match zones.find(probe, name).and_then(|entry| entry.usual()) {
+    let entry = zones.find(probe, name);
+    match entry.and_then(|entry| entry.usual()) {
         Some(found) => Ok(served(&query, Some(found))),
-        None => Ok(missed(&query, name, message, zones)),
+        None => Ok(missed(&query, name, message, zones, entry.is_none())),
     }
 }
 
@@ -98,9 +107,12 @@ pub(super) enum Body<'a> {
 
 /// The usual query for a name that is not in the table, or is special: only now are labels walked.
 #[inline(never)]
-fn missed<'a>(query: &Query, name: &[u8], message: &[u8], zones: &'a Zones) -> Answer<'a> {
+fn missed<'a>(query: &Query, name: &[u8], message: &[u8], zones: &'a Zones, absent: bool) -> Answer<'a> {
     match name.get(..query.name_len) {
-        Some(name) if name::walk(name) == Some(query.name_len) => served(query, compat::resolve(zones, name)),
+        Some(name) if name::walk(name) == Some(query.name_len) => {
+            let found = if absent { zones.absent(name) } else { None };
+            served(query, found.or_else(|| compat::resolve(zones, name)))
+        }
         _ => unusual(message, zones),
     }
 }
@@ -275,15 +287,18 @@ impl<'a> Answer<'a> {
         let tc = if written.cut && terms.truncate_bit { flag::TC } else { 0 };
         let flags =
             u16::from_be_bytes([flag::QR | header[2] & (flag::OPCODE | flag::RD) | aa | tc, ra | rcode.header_bits()]);
-        let id = u16::from_be_bytes([header[0], header[1]]);
-        let question = u16::from(self.question_end() > HEADER_LEN);
+        let question = u64::from(self.question_end() > HEADER_LEN);
+        let counts = question << 32 | u64::from(written.answers) << 16 | u64::from(written.authorities);
+        let front = (u64::from(flags) << 48 | counts).to_be_bytes();
         let additional = written.additional + u16::from(self.edns.is_some());
-        let words = [id, flags, question, written.answers, u16::from(written.authorities), additional];
+        let [id0, id1, ..] = *header;
+        let [f0, f1, q0, q1, a0, a1, n0, n1] = front;
+        let [r0, r1] = additional.to_be_bytes();
+        *header = [id0, id1, f0, f1, q0, q1, a0, a1, n0, n1, r0, r1];
         let mut sum = Sum::default();
-        for (word, at) in words.iter().zip(header.as_chunks_mut::<2>().0) {
-            *at = word.to_be_bytes();
-            sum.add_word(*word);
-        }
+        sum.eight(u64::from_ne_bytes(front));
+        sum.add_word(additional);
+        sum.add_word(u16::from_be_bytes([id0, id1]));
         sum
     }
 }

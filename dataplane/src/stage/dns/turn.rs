@@ -1,8 +1,13 @@
 //! The IP and UDP headers round a message: checked before it is read, turned round once it is an answer.
+//!
+//! Every octet is summed once: what stays where it is in the answer (addresses, ports, the question) counts for both
+//! checksums.
 
-use super::sum::Sum;
+use crate::tables::zone::{Probe, Zones};
 use crate::verdict::DropReason;
 use crate::wire::dns::HEADER_LEN;
+use crate::wire::name;
+use crate::wire::sum::Sum;
 
 /// Octets of an IPv4 header without options, which every answer has.
 pub(super) const IP4_LEN: usize = 20;
@@ -15,41 +20,114 @@ const UDP: u8 = 17;
 /// Source ports of services that answer anything: echo, daytime, chargen (RFC 862, 867, 864).
 const ECHOES: [u16; 3] = [7, 13, 19];
 
+/// Headers and name of a question, at positions that need no checks.
+const WINDOW: usize = UDP_LEN + HEADER_LEN + name::WINDOW;
+
+/// A message whose UDP checksum held, and what was read on the way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question {
+    /// Offset of the message.
+    pub(super) at: usize,
+    /// Its octets.
+    pub(super) len: usize,
+    /// The name that it seems to ask for.
+    pub(super) probe: Probe,
+    /// Of addresses and ports.
+    ends: Sum,
+    /// Of that name, and the type and the class behind it.
+    asked: Sum,
+}
+
+impl Question {
+    /// Where the question seems to end, from the message's beginning.
+    fn end(&self) -> usize {
+        HEADER_LEN + self.probe.name_len + 4
+    }
+}
+
 /// Where the addresses are in an IP header, and its octets without options.
-#[inline]
+#[inline(always)]
 fn header(v6: bool) -> (usize, usize) {
     if v6 { (8, IP6_LEN) } else { (12, IP4_LEN) }
 }
 
-/// Offset and octets of the message in a UDP datagram whose IP header is at `l3`, moved up against a header without
-/// options (an answer copies none: RFC 1122 section 3.2.1.8 asks it of ICMP echo alone).
-#[inline]
+/// The message in a UDP datagram whose IP header is at `l3`, moved up against a header without options (an answer copies
+/// none: RFC 1122 section 3.2.1.8 asks it of ICMP echo alone). `octets` go on behind the packet as far as they may.
+#[inline(always)]
 pub(super) fn question(
     octets: &mut [u8],
     v6: bool,
     l3: usize,
     l4: usize,
     ip_end: usize,
-) -> Result<(usize, usize), DropReason> {
+    zones: &Zones,
+) -> Result<Question, DropReason> {
     let (addresses, ip_len) = header(v6);
-    let datagram = octets.get(l4..ip_end.max(l4)).unwrap_or_default();
-    let udp = datagram.first_chunk::<UDP_LEN>().ok_or(DropReason::L4Header)?;
-    let [s0, s1, _, _, l0, l1, c0, c1] = *udp;
+    let short;
+    let window = match octets.get(l4..).and_then(<[u8]>::first_chunk::<WINDOW>) {
+        Some(window) => window,
+        None => {
+            short = near_the_end(octets.get(l4..).unwrap_or_default());
+            &short
+        }
+    };
+    let [s0, s1, _, _, l0, l1, c0, c1, ..] = *window;
     let udp_len = usize::from(u16::from_be_bytes([l0, l1]));
-    if udp_len < UDP_LEN || udp_len > datagram.len() || l4 < l3 + ip_len {
+    if udp_len < UDP_LEN || l4 + udp_len > ip_end.min(octets.len()) || l4 < l3 + ip_len {
         return Err(DropReason::L4Header);
     }
     if ECHOES.contains(&u16::from_be_bytes([s0, s1])) {
         return Err(DropReason::DnsSourcePort);
     }
+    let mut ends = Sum::default();
+    ends.add(&window[..4], 0);
+    for pair in octets.get(l3 + addresses..l3 + ip_len).unwrap_or_default().as_chunks().0 {
+        ends.eight(u64::from_ne_bytes(*pair));
+    }
+    let (probe, asked) = window.last_chunk().map(|name| zones.probe(name)).unwrap_or_default();
+    let mut question = Question { at: l3 + ip_len + UDP_LEN, len: udp_len - UDP_LEN, probe, ends, asked };
+    let datagram = octets.get(l4..l4 + udp_len).unwrap_or_default();
+    let holds = match datagram.get(UDP_LEN + HEADER_LEN + probe.name_len..).and_then(<[u8]>::split_first_chunk::<4>) {
+        Some((kind, rest)) => {
+            let mut more = Sum::default();
+            more.eight(u64::from(u32::from_ne_bytes(*kind)));
+            question.asked.join(more, probe.name_len);
+            let mut sum = ends;
+            sum.join(question.asked, 0);
+            sum.add(&window[4..UDP_LEN + HEADER_LEN], 0);
+            sum.add(rest, probe.name_len);
+            closes(sum, udp_len)
+        }
+        None => {
+            let mut sum = ends;
+            sum.add(datagram.get(4..).unwrap_or_default(), 0);
+            closes(sum, udp_len)
+        }
+    };
     // 0 means that the sender made none (RFC 768); over IPv6 parse has dropped it (RFC 8200 section 8.1).
-    if (c0, c1) != (0, 0) && !udp_sum_holds(&octets[l3 + addresses..l3 + ip_len], &octets[l4..l4 + udp_len]) {
+    if !holds && (c0, c1) != (0, 0) {
         return Err(DropReason::DnsChecksum);
     }
     if l4 > l3 + ip_len {
         octets.copy_within(l4..l4 + udp_len, l3 + ip_len);
     }
-    Ok((l3 + ip_len + UDP_LEN, udp_len - UDP_LEN))
+    Ok(question)
+}
+
+#[cold]
+#[inline(never)]
+fn near_the_end(octets: &[u8]) -> [u8; WINDOW] {
+    let mut window = [0; WINDOW];
+    window.iter_mut().zip(octets).for_each(|(to, from)| *to = *from);
+    window
+}
+
+/// Whether a checksum is right, of a datagram that with its addresses has this sum (RFC 768, RFC 8200 section 8.1).
+#[inline(always)]
+fn closes(mut sum: Sum, udp_len: usize) -> bool {
+    sum.add_word(u16::from(UDP));
+    sum.add_word(udp_len as u16);
+    sum.checksum() == [0, 0]
 }
 
 /// Sends the packet at `l3` back with a message of `message_len` octets, already in its place, all of which but the
@@ -57,28 +135,33 @@ pub(super) fn question(
 ///
 /// The identification stays the question's, unique among what the client has under way; DF is cleared, for nobody here
 /// follows up an ICMP too big.
-#[inline]
+#[inline(always)]
 pub(super) fn turn(
     octets: &mut [u8],
     v6: bool,
     l3: usize,
+    question: &Question,
     message_len: usize,
     question_end: usize,
     rest: Sum,
 ) -> usize {
-    let (addresses, ip_len) = header(v6);
+    let (_, ip_len) = header(v6);
     let udp_len = UDP_LEN + message_len;
     let total = ip_len + udp_len;
     let Some((ip, datagram)) = octets.get_mut(l3..l3 + total).and_then(|o| o.split_at_mut_checked(ip_len)) else {
         return 0;
     };
-    // Addresses change their places and ports too, so sums of them may be taken before.
-    let mut sum = pseudo(&ip[addresses..], udp_len);
-    sum.add(&datagram[..4], 0);
-    sum.add_word(udp_len as u16);
-    let question = UDP_LEN + HEADER_LEN..UDP_LEN + question_end;
-    sum.add(datagram.get(question).unwrap_or_default(), 0);
+    // Addresses and ports change their places alone.
+    let mut sum = question.ends;
+    if question_end == question.end() {
+        sum.join(question.asked, 0);
+    } else {
+        sum.add(datagram.get(UDP_LEN + HEADER_LEN..UDP_LEN + question_end).unwrap_or_default(), 0);
+    }
     sum.join(rest, 0);
+    sum.add_word(u16::from(UDP));
+    sum.add_word(udp_len as u16);
+    sum.add_word(udp_len as u16);
     let sent = match sum.checksum() {
         [0, 0] => [0xff, 0xff],
         other => other,
@@ -95,21 +178,22 @@ pub(super) fn turn(
     total
 }
 
-#[inline]
+#[inline(always)]
 fn turn4(ip: &mut [u8], total: usize) {
     let Some(ip) = ip.first_chunk_mut::<IP4_LEN>() else { return };
     let [_, _, _, _, i0, i1, _, _, _, _, _, _, a, b, c, d, e, f, g, h] = *ip;
     let mut sum = Sum::default();
+    sum.eight(u64::from_ne_bytes([a, b, c, d, e, f, g, h]));
     sum.add_word(0x4500);
     sum.add_word(total as u16);
     sum.add_word(u16::from_be_bytes([TTL, UDP]));
-    sum.add(&[i0, i1, a, b, c, d, e, f, g, h], 0);
+    sum.add_word(u16::from_be_bytes([i0, i1]));
     let ([t0, t1], [c0, c1]) = ((total as u16).to_be_bytes(), sum.checksum());
     *ip = [0x45, 0, t0, t1, i0, i1, 0, 0, TTL, UDP, c0, c1, e, f, g, h, a, b, c, d];
 }
 
 /// The flow label stays the question's: the client's own word for the flow (RFC 6437 section 2).
-#[inline]
+#[inline(always)]
 fn turn6(ip: &mut [u8], udp_len: usize) {
     let Some((front, ends)) = ip.split_first_chunk_mut::<8>() else { return };
     let [_, f1, f2, f3, ..] = *front;
@@ -118,21 +202,4 @@ fn turn6(ip: &mut [u8], udp_len: usize) {
     if let Some((source, destination)) = ends.split_at_mut_checked(16) {
         source.swap_with_slice(&mut destination[..16]);
     }
-}
-
-#[inline]
-fn udp_sum_holds(addresses: &[u8], datagram: &[u8]) -> bool {
-    let mut sum = pseudo(addresses, datagram.len());
-    sum.add(datagram, 0);
-    sum.checksum() == [0, 0]
-}
-
-/// The pseudo-header (RFC 768, RFC 8200 section 8.1).
-#[inline]
-fn pseudo(addresses: &[u8], udp_len: usize) -> Sum {
-    let mut sum = Sum::default();
-    sum.add(addresses, 0);
-    sum.add_word(u16::from(UDP));
-    sum.add_word(udp_len as u16);
-    sum
 }

@@ -6,9 +6,9 @@ use crate::tables::dns::Terms;
 use crate::tables::zone::{RrSet, Soa, Zones};
 use crate::wire::dns::{Cookie, EDNS_VERSION, Edns, HEADER_LEN, OPT_LEN, Rcode, option, rtype};
 use crate::wire::name;
+use crate::wire::sum::Sum;
 
 use super::cookie::{self, Asker, COOKIE_LEN};
-use super::sum::Sum;
 
 /// Most names on the way from a question to its answer (as resolvers have it: a longer chain is a mistake or a loop).
 const CHAIN: usize = 8;
@@ -66,7 +66,7 @@ impl<'a> Writer<'a> {
         let fits = set.records.len() <= self.room();
         if fits {
             let first = self.turn(set);
-            self.copy(set.records, set.place(first).at);
+            self.copy_set(set, first);
             self.written.answers += set.count;
             return begin;
         }
@@ -91,8 +91,22 @@ impl<'a> Writer<'a> {
         usize::from(id % set.count)
     }
 
+    /// All of its records, from the one at `first` on and then from its beginning; there is room.
+    #[inline(always)]
+    fn copy_set(&mut self, set: &RrSet<'_>, first: usize) {
+        if first > 0 {
+            return self.copy(set.records, set.place(first).at);
+        }
+        let at = self.written.end;
+        if let Some(room) = self.buffer.get_mut(at..at + set.records.len()) {
+            put(room, set.records);
+            self.written.sum.join(Sum::of_word(set.sum), at - self.from);
+            self.written.end = at + set.records.len();
+        }
+    }
+
     /// All of it, from `first` on and then from its beginning; there is room.
-    #[inline]
+    #[inline(never)]
     fn copy(&mut self, records: &[u8], first: usize) {
         let (last, first) = records.split_at(first.min(records.len()));
         let at = self.written.end;
@@ -154,7 +168,11 @@ impl<'a> Writer<'a> {
             return;
         }
         let from = self.written.end;
-        self.copy(&set.records[..len], 0);
+        if count == usize::from(set.count) {
+            self.copy_set(set, 0);
+        } else {
+            self.copy(&set.records[..len], 0);
+        }
         self.own(from, len / count.max(1), owner);
         self.written.additional += count as u16;
     }
@@ -184,10 +202,12 @@ impl<'a> Writer<'a> {
         if let Some((pointer, rest)) =
             self.buffer.get_mut(at..at + len).and_then(|room| room.split_first_chunk_mut::<2>())
         {
-            *pointer = (0xc000 | owner as u16).to_be_bytes();
+            let owner = 0xc000 | owner as u16;
+            *pointer = owner.to_be_bytes();
             put(rest, soa.record);
-            self.written.sum.add(pointer, at - self.from);
-            self.written.sum.add(soa.record, at - self.from + 2);
+            let mut sum = Sum::of_word(soa.sum);
+            sum.add_word(owner);
+            self.written.sum.join(sum, at - self.from);
             self.written.end = at + len;
             self.written.authorities += 1;
         }
@@ -297,13 +317,13 @@ pub(super) fn opt(
     let [s0, s1] = terms.edns_max.to_be_bytes();
     let [l0, l1] = ((len - OPT_LEN) as u16).to_be_bytes();
     let dnssec_ok = if edns.dnssec_ok { 0x80 } else { 0 };
-    *fixed = [0, t0, t1, s0, s1, rcode.opt_bits(), EDNS_VERSION, dnssec_ok, 0, l0, l1];
+    let front = [0, t0, t1, s0, s1, rcode.opt_bits(), EDNS_VERSION, dnssec_ok];
+    let [f0, f1, f2, f3, f4, f5, f6, f7] = front;
+    *fixed = [f0, f1, f2, f3, f4, f5, f6, f7, 0, l0, l1];
     // Of the numbers and not of what was just written: that is slow to read.
-    let words = [[0, t0], [t1, s0], [s1, rcode.opt_bits()], [EDNS_VERSION, dnssec_ok], [0, l0], [l1, 0]];
     let mut sum = Sum::default();
-    for word in words {
-        sum.add_word(u16::from_be_bytes(word));
-    }
+    sum.eight(u64::from_ne_bytes(front));
+    sum.eight(u64::from_ne_bytes([0, l0, l1, 0, 0, 0, 0, 0]));
     if len > OPT_LEN {
         put_options(options, edns, cookie, terms, asker);
         sum.add(options, OPT_LEN);

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sluice_config::model::{Reach, Record, Zone};
 
-use super::super::hash::HashKey;
+use super::super::hash::{HashKey, NameKey};
 use super::draft::{Draft, Name, Seat};
 use super::record::{self, Data, Set};
 use super::{Alias, Authority, Zones, flag};
 use crate::wire::dns::{HEADER_LEN, rtype};
 use crate::wire::name::{self, BadName};
+use crate::wire::sum::Sum;
 
 /// Something that is not served, and why.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, thiserror::Error)]
@@ -85,6 +86,10 @@ impl Zones {
     /// Compiles zones; names are found by a hash keyed with `key`, every SOA has `serial` that has none of its own.
     #[must_use]
     pub fn compile(zones: &[Zone], serial: u32, key: HashKey) -> Self {
+        Self::made(zones, serial, NameKey::from(key))
+    }
+
+    fn made(zones: &[Zone], serial: u32, key: NameKey) -> Self {
         let mut rejected = BTreeSet::new();
         let plan = Plan::new(zones, &mut rejected);
         let mut draft = Draft::new(key, None);
@@ -110,7 +115,7 @@ impl Zones {
         let plan = Plan::new(zones, &mut rejected);
         // A zone that was refused as a whole has no records here; which of two equal apexes it is does not change.
         if !same || self.zones.is_empty() {
-            return Self::compile(zones, serial, self.key);
+            return Self::made(zones, serial, self.key);
         }
         let mut draft = Draft::new(self.key, Some(self));
         let mut changed: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -356,9 +361,13 @@ impl<'a> Checked<'a> {
             let owner = [0xc0, HEADER_LEN as u8];
             [&owner[..], &record::tail(rtype::NS, self.zone.ns_ttl, &data.octets)].concat()
         });
+        let soa = record::tail(rtype::SOA, minimum, &self.soa(serial));
+        let mut soa_sum = Sum::default();
+        soa_sum.add(&soa, 0);
         Authority {
             apex_len: if self.zone.reach == Reach::Exact { 0 } else { apex.len() },
-            soa: record::tail(rtype::SOA, minimum, &self.soa(serial)).into(),
+            soa: soa.into(),
+            soa_sum: soa_sum.word(),
             ns: ns.collect(),
             reach: self.zone.reach,
             compat: self.zone.compat,

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::record::Set;
-use super::{Alias, Authority, Entry, Rejected, Shard, Zones, flag, shard_of};
+use super::{Alias, Authority, Described, Entry, Rejected, Shard, Zones, flag, shard_of};
 use crate::frame::huge_pages;
-use crate::tables::hash::HashKey;
-use crate::wire::name;
+use crate::tables::hash::NameKey;
 
 /// A name in lower-case wire form.
 pub(super) type Name = Vec<u8>;
@@ -30,7 +29,7 @@ struct Node {
 }
 
 pub(super) struct Draft<'a> {
-    key: HashKey,
+    key: NameKey,
     before: Option<&'a Zones>,
     /// `None` goes.
     nodes: HashMap<Name, Option<Node>>,
@@ -49,12 +48,12 @@ impl Seat {
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(key: HashKey, before: Option<&'a Zones>) -> Self {
+    pub(super) fn new(key: NameKey, before: Option<&'a Zones>) -> Self {
         Self { key, before, nodes: HashMap::new() }
     }
 
     pub(super) fn hash(&self, wire: &[u8]) -> u64 {
-        self.key.words(name::lower_words(wire, wire.len()))
+        self.key.name(wire)
     }
 
     /// Gives a name these records, `keep` or not where there are none (an apex and an alias are there without any).
@@ -168,7 +167,7 @@ impl<'a> Draft<'a> {
         }
         let key = self.key;
         for (name, node) in self.nodes {
-            let hash = key.words(name::lower_words(&name, name.len()));
+            let hash = key.name(&name);
             if let Some(shard) = shards.get_mut(shard_of(hash, count)) {
                 shard.insert(name, node);
             }
@@ -188,12 +187,12 @@ impl<'a> Draft<'a> {
 /// A shard's entries with their octets, by name.
 fn old<'a>(zones: &'a Zones, shard: &'a Shard) -> Vec<(&'a [u8], &'a [u8])> {
     let slots = (0..shard.slots as usize).filter_map(|at| shard.slot(at)).filter(|slot| *slot != 0);
-    let entry = |slot: u64| Some(Entry { zones, octets: shard.octets().get(slot as u32 as usize * 8..)? });
-    slots.filter_map(entry).map(|entry| (entry.name(), &entry.octets[..entry.len()])).collect()
+    let entry = |slot: u64| Some(Entry { zones, words: shard.words().get(slot as u32 as usize..)? });
+    slots.filter_map(entry).map(|entry| (entry.name(), entry.words[..entry.len()].as_flattened())).collect()
 }
 
 /// A shard in the order of its names.
-fn lay_out(key: HashKey, old: Vec<(&[u8], &[u8])>, changes: BTreeMap<Name, Option<Node>>) -> Shard {
+fn lay_out(key: NameKey, old: Vec<(&[u8], &[u8])>, changes: BTreeMap<Name, Option<Node>>) -> Shard {
     let mut entries: Vec<(&[u8], std::borrow::Cow<'_, [u8]>)> = Vec::new();
     entries.extend(old.into_iter().filter(|(name, _)| !changes.contains_key(*name)).map(|(n, o)| (n, o.into())));
     entries.extend(changes.iter().filter_map(|(n, node)| Some((n.as_slice(), node.as_ref()?.octets(n).into()))));
@@ -204,7 +203,7 @@ fn lay_out(key: HashKey, old: Vec<(&[u8], &[u8])>, changes: BTreeMap<Name, Optio
     let slots = (entries.len() * 2).next_power_of_two();
     let mut octets = vec![0; slots * 8];
     for (name, entry) in entries {
-        let hash = key.words(name::lower_words(name, name.len()));
+        let hash = key.name(name);
         let mut at = hash as usize & (slots - 1);
         while octets[at * 8..at * 8 + 8] != [0; 8] {
             at = (at + 1) & (slots - 1);
@@ -236,12 +235,11 @@ fn gathered(shards: Vec<Shard>) -> Box<[Shard]> {
 }
 
 impl Entry<'_> {
-    /// Its octets.
+    /// Its words.
     fn len(&self) -> usize {
-        let (name_words, count) = (self.name_len().div_ceil(8), (self.word(0) >> 8) as u8 as usize);
-        let head = (1 + name_words + count) * 8;
-        let sets = (0..count).map(|index| ((self.word(1 + name_words + index) >> 32) as usize).next_multiple_of(8));
-        (head + sets.sum::<usize>()).min(self.octets.len())
+        let (first, count) = (1 + self.name_len().div_ceil(8), (self.word(0) >> 8) as u8 as usize);
+        let sets = (first..first + count).map(|index| Described::of(self.word(index)).words());
+        (first + count + sets.sum::<usize>()).min(self.words.len())
     }
 }
 
@@ -271,8 +269,7 @@ impl Node {
         octets.extend(name);
         pad(&mut octets);
         for set in &self.sets {
-            let word = u64::from(set.rtype) | u64::from(set.count) << 16 | (set.octets.len() as u64) << 32;
-            octets.extend(word.to_le_bytes());
+            octets.extend(set.described().word().to_le_bytes());
         }
         for set in &self.sets {
             octets.extend(&set.octets);

@@ -2,9 +2,10 @@
 
 use sluice_config::model::{Record, RecordData};
 
-use super::{PLACE, is_uniform};
+use super::{Described, PLACE, is_uniform};
 use crate::wire::dns::{CLASS_IN, HEADER_LEN, rtype};
 use crate::wire::name::{self, BadName};
+use crate::wire::sum::Sum;
 
 /// Octets of a record before its data: owner as a pointer, type, class, TTL, length.
 pub(super) const FIXED: usize = 12;
@@ -84,6 +85,15 @@ impl Set {
         }
         places.append(&mut records);
         Self { rtype, count, octets: places }
+    }
+
+    /// How its entry describes it.
+    pub(super) fn described(&self) -> Described {
+        let places = if is_uniform(self.rtype) { 0 } else { usize::from(self.count) * PLACE };
+        let records = self.octets.get(places..).unwrap_or_default();
+        let mut sum = Sum::default();
+        sum.add(records, 0);
+        Described { rtype: self.rtype, count: self.count, octets: records.len() as u16, sum: sum.word() }
     }
 
     /// The place in its entry: A, AAAA, SRV, then by number.

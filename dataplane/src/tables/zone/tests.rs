@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 use proptest::prelude::*;
 use sluice_config::model::{Record, RecordData, Zone};
 
+use crate::tables::hash::HashKey;
+
 use super::*;
 
 pub(crate) const KEY: [u8; 16] = *b"an even-tempered";

@@ -1,29 +1,65 @@
 //! The Internet checksum (RFC 1071) in pieces: sums of octets wherever they lie, added as if they lay one behind the other.
 
-/// A sum of 16-bit words in native order, not yet folded: which order it is does not matter until it is written
-/// (RFC 1071 section 2(B)).
+use super::checksum::fold;
+
+/// A sum of 16-bit words in native order: which order it is does not matter until it is written (RFC 1071 section 2(B)).
+/// It is kept in ones' complement of 64 bits, which is a multiple of that of 16, so that eight octets are one addition,
+/// and turning by eight bits is swapping the octets of every word.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Sum(u64);
 
 impl Sum {
+    /// What [`Sum::word`] keeps.
+    #[must_use]
+    #[inline(always)]
+    pub fn of_word(word: u16) -> Self {
+        Self(u64::from(word))
+    }
+
     /// Adds octets that lie at this offset; at an odd one every octet is the other half of its word.
-    #[inline]
+    #[inline(always)]
     pub fn add(&mut self, octets: &[u8], offset: usize) {
-        let sum = words(octets);
-        self.0 += if offset.is_multiple_of(2) { sum } else { swapped(sum) };
+        let mut sum = Self::default();
+        let (words, rest) = octets.as_chunks::<8>();
+        for word in words {
+            sum.eight(u64::from_ne_bytes(*word));
+        }
+        match octets.last_chunk::<8>() {
+            // The octets that are left, out of the last eight.
+            Some(last) if !rest.is_empty() => {
+                sum.eight((u64::from_le_bytes(*last) >> (64 - 8 * rest.len())).to_le());
+            }
+            Some(_) => {}
+            None => {
+                // From the longest piece down: a copy of so few octets would be a call.
+                let (long, rest) = rest.as_chunks::<4>();
+                let (short, rest) = rest.as_chunks::<2>();
+                let long = long.first().map_or(0, |four| u64::from(u32::from_ne_bytes(*four)));
+                let short = short.first().map_or(0, |two| u64::from(u16::from_ne_bytes(*two)));
+                let last = rest.first().map_or(0, |one| u64::from(u16::from_ne_bytes([*one, 0])));
+                sum.eight(long + short + last);
+            }
+        }
+        self.join(sum, offset);
+    }
+
+    /// Adds eight octets at an even offset, read in native order.
+    #[inline(always)]
+    pub fn eight(&mut self, octets: u64) {
+        let (sum, carry) = self.0.overflowing_add(octets);
+        self.0 = sum + u64::from(carry);
     }
 
     /// Adds a 16-bit word at an even offset.
-    #[inline]
+    #[inline(always)]
     pub fn add_word(&mut self, word: u16) {
-        self.0 += u64::from(word.to_be());
+        self.eight(u64::from(word.to_be()));
     }
 
     /// Adds what was summed as if it began at an even offset, and begins at this one.
-    #[inline]
+    #[inline(always)]
     pub fn join(&mut self, other: Self, offset: usize) {
-        let sum = folded(other.0);
-        self.0 += if offset.is_multiple_of(2) { sum } else { swapped(sum) };
+        self.eight(other.0.rotate_left(8 * (offset as u32 & 1)));
     }
 
     /// Takes two octets at this offset out and puts others in.
@@ -34,45 +70,19 @@ impl Sum {
         self.add(&new, offset);
     }
 
+    /// Folded to one word, in native order.
+    #[must_use]
+    #[inline]
+    pub fn word(self) -> u16 {
+        fold(self.0)
+    }
+
     /// Folded and complemented, in wire order.
     #[must_use]
     #[inline]
     pub fn checksum(self) -> [u8; 2] {
-        (!(folded(self.0) as u16)).to_ne_bytes()
+        (!self.word()).to_ne_bytes()
     }
-}
-
-/// Two lanes, so that no addition waits for a carry.
-#[inline]
-fn words(octets: &[u8]) -> u64 {
-    let (words, rest) = octets.as_chunks::<8>();
-    let (mut low, mut high) = (0u64, 0u64);
-    for word in words {
-        let word = u64::from_ne_bytes(*word);
-        low += word & 0xffff_ffff;
-        high += word >> 32;
-    }
-    // What is left, from the longest piece down: a copy of so few octets would be a call.
-    let (long, rest) = rest.as_chunks::<4>();
-    let (short, rest) = rest.as_chunks::<2>();
-    let long = long.first().map_or(0, |four| u64::from(u32::from_ne_bytes(*four)));
-    let short = short.first().map_or(0, |two| u64::from(u16::from_ne_bytes(*two)));
-    let last = rest.first().map_or(0, |one| u64::from(u16::from_ne_bytes([*one, 0])));
-    low + high + long + short + last
-}
-
-/// To 16 bits.
-#[inline]
-fn folded(sum: u64) -> u64 {
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    (sum & 0xffff) + (sum >> 16)
-}
-
-#[inline]
-fn swapped(sum: u64) -> u64 {
-    u64::from((folded(sum) as u16).swap_bytes())
 }
 
 #[cfg(test)]
