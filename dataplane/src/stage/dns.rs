@@ -10,19 +10,21 @@ use std::net::IpAddr;
 
 use arrayvec::ArrayVec;
 
-use crate::burst::{Action, Burst, Out, Packet};
-use crate::counters::Counters;
+use crate::burst::{Action, Burst, Out, Packet, Tuple};
+use crate::counters::{self, Counters};
 use crate::frame::{self, Pool};
 use crate::io::BURST;
 use crate::tables::Tables;
 use crate::tables::zone::Probe;
 use crate::time::Nanos;
 use crate::verdict::DropReason;
+use crate::wire::dns::Rcode;
 
 mod answer;
 mod compat;
 mod cookie;
 pub mod guard;
+mod short;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -32,6 +34,7 @@ use answer::read;
 pub use answer::{Answer, Limit, Reply, answer};
 pub use cookie::Asker;
 use guard::{Guard, Portion};
+use short::Way;
 use turn::Question;
 
 /// A question of the burst.
@@ -52,7 +55,9 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables, counters: &Count
         prefetch_message(pool.bytes(&packet.frame));
     }
     for (index, packet) in burst.iter_mut().enumerate().filter(|(_, p)| p.action == Action::Dns) {
-        match gather(packet, pool, tables) {
+        let question =
+            if packet.v6 { gather::<true>(packet, pool, tables) } else { gather::<false>(packet, pool, tables) };
+        match question {
             Ok(question) => asked.push(Asked { packet: index, question, answer: Err(DropReason::DnsMalformed) }),
             Err(reason) => packet.drop(reason),
         }
@@ -66,17 +71,19 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables, counters: &Count
     for asked in &mut asked {
         let Question { at, len, probe, .. } = &asked.question;
         let message = pool.bytes(&burst[asked.packet].frame).get(*at..at + len).unwrap_or_default();
-        asked.answer = read(message, probe, &tables.zones);
+        read(message, probe, &tables.zones, &mut asked.answer);
         ahead(asked, |target| tables.zones.prefetch_slot(target));
     }
     for asked in &asked {
         ahead(asked, |target| tables.zones.prefetch_entry(target));
     }
-    let clock = tables.local.dns.epoch.wrapping_add((now.0 / 1_000_000_000) as u32);
+    let with = With { tables, counters, now };
     for asked in &asked {
         let packet = &mut burst[asked.packet];
-        let asker = Asker { ip: client(packet), unix_seconds: clock };
-        reply(packet, asked, &asker, pool, tables, counters, guard, now);
+        match &asked.answer {
+            Ok(answer) => reply(packet, &asked.question, answer, pool, with, guard),
+            Err(reason) => packet.drop(*reason),
+        }
     }
 }
 
@@ -105,15 +112,13 @@ fn client(packet: &Packet) -> IpAddr {
 
 /// Where the message is, and its name on the way to the table. The frame is opened to its chunk's end: room for the
 /// answer.
-#[inline(always)]
-fn gather(packet: &mut Packet, pool: &mut Pool, tables: &Tables) -> Result<Question, DropReason> {
+#[inline(never)]
+fn gather<const V6: bool>(packet: &mut Packet, pool: &mut Pool, tables: &Tables) -> Result<Question, DropReason> {
     let whole = packet.frame.extent();
-    let room = pool.chunk_bytes() - usize::from(packet.frame.start());
-    packet.frame.set_len(room as u16);
-    let octets = pool.bytes_mut(&mut packet.frame);
+    let octets = open(packet, pool);
     let ip_end = usize::from(packet.l3) + usize::from(packet.ip_len);
     let (l3, l4) = (usize::from(packet.l3), usize::from(packet.l4));
-    let question = turn::question(octets, packet.v6, l3, l4, ip_end, &tables.zones);
+    let question = turn::question::<V6>(octets, l3, l4, ip_end, &tables.zones);
     packet.frame.restore(whole);
     if let Ok(question) = &question {
         tables.zones.prefetch_slot(&question.probe);
@@ -121,61 +126,76 @@ fn gather(packet: &mut Packet, pool: &mut Pool, tables: &Tables) -> Result<Quest
     question
 }
 
-#[expect(clippy::too_many_arguments, reason = "the pieces of a turn, each borrowed by itself")]
-#[inline]
+/// What answers are made with.
+#[derive(Clone, Copy)]
+struct With<'a> {
+    tables: &'a Tables,
+    counters: &'a Counters,
+    now: Nanos,
+}
+
+#[inline(always)]
 fn reply(
     packet: &mut Packet,
-    asked: &Asked<'_>,
-    asker: &Asker,
+    question: &Question,
+    answer: &Answer<'_>,
     pool: &mut Pool,
-    tables: &Tables,
-    counters: &Counters,
+    with: With<'_>,
     guard: &mut Guard,
-    now: Nanos,
 ) {
-    let terms = &tables.local.dns;
-    let Question { at, len, .. } = asked.question;
-    let answer = match &asked.answer {
-        Err(reason) => return packet.drop(*reason),
-        // Who would forward it is behind the host port; what came from there has been forwarded already.
-        Ok(answer) if terms.forward && answer.is_foreign() && is_outside(packet, tables) => {
-            return packet.leave(Out::Host);
+    let terms = &with.tables.local.dns;
+    let ip = client(packet);
+    let trusted = terms.trusts(ip);
+    if trusted {
+        let (whole, way) = (packet.frame.extent(), Way::of(packet, with.tables));
+        match short::reply(open(packet, pool), way, question, answer, &with.tables.zones, terms) {
+            Some(total) => return leave(packet, question, answer, answer.rcode, total, with.counters),
+            None => packet.frame.restore(whole),
         }
-        Ok(answer) => answer,
-    };
+    }
+    long(packet, question, answer, pool, with, guard, (ip, trusted));
+}
+
+/// Of answers of any kind, to whomever.
+#[inline(never)]
+fn long(
+    packet: &mut Packet,
+    question: &Question,
+    answer: &Answer<'_>,
+    pool: &mut Pool,
+    with: With<'_>,
+    guard: &mut Guard,
+    (ip, trusted): (IpAddr, bool),
+) {
+    let With { tables, counters, now } = with;
+    let terms = &tables.local.dns;
+    // Who would forward it is behind the host port; what came from there has been forwarded already.
+    if terms.forward && answer.is_foreign() && is_outside(packet, tables) {
+        return packet.leave(Out::Host);
+    }
+    let asker = Asker { ip, unix_seconds: terms.epoch.wrapping_add((now.0 / 1_000_000_000) as u32) };
+    let (at, query) = (question.at, question.at..question.at + question.len);
     let proven = |pool: &Pool| {
-        let message = pool.bytes(&packet.frame).get(at..at + len);
-        answer.is_proven(message.unwrap_or_default(), terms, asker)
+        let message = pool.bytes(&packet.frame).get(query.clone());
+        answer.is_proven(message.unwrap_or_default(), terms, &asker)
     };
-    let limit = if terms.trusts(asker.ip) || proven(pool) {
+    let limit = if trusted || proven(pool) {
         Limit::Udp
     } else {
-        match guard.portion(asker.ip, terms.rate, now) {
+        match guard.portion(ip, terms.rate, now) {
             Portion::Little => Limit::Doubtful,
             Portion::Slip => Limit::Slip,
             Portion::Nothing => return packet.drop(DropReason::DnsRate),
         }
     };
-    let whole = packet.frame.extent();
-    let room = pool.chunk_bytes() - usize::from(packet.frame.start());
-    packet.frame.set_len(room as u16);
-    let octets = pool.bytes_mut(&mut packet.frame);
-    let l3 = usize::from(packet.l3);
-    let most = at.max(l3 + mtu(packet, tables)).min(octets.len());
-    let message = &mut octets[at..most.max(at + len)];
-    match answer.reply(message, len, &tables.zones, terms, asker, limit) {
+    let (whole, way) = (packet.frame.extent(), Way::of(packet, tables));
+    let octets = open(packet, pool);
+    let most = at.max(way.l3 + way.mtu).min(octets.len());
+    let message = &mut octets[at..most.max(query.end)];
+    match answer.reply(message, question.len, &tables.zones, terms, &asker, limit) {
         Reply::Answer { len, rcode, sum } => {
-            let total = turn::turn(octets, packet.v6, l3, &asked.question, len, answer.question_end(), sum);
-            packet.frame.set_len((l3 + total) as u16);
-            packet.l4 = (at - turn::UDP_LEN) as u8;
-            packet.ip_len = total as u16;
-            let came = packet.tuple;
-            (packet.tuple.src, packet.tuple.sport) = (came.dst, came.dport);
-            (packet.tuple.dst, packet.tuple.dport) = (came.src, came.sport);
-            packet.ends6 = (packet.ends6.1, packet.ends6.0);
-            counters.dns[usize::from(rcode.header_bits())].add(1);
-            counters.dns_types[crate::counters::dns_type(answer.qtype())].add(1);
-            packet.leave(packet.agent.map_or(Out::Back, Out::Agent));
+            let total = turn::turn(octets, way.v6, way.l3, question, len, answer.question_end(), sum);
+            leave(packet, question, answer, rcode, total, counters);
         }
         Reply::Drop(reason) => {
             packet.frame.restore(whole);
@@ -184,14 +204,45 @@ fn reply(
     }
 }
 
+/// The packet, and behind it what room its chunk has.
+#[inline(always)]
+fn open<'a>(packet: &mut Packet, pool: &'a mut Pool) -> &'a mut [u8] {
+    let room = pool.chunk_bytes() - usize::from(packet.frame.start());
+    packet.frame.set_len(room as u16);
+    pool.bytes_mut(&mut packet.frame)
+}
+
+/// Sends back what is an answer of so many octets of IP now.
+#[inline(always)]
+fn leave(
+    packet: &mut Packet,
+    question: &Question,
+    answer: &Answer<'_>,
+    rcode: Rcode,
+    total: usize,
+    counters: &Counters,
+) {
+    packet.frame.set_len((usize::from(packet.l3) + total) as u16);
+    packet.l4 = (question.at - turn::UDP_LEN) as u8;
+    packet.ip_len = total as u16;
+    let came = packet.tuple;
+    packet.tuple = Tuple { src: came.dst, sport: came.dport, dst: came.src, dport: came.sport, ..came };
+    packet.ends6 = (packet.ends6.1, packet.ends6.0);
+    counters.dns[usize::from(rcode.header_bits())].add(1);
+    counters.dns_types[counters::dns_type(answer.qtype())].add(1);
+    packet.leave(packet.agent.map_or(Out::Back, Out::Agent));
+}
+
 fn is_outside(packet: &Packet, tables: &Tables) -> bool {
     tables.local.host.is_some_and(|(port, _)| port != packet.ingress)
 }
 
-/// Largest IP packet towards the client.
-#[inline]
-fn mtu(packet: &Packet, tables: &Tables) -> usize {
-    let (port, vtep) = (tables.local.ports.get(usize::from(packet.ingress)), &tables.local.vtep);
-    let (port, vtep) = (port.map(|port| port.mtu), vtep.as_ref().map(|vtep| vtep.mtu));
-    usize::from(packet.agent.and(vtep).or(port).unwrap_or(u16::MAX))
+impl Way {
+    #[inline(always)]
+    fn of(packet: &Packet, tables: &Tables) -> Self {
+        let (port, vtep) = (tables.local.ports.get(usize::from(packet.ingress)), &tables.local.vtep);
+        let (port, vtep) = (port.map(|port| port.mtu), vtep.as_ref().map(|vtep| vtep.mtu));
+        let mtu = usize::from(packet.agent.and(vtep).or(port).unwrap_or(u16::MAX));
+        Self { v6: packet.v6, l3: usize::from(packet.l3), mtu }
+    }
 }

@@ -165,6 +165,10 @@ fn known<A: Family>(packet: &mut Packet, with: &Balance<'_>) -> Kind {
     if packet.hops_left <= 1 || ours.districts.have(source) && classify::source_is_sound::<A>(packet, tables).is_err() {
         return Kind::Other;
     }
+    if dport == 53 && protocol == ip4::UDP && ours.address(destination) == Some(Owned::Dns) {
+        packet.action = Action::Dns;
+        return Kind::Question;
+    }
     if let Some((number, asks)) = ours.service_that_asks(destination, dport, protocol) {
         packet.action = Action::Balance(number);
         if asks {
@@ -178,10 +182,6 @@ fn known<A: Family>(packet: &mut Packet, with: &Balance<'_>) -> Kind {
             let Some(backend) = ours.backend(source, sport, protocol) else { return Kind::Other };
             with.gather_reply::<A>(packet, backend, snat);
             Kind::Balanced
-        }
-        Some(Owned::Dns) if protocol == ip4::UDP && dport == 53 => {
-            packet.action = Action::Dns;
-            Kind::Question
         }
         Some(Owned::Snat(_) | Owned::Dns | Owned::Vip | Owned::Vtep | Owned::Host) | None => Kind::Other,
     }

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use sluice_config::model::Local;
 
 use crate::limiter::Rate;
+use crate::wire::dns::{EDNS_VERSION, rtype};
 
 /// A secret that cookies are made with (RFC 9018).
 #[derive(Clone, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub struct Terms {
     pub rate: Rate,
     /// Seconds since 1970 at the monotonic clock's zero, modulo 2^32.
     pub epoch: u32,
+    /// The OPT record of an answer without options, response code below 16, DO clear: eight octets and three.
+    pub opt: ([u8; 8], [u8; 3]),
     /// Whether questions about others' names go to the node's kernel, where control forwards them.
     pub forward: bool,
 }
@@ -55,6 +58,7 @@ impl Terms {
             IpNet::V4(_) => None,
         });
         let overlay = overlay.iter().copied().filter(|_| dns.trust_overlay);
+        let ([t0, t1], [s0, s1]) = (rtype::OPT.to_be_bytes(), dns.edns_max.to_be_bytes());
         let workers = u32::try_from(local.workers).unwrap_or(u32::MAX);
         Self {
             edns_max: dns.edns_max,
@@ -66,6 +70,7 @@ impl Terms {
             trusted6: v6.collect(),
             rate: Rate::shared(dns.responses_per_second, dns.responses_per_second, workers),
             epoch: dns.epoch,
+            opt: ([0, t0, t1, s0, s1, 0, EDNS_VERSION, 0], [0; 3]),
             forward: dns.forward,
         }
     }

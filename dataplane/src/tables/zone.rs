@@ -122,8 +122,7 @@ mod flag {
 /// the RRsets, each padded to a word. All little-endian; RRsets in the order in which one is chosen for type ANY.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
-    zones: &'a Zones,
-    /// From the entry's first word to the shard's end.
+    /// From its first word to the shard's end.
     words: &'a [[u8; 8]],
 }
 
@@ -135,11 +134,12 @@ pub struct RrSet<'a> {
     pub rtype: u16,
     /// How many.
     pub count: u16,
-    places: &'a [[u8; PLACE]],
-    /// Them, one behind the other.
-    pub records: &'a [u8],
+    /// Octets of all of them.
+    octets: u16,
     /// [`Sum::word`] of them.
     pub sum: u16,
+    /// From the first descriptor on.
+    words: &'a [[u8; 8]],
 }
 
 /// Octets of a descriptor: hash of the name that the record points to (u64), offset of the record (u32), offset of that
@@ -240,7 +240,7 @@ impl Zones {
     /// The entry of the name that `bytes` begins with, which `probe` was made of. A name that is found is well formed, for
     /// the one in the table is.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn find(&self, probe: &Probe, bytes: &[u8]) -> Option<Entry<'_>> {
         let name = bytes.get(..probe.name_len)?;
         let shard = self.shard(probe.hash)?;
@@ -254,7 +254,7 @@ impl Zones {
                 return None;
             }
             if (slot ^ probe.hash) >> 32 == 0 {
-                let entry = Entry { zones: self, words: words.get(slot as u32 as usize..)? };
+                let entry = Entry { words: words.get(slot as u32 as usize..)? };
                 if entry.is(name) {
                     return Some(entry);
                 }
@@ -281,7 +281,7 @@ impl Zones {
     #[inline]
     pub fn absent(&self, wire: &[u8]) -> Option<Found<'_>> {
         let above = wire.get(1 + usize::from(*wire.first()?)..)?;
-        let found = self.whole(above)?.usual()?;
+        let found = self.whole(above)?.usual(self)?;
         (!found.entry.has(flag::WILD)).then_some(Found { exact: false, ..found })
     }
 
@@ -346,9 +346,9 @@ impl Zones {
 
     /// The name behind a set's record, where it stands as usual: no alias, and in a zone.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn target(&self, set: &RrSet<'_>, place: &Place) -> Option<Entry<'_>> {
-        let bytes = set.records.get(place.at + place.target_at..)?;
+        let bytes = set.records().get(place.at + place.target_at..)?;
         self.find(&place.target, bytes).filter(|entry| entry.flags() & (flag::ALIAS | flag::NOWHERE) == 0)
     }
 
@@ -379,7 +379,7 @@ impl Zones {
     fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
         self.shards.iter().flat_map(move |shard| {
             let slots = (0..shard.slots as usize).filter_map(|at| shard.slot(at)).filter(|slot| *slot != 0);
-            slots.filter_map(move |slot| Some(Entry { zones: self, words: shard.words().get(slot as u32 as usize..)? }))
+            slots.filter_map(move |slot| Some(Entry { words: shard.words().get(slot as u32 as usize..)? }))
         })
     }
 }
@@ -455,109 +455,135 @@ impl<'a> Entry<'a> {
     }
 
     /// All of its records.
-    #[inline]
-    pub fn sets(&self) -> impl Iterator<Item = RrSet<'a>> + use<'a> {
-        let entry = *self;
-        let (first, count) = (1 + self.name_len().div_ceil(8), (self.word(0) >> 8) as u8 as usize);
-        let mut at = first + count;
-        (0..count).map_while(move |index| {
-            let set = Described::of(entry.word(first + index));
-            let from = at;
-            at += set.words();
-            set.of_words(entry.words.get(from..at)?)
-        })
+    #[inline(always)]
+    pub fn sets(&self) -> Sets<'a> {
+        let head = self.word(0);
+        let (first, count) = (1 + (head as u8 as usize).div_ceil(8), (head >> 8) as u8 as usize);
+        let described = self.words.get(first..first + count).unwrap_or_default();
+        Sets { described, words: self.words.get(first + count..).unwrap_or_default() }
     }
 
     /// The records that answer `qtype`; for ANY the first RRset alone (RFC 8482 section 4.1).
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn answer(&self, qtype: u16) -> Option<RrSet<'a>> {
-        self.sets().find(|set| set.rtype == qtype || qtype == rtype::ANY)
+        let mut sets = self.sets();
+        // `find` would be a call.
+        #[allow(clippy::while_let_on_iterator, clippy::manual_find)]
+        while let Some(set) = sets.next() {
+            if set.rtype == qtype || qtype == rtype::ANY {
+                return Some(set);
+            }
+        }
+        None
     }
 
     /// As [`Zones::resolve`] would find it, where nothing about the name is special: no alias, and a usual zone.
     #[must_use]
     #[inline]
-    pub fn usual(&self) -> Option<Found<'a>> {
+    pub fn usual(&self, zones: &'a Zones) -> Option<Found<'a>> {
         if self.flags() & !flag::WILD != 0 {
             return None;
         }
-        let authority = self.zones.zones.get(self.zone())?;
+        let authority = zones.zones.get(self.zone())?;
         Some(Found { entry: *self, exact: true, authority })
     }
 }
 
-/// What the word of an RRset says.
-#[derive(Clone, Copy)]
-struct Described {
-    rtype: u16,
-    count: u16,
-    octets: u16,
-    sum: u16,
+/// RRsets of a name.
+#[derive(Clone)]
+pub struct Sets<'a> {
+    described: &'a [[u8; 8]],
+    words: &'a [[u8; 8]],
 }
 
-impl Described {
+impl<'a> Iterator for Sets<'a> {
+    type Item = RrSet<'a>;
+
     #[inline(always)]
-    fn of(word: u64) -> Self {
-        Self { rtype: word as u16, count: (word >> 16) as u16, octets: (word >> 32) as u16, sum: (word >> 48) as u16 }
+    fn next(&mut self) -> Option<RrSet<'a>> {
+        let (first, others) = self.described.split_first()?;
+        let set = RrSet::described(u64::from_le_bytes(*first), self.words);
+        self.described = others;
+        self.words = self.words.get(set.len()..)?;
+        Some(set)
+    }
+}
+
+/// Octets of each record of a type whose records have one length, behind a pointer.
+#[inline(always)]
+fn uniform(rtype: u16) -> Option<usize> {
+    match rtype {
+        rtype::A => Some(16),
+        rtype::AAAA => Some(28),
+        _ => None,
+    }
+}
+
+impl<'a> RrSet<'a> {
+    /// By its word in an entry, and the words that its descriptors begin.
+    #[inline(always)]
+    fn described(word: u64, words: &'a [[u8; 8]]) -> Self {
+        let part = |shift: u32| (word >> shift) as u16;
+        Self { rtype: part(0), count: part(16), octets: part(32), sum: part(48), words }
     }
 
-    fn word(self) -> u64 {
-        u64::from(self.rtype) | u64::from(self.count) << 16 | u64::from(self.octets) << 32 | u64::from(self.sum) << 48
+    /// The word by which an entry describes it.
+    fn word(&self) -> u64 {
+        let parts = [self.rtype, self.count, self.octets, self.sum];
+        parts.iter().rev().fold(0, |word, part| word << 16 | u64::from(*part))
     }
 
     /// Words of its descriptors.
     #[inline(always)]
-    fn places(self) -> usize {
-        if is_uniform(self.rtype) { 0 } else { usize::from(self.count) * (PLACE / 8) }
+    fn places(&self) -> usize {
+        if uniform(self.rtype).is_some() { 0 } else { usize::from(self.count) * (PLACE / 8) }
     }
 
+    /// Words of it.
     #[inline(always)]
-    fn words(self) -> usize {
+    fn len(&self) -> usize {
         self.places() + usize::from(self.octets).div_ceil(8)
     }
 
+    /// Its records, one behind the other.
+    #[must_use]
     #[inline(always)]
-    fn of_words(self, words: &[[u8; 8]]) -> Option<RrSet<'_>> {
-        let (places, records) = words.split_at_checked(self.places())?;
-        let records = records.as_flattened().get(..usize::from(self.octets))?;
-        let Self { rtype, count, sum, .. } = self;
-        Some(RrSet { rtype, count, places: places.as_flattened().as_chunks().0, records, sum })
+    pub fn records(&self) -> &'a [u8] {
+        let octets = self.words.get(self.places()..).unwrap_or_default().as_flattened();
+        octets.get(..usize::from(self.octets)).unwrap_or_default()
     }
-}
 
-/// Whether all records of a type have one length.
-#[inline]
-fn is_uniform(rtype: u16) -> bool {
-    matches!(rtype, rtype::A | rtype::AAAA)
-}
+    /// Octets of each record, where all have one length.
+    #[must_use]
+    #[inline(always)]
+    pub fn each_len(&self) -> Option<usize> {
+        uniform(self.rtype)
+    }
 
-impl RrSet<'_> {
     /// Where a record is, and what it points to.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn place(&self, index: usize) -> Place {
-        let Some(place) = self.places.get(index) else {
-            let len = self.records.len() / usize::from(self.count.max(1));
-            return Place { at: (index * len).min(self.records.len()), ..Place::default() };
-        };
-        let [h0, h1, h2, h3, h4, h5, h6, h7, a0, a1, a2, a3, t0, t1, n0, n1] = *place;
+        if let Some(each) = self.each_len() {
+            return Place { at: index * each, ..Place::default() };
+        }
+        let Some(&[hash, rest]) = self.words.get(index * 2..index * 2 + 2) else { return Place::default() };
+        let [a0, a1, a2, a3, t0, t1, n0, n1] = rest;
         Place {
             at: u32::from_le_bytes([a0, a1, a2, a3]) as usize,
             target_at: usize::from(u16::from_le_bytes([t0, t1])),
-            target: Probe {
-                hash: u64::from_le_bytes([h0, h1, h2, h3, h4, h5, h6, h7]),
-                name_len: usize::from(u16::from_le_bytes([n0, n1])),
-            },
+            target: Probe { hash: u64::from_le_bytes(hash), name_len: usize::from(u16::from_le_bytes([n0, n1])) },
         }
     }
 
     /// The records one by one.
-    pub fn each(&self) -> impl Iterator<Item = &[u8]> {
-        (0..usize::from(self.count)).filter_map(|index| {
+    pub fn each(&self) -> impl Iterator<Item = &'a [u8]> {
+        let (set, records) = (*self, self.records());
+        (0..usize::from(self.count)).filter_map(move |index| {
             let next = index + 1;
-            let end = if next < usize::from(self.count) { self.place(next).at } else { self.records.len() };
-            self.records.get(self.place(index).at..end)
+            let end = if next < usize::from(set.count) { set.place(next).at } else { records.len() };
+            records.get(set.place(index).at..end)
         })
     }
 }

@@ -122,6 +122,13 @@ impl Edns {
         self.cookie_at != 0
     }
 
+    /// Whether it asks for nothing that an answer's OPT record would say.
+    #[must_use]
+    #[inline(always)]
+    pub fn is_bare(&self) -> bool {
+        !self.nsid && self.cookie_at == 0
+    }
+
     /// The client's cookie, if it sent one, out of its message, which still is as it came.
     #[must_use]
     pub fn cookie(&self, message: &[u8]) -> Option<Cookie> {

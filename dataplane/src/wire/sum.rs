@@ -21,15 +21,18 @@ impl Sum {
     pub fn add(&mut self, octets: &[u8], offset: usize) {
         let mut sum = Self::default();
         let (words, rest) = octets.as_chunks::<8>();
-        for word in words {
-            sum.eight(u64::from_ne_bytes(*word));
-        }
         match octets.last_chunk::<8>() {
-            // The octets that are left, out of the last eight.
-            Some(last) if !rest.is_empty() => {
-                sum.eight((u64::from_le_bytes(*last) >> (64 - 8 * rest.len())).to_le());
+            Some(last) => {
+                // Often there is but one word, which needs no loop.
+                if let [word] = words {
+                    sum.eight(u64::from_ne_bytes(*word));
+                } else {
+                    words.iter().for_each(|word| sum.eight(u64::from_ne_bytes(*word)));
+                }
+                // The octets that are left, out of the last eight; twice by four bits, for none may be.
+                let known = 4 * (8 - rest.len() as u32);
+                sum.eight((u64::from_le_bytes(*last) >> known >> known).to_le());
             }
-            Some(_) => {}
             None => {
                 // From the longest piece down: a copy of so few octets would be a call.
                 let (long, rest) = rest.as_chunks::<4>();
@@ -62,12 +65,12 @@ impl Sum {
         self.eight(other.0.rotate_left(8 * (offset as u32 & 1)));
     }
 
-    /// Takes two octets at this offset out and puts others in.
-    #[inline]
-    pub fn replace(&mut self, old: [u8; 2], new: [u8; 2], offset: usize) {
+    /// Takes a word out, so often, and puts another in; all at offsets as even or odd as this one.
+    #[inline(always)]
+    pub fn replace(&mut self, old: [u8; 2], new: [u8; 2], times: u16, offset: usize) {
         // Taking away is adding the complement (RFC 1624).
-        self.add(&[!old[0], !old[1]], offset);
-        self.add(&new, offset);
+        let change = u64::from(!u16::from_ne_bytes(old)) + u64::from(u16::from_ne_bytes(new));
+        self.join(Self(change * u64::from(times)), offset);
     }
 
     /// Folded to one word, in native order.

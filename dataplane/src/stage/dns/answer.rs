@@ -59,24 +59,32 @@ pub fn answer(buffer: &mut [u8], query_len: usize, zones: &Zones, terms: &Terms,
 /// When it deserves no answer.
 pub(super) fn understand<'a>(message: &[u8], zones: &'a Zones) -> Result<Answer<'a>, DropReason> {
     let (probe, _) = zones.probe(&name::window(message.get(HEADER_LEN..).unwrap_or_default()));
-    read(message, &probe, zones)
+    let mut said = Err(DropReason::DnsMalformed);
+    read(message, &probe, zones, &mut said);
+    said
 }
 
-/// What a query asks, and what there is to say.
-///
-/// # Errors
-/// When it deserves no answer.
+/// What a query asks, and what there is to say; an error when it deserves no answer. It is written where it will stay: a
+/// value of many parts that several ways lead to is otherwise put together in pieces.
 #[inline(always)]
-pub(super) fn read<'a>(message: &[u8], probe: &Probe, zones: &'a Zones) -> Result<Answer<'a>, DropReason> {
+pub(super) fn read<'a>(message: &[u8], probe: &Probe, zones: &'a Zones, said: &mut Result<Answer<'a>, DropReason>) {
     if message.len() < HEADER_LEN || message[2] & flag::QR != 0 {
-        return Err(DropReason::DnsMalformed);
+        *said = Err(DropReason::DnsMalformed);
+        return;
     }
-    let Some(query) = dns::plain(message, probe.name_len) else { return Ok(unusual(message, zones)) };
+    let Some(query) = dns::plain(message, probe.name_len) else {
+        *said = Ok(unusual(message, zones));
+        return;
+    };
     let name = message.get(HEADER_LEN..).unwrap_or_default();
     let entry = zones.find(probe, name);
-    match entry.and_then(|entry| entry.usual()) {
-        Some(found) => Ok(served(&query, Some(found))),
-        None => Ok(missed(&query, name, message, zones, entry.is_none())),
+    let Some(found) = entry.and_then(|entry| entry.usual(zones)) else {
+        *said = Ok(missed(&query, name, message, zones, entry.is_none()));
+        return;
+    };
+    match found.entry.answer(query.qtype).filter(|_| refused(&query).is_none()) {
+        Some(set) => *said = Ok(Answer::to(&query, Rcode::NoError, Body::Records(set))),
+        None => *said = Ok(served(&query, Some(found))),
     }
 }
 
@@ -138,22 +146,26 @@ fn refusal<'a>(question_end: usize, edns: Option<Edns>, rcode: Rcode) -> Answer<
     Answer { question_end: question_end as u16, rcode, body: Body::Nothing, edns, qtype: 0 }
 }
 
-#[inline(always)]
+#[inline(never)]
 fn served<'a>(query: &Query, found: Option<Found<'a>>) -> Answer<'a> {
-    let refuse = |rcode| Answer { qtype: query.qtype, ..refusal(query.question_end(), query.edns, rcode) };
-    if query.edns.is_some_and(|edns| edns.version != EDNS_VERSION) {
-        return refuse(Rcode::BadVers);
-    }
-    // No transfer over UDP, and none at all to strangers.
-    if query.class != CLASS_IN || matches!(query.qtype, rtype::AXFR | rtype::IXFR) {
-        return refuse(Rcode::Refused);
-    }
-    let Some(found) = found else { return refuse(Rcode::Refused) };
-    let (rcode, body) = said(query, found);
-    Answer { question_end: query.question_end() as u16, rcode, body, edns: query.edns, qtype: query.qtype }
+    let (rcode, body) = match (refused(query), found) {
+        (Some(rcode), _) => (rcode, Body::Nothing),
+        (None, None) => (Rcode::Refused, Body::Nothing),
+        (None, Some(found)) => said(query, found),
+    };
+    Answer::to(query, rcode, body)
 }
 
+/// Why a query gets no answer, whatever it is about.
 #[inline(always)]
+fn refused(query: &Query) -> Option<Rcode> {
+    if query.edns.is_some_and(|edns| edns.version != EDNS_VERSION) {
+        return Some(Rcode::BadVers);
+    }
+    // No transfer over UDP, and none at all to strangers.
+    (query.class != CLASS_IN || matches!(query.qtype, rtype::AXFR | rtype::IXFR)).then_some(Rcode::Refused)
+}
+
 fn said<'a>(query: &Query, found: Found<'a>) -> (Rcode, Body<'a>) {
     if found.compat() {
         return (compat::rcode(query, &found), Body::Compat(found));
@@ -170,6 +182,11 @@ fn said<'a>(query: &Query, found: Found<'a>) -> (Rcode, Body<'a>) {
 }
 
 impl<'a> Answer<'a> {
+    #[inline(always)]
+    fn to(query: &Query, rcode: Rcode, body: Body<'a>) -> Self {
+        Self { question_end: query.question_end() as u16, rcode, body, edns: query.edns, qtype: query.qtype }
+    }
+
     /// Where the question ends.
     #[must_use]
     #[inline]
@@ -249,7 +266,7 @@ impl<'a> Answer<'a> {
             Body::Records(set) => {
                 let begin = writer.answer(set, whole);
                 if set.rtype == rtype::SRV {
-                    writer.additional(set, begin, zones, usize::MAX);
+                    writer.additional(set, begin, zones, u16::MAX);
                 }
             }
             Body::Negative(found) => {

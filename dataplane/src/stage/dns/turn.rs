@@ -40,7 +40,8 @@ pub(super) struct Question {
 
 impl Question {
     /// Where the question seems to end, from the message's beginning.
-    fn end(&self) -> usize {
+    #[inline(always)]
+    pub(super) fn end(&self) -> usize {
         HEADER_LEN + self.probe.name_len + 4
     }
 }
@@ -54,15 +55,14 @@ fn header(v6: bool) -> (usize, usize) {
 /// The message in a UDP datagram whose IP header is at `l3`, moved up against a header without options (an answer copies
 /// none: RFC 1122 section 3.2.1.8 asks it of ICMP echo alone). `octets` go on behind the packet as far as they may.
 #[inline(always)]
-pub(super) fn question(
+pub(super) fn question<const V6: bool>(
     octets: &mut [u8],
-    v6: bool,
     l3: usize,
     l4: usize,
     ip_end: usize,
     zones: &Zones,
 ) -> Result<Question, DropReason> {
-    let (addresses, ip_len) = header(v6);
+    let (addresses, ip_len) = header(V6);
     let short;
     let window = match octets.get(l4..).and_then(<[u8]>::first_chunk::<WINDOW>) {
         Some(window) => window,

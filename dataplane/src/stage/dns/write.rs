@@ -3,7 +3,7 @@
 use arrayvec::ArrayVec;
 
 use crate::tables::dns::Terms;
-use crate::tables::zone::{RrSet, Soa, Zones};
+use crate::tables::zone::{Entry, RrSet, Soa, Zones};
 use crate::wire::dns::{Cookie, EDNS_VERSION, Edns, HEADER_LEN, OPT_LEN, Rcode, option, rtype};
 use crate::wire::name;
 use crate::wire::sum::Sum;
@@ -15,10 +15,10 @@ const CHAIN: usize = 8;
 /// Most targets whose addresses are told: more do not fit over UDP, and over TCP a client can ask.
 const TARGETS: usize = 32;
 /// A pointer reaches that far (RFC 1035 section 4.1.4).
-const POINTER_MAX: usize = 0x3fff;
+pub(super) const POINTER_MAX: usize = 0x3fff;
 
 /// The owner of every record in the table.
-const QUESTION: [u8; 2] = [0xc0, HEADER_LEN as u8];
+pub(super) const QUESTION: [u8; 2] = [0xc0, HEADER_LEN as u8];
 
 /// The message from the question's end to where records must end.
 pub(super) struct Writer<'a> {
@@ -63,7 +63,7 @@ impl<'a> Writer<'a> {
     #[inline]
     pub(super) fn answer(&mut self, set: &RrSet<'_>, whole: bool) -> usize {
         let begin = self.written.end;
-        let fits = set.records.len() <= self.room();
+        let fits = set.records().len() <= self.room();
         if fits {
             let first = self.turn(set);
             self.copy_set(set, first);
@@ -95,13 +95,13 @@ impl<'a> Writer<'a> {
     #[inline(always)]
     fn copy_set(&mut self, set: &RrSet<'_>, first: usize) {
         if first > 0 {
-            return self.copy(set.records, set.place(first).at);
+            return self.copy(set.records(), set.place(first).at);
         }
-        let at = self.written.end;
-        if let Some(room) = self.buffer.get_mut(at..at + set.records.len()) {
-            put(room, set.records);
+        let (at, records) = (self.written.end, set.records());
+        if let Some(room) = self.buffer.get_mut(at..at + records.len()) {
+            put(room, records);
             self.written.sum.join(Sum::of_word(set.sum), at - self.from);
-            self.written.end = at + set.records.len();
+            self.written.end = at + records.len();
         }
     }
 
@@ -138,11 +138,23 @@ impl<'a> Writer<'a> {
     /// Addresses of the names that a set in the answer, which begins at `begin`, points to; of each name `most` of each
     /// family. What does not fit is left out without a word (RFC 2181 section 9).
     #[inline]
-    pub(super) fn additional(&mut self, set: &RrSet<'_>, begin: usize, zones: &Zones, most: usize) {
+    pub(super) fn additional(&mut self, set: &RrSet<'_>, begin: usize, zones: &Zones, most: u16) {
         if self.written.cut {
             return;
         }
-        let turned = set.place(self.turn(set)).at;
+        if set.count == 1 {
+            let place = set.place(0);
+            if let Some(entry) = zones.target(set, &place) {
+                self.addresses(&entry, begin + place.target_at, most);
+            }
+        } else {
+            self.many_additional(set, begin, zones, most);
+        }
+    }
+
+    #[inline(never)]
+    fn many_additional(&mut self, set: &RrSet<'_>, begin: usize, zones: &Zones, most: u16) {
+        let (turned, all) = (set.place(self.turn(set)).at, set.records().len());
         let mut told: ArrayVec<*const u8, TARGETS> = ArrayVec::new();
         for index in 0..usize::from(set.count).min(TARGETS) {
             let place = set.place(index);
@@ -152,42 +164,48 @@ impl<'a> Writer<'a> {
                 continue;
             }
             told.push(name);
-            let at = if place.at >= turned { place.at - turned } else { place.at + set.records.len() - turned };
-            let owner = begin + at + place.target_at;
-            for addresses in entry.sets().filter(|set| matches!(set.rtype, rtype::A | rtype::AAAA)) {
-                self.beside(&addresses, owner, most);
-            }
+            let at = if place.at >= turned { place.at - turned } else { place.at + all - turned };
+            self.addresses(&entry, begin + at + place.target_at, most);
         }
     }
 
-    #[inline]
-    fn beside(&mut self, set: &RrSet<'_>, owner: usize, most: usize) {
-        let count = usize::from(set.count).min(most);
-        let len = set.records.len() / usize::from(set.count.max(1)) * count;
+    #[inline(always)]
+    fn addresses(&mut self, entry: &Entry<'_>, owner: usize, most: u16) {
+        for set in entry.sets() {
+            // A and AAAA come first.
+            let Some(each) = set.each_len() else { break };
+            self.beside(&set, each, owner, set.count.min(most));
+        }
+    }
+
+    #[inline(always)]
+    fn beside(&mut self, set: &RrSet<'_>, each: usize, owner: usize, count: u16) {
+        let len = each * usize::from(count);
         if len > self.room() || owner > POINTER_MAX {
             return;
         }
         let from = self.written.end;
-        if count == usize::from(set.count) {
+        if count == set.count {
             self.copy_set(set, 0);
         } else {
-            self.copy(&set.records[..len], 0);
+            self.copy(&set.records()[..len], 0);
         }
-        self.own(from, len / count.max(1), owner);
-        self.written.additional += count as u16;
+        self.own(from, each, count, owner);
+        self.written.additional += count;
     }
 
-    /// Lets records of one length from `from` on be owned by the name at `owner`.
-    #[inline]
-    fn own(&mut self, from: usize, each: usize, owner: usize) {
+    /// Lets so many records of one length from `from` on be owned by the name at `owner`.
+    #[inline(always)]
+    fn own(&mut self, from: usize, each: usize, count: u16, owner: usize) {
         let pointer = (0xc000 | owner as u16).to_be_bytes();
-        let Some(records) = self.buffer.get_mut(from..self.written.end) else { return };
-        let mut at = from - self.from;
-        for record in records.chunks_exact_mut(each.max(2)) {
-            self.written.sum.replace(QUESTION, pointer, at);
-            record[..2].copy_from_slice(&pointer);
-            at += each.max(2);
+        let Some(mut records) = self.buffer.get_mut(from..self.written.end) else { return };
+        for _ in 0..count {
+            let Some((place, _)) = records.split_first_chunk_mut::<2>() else { break };
+            *place = pointer;
+            records = records.get_mut(each..).unwrap_or_default();
         }
+        // Either there is one, or their length is even.
+        self.written.sum.replace(QUESTION, pointer, count, from - self.from);
     }
 
     /// Its owner is at `owner` (a pointer reaches 16383 octets: RFC 1035 section 4.1.4).
@@ -250,10 +268,10 @@ impl<'a> Writer<'a> {
             if self.written.cut {
                 return Rcode::NoError;
             }
-            self.own(from, set.records.len(), owner);
+            self.own(from, set.records().len(), 1, owner);
             let place = set.place(0);
             owner = from + place.target_at;
-            let Some(target) = set.records.get(place.target_at..) else { return Rcode::NoError };
+            let Some(target) = set.records().get(place.target_at..) else { return Rcode::NoError };
             let Some(found) = name::walk(target).and_then(|len| zones.resolve(&target[..len])) else {
                 return Rcode::NoError;
             };
@@ -282,7 +300,7 @@ impl<'a> Writer<'a> {
         let pointer = (0xc000 | owner as u16).to_be_bytes();
         let mut at = from;
         while let Some(record) = self.buffer.get_mut(at..self.written.end).filter(|r| r.len() > HEADER_LEN) {
-            self.written.sum.replace(QUESTION, pointer, at - self.from);
+            self.written.sum.replace(QUESTION, pointer, 1, at - self.from);
             record[..2].copy_from_slice(&pointer);
             // Owner as a pointer, type, class and TTL stand before the length.
             at += 12 + usize::from(u16::from_be_bytes([record[10], record[11]]));
@@ -344,7 +362,7 @@ fn put_options(options: &mut [u8], edns: &Edns, cookie: Option<Cookie>, terms: &
 
 /// Copies as many octets as both have, sixteen at a time: a record is too short for a call.
 #[inline(always)]
-fn put(room: &mut [u8], octets: &[u8]) {
+pub(super) fn put(room: &mut [u8], octets: &[u8]) {
     let len = octets.len().min(room.len());
     let (Some(room), Some(octets)) = (room.get_mut(..len), octets.get(..len)) else { return };
     if let (Some(room), Some(octets)) = (room.last_chunk_mut::<16>(), octets.last_chunk::<16>()) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::record::Set;
-use super::{Alias, Authority, Described, Entry, Rejected, Shard, Zones, flag, shard_of};
+use super::{Alias, Authority, Entry, Rejected, Shard, Zones, flag, shard_of};
 use crate::frame::huge_pages;
 use crate::tables::hash::NameKey;
 
@@ -173,10 +173,10 @@ impl<'a> Draft<'a> {
             }
         }
         let made = shards.into_iter().enumerate().map(|(index, changes)| {
-            let before = before.and_then(|zones| Some((zones, zones.shards.get(index)?)));
+            let before = before.and_then(|zones| zones.shards.get(index));
             match before {
-                Some((_, shard)) if changes.is_empty() => shard.clone(),
-                Some((zones, shard)) => lay_out(key, old(zones, shard), changes),
+                Some(shard) if changes.is_empty() => shard.clone(),
+                Some(shard) => lay_out(key, old(shard), changes),
                 None => lay_out(key, Vec::new(), changes),
             }
         });
@@ -185,9 +185,9 @@ impl<'a> Draft<'a> {
 }
 
 /// A shard's entries with their octets, by name.
-fn old<'a>(zones: &'a Zones, shard: &'a Shard) -> Vec<(&'a [u8], &'a [u8])> {
+fn old(shard: &Shard) -> Vec<(&[u8], &[u8])> {
     let slots = (0..shard.slots as usize).filter_map(|at| shard.slot(at)).filter(|slot| *slot != 0);
-    let entry = |slot: u64| Some(Entry { zones, words: shard.words().get(slot as u32 as usize..)? });
+    let entry = |slot: u64| Some(Entry { words: shard.words().get(slot as u32 as usize..)? });
     slots.filter_map(entry).map(|entry| (entry.name(), entry.words[..entry.len()].as_flattened())).collect()
 }
 
@@ -237,9 +237,9 @@ fn gathered(shards: Vec<Shard>) -> Box<[Shard]> {
 impl Entry<'_> {
     /// Its words.
     fn len(&self) -> usize {
-        let (first, count) = (1 + self.name_len().div_ceil(8), (self.word(0) >> 8) as u8 as usize);
-        let sets = (first..first + count).map(|index| Described::of(self.word(index)).words());
-        (first + count + sets.sum::<usize>()).min(self.words.len())
+        let mut sets = self.sets();
+        sets.by_ref().for_each(drop);
+        self.words.len() - sets.words.len()
     }
 }
 
@@ -248,7 +248,7 @@ impl Node {
         let set = |set: super::RrSet<'_>| Set {
             rtype: set.rtype,
             count: set.count,
-            octets: [set.places.as_flattened(), set.records].concat(),
+            octets: [set.words[..set.places()].as_flattened(), set.records()].concat(),
         };
         Self {
             zone: entry.zone() as u16,
@@ -269,7 +269,7 @@ impl Node {
         octets.extend(name);
         pad(&mut octets);
         for set in &self.sets {
-            octets.extend(set.described().word().to_le_bytes());
+            octets.extend(set.word().to_le_bytes());
         }
         for set in &self.sets {
             octets.extend(&set.octets);

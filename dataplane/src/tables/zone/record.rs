@@ -2,7 +2,7 @@
 
 use sluice_config::model::{Record, RecordData};
 
-use super::{Described, PLACE, is_uniform};
+use super::{PLACE, RrSet, uniform};
 use crate::wire::dns::{CLASS_IN, HEADER_LEN, rtype};
 use crate::wire::name::{self, BadName};
 use crate::wire::sum::Sum;
@@ -77,7 +77,7 @@ impl Set {
                 break;
             }
             count += 1;
-            if !is_uniform(rtype) {
+            if uniform(rtype).is_none() {
                 places.extend(place(records.len(), data, &hash));
             }
             records.extend([0xc0, HEADER_LEN as u8]);
@@ -87,13 +87,14 @@ impl Set {
         Self { rtype, count, octets: places }
     }
 
-    /// How its entry describes it.
-    pub(super) fn described(&self) -> Described {
-        let places = if is_uniform(self.rtype) { 0 } else { usize::from(self.count) * PLACE };
+    /// The word by which its entry describes it.
+    pub(super) fn word(&self) -> u64 {
+        let places = if uniform(self.rtype).is_some() { 0 } else { usize::from(self.count) * PLACE };
         let records = self.octets.get(places..).unwrap_or_default();
         let mut sum = Sum::default();
         sum.add(records, 0);
-        Described { rtype: self.rtype, count: self.count, octets: records.len() as u16, sum: sum.word() }
+        let Self { rtype, count, .. } = *self;
+        RrSet { rtype, count, octets: records.len() as u16, sum: sum.word(), words: &[] }.word()
     }
 
     /// The place in its entry: A, AAAA, SRV, then by number.

@@ -24,24 +24,25 @@ pub struct Row {
 impl Zones {
     /// Every RRset, SOA and NS of each apex included, sorted by name and type; aliases are not followed.
     pub fn rows(&self) -> impl Iterator<Item = Row> + use<> {
-        let mut rows: Vec<Row> = self.entries().flat_map(|e| e.sets().map(move |set| row(&e, &set))).collect();
+        let mut rows: Vec<Row> = self.entries().flat_map(|e| e.sets().map(move |set| self.row(&e, &set))).collect();
         rows.sort();
         rows.into_iter()
     }
-}
 
-fn row(entry: &Entry<'_>, set: &RrSet<'_>) -> Row {
-    let wire = entry.name();
-    let apex_len = entry.zones.zones.get(entry.zone()).map_or(0, |authority| authority.apex_len);
-    let apex_len = if apex_len == 0 { wire.len() } else { apex_len };
-    let mut values: Vec<String> = set.each().filter_map(|r| Some(value(set.rtype, r.get(record::FIXED..)?))).collect();
-    values.sort();
-    Row {
-        name: name::to_text(wire),
-        rtype: mnemonic(set.rtype),
-        ttl: set.records.get(6..).and_then(<[u8]>::first_chunk).map_or(0, |ttl| u32::from_be_bytes(*ttl)),
-        values,
-        apex: name::to_text(&wire[wire.len().saturating_sub(apex_len)..]),
+    fn row(&self, entry: &Entry<'_>, set: &RrSet<'_>) -> Row {
+        let wire = entry.name();
+        let apex_len = self.zones.get(entry.zone()).map_or(0, |authority| authority.apex_len);
+        let apex_len = if apex_len == 0 { wire.len() } else { apex_len };
+        let mut values: Vec<String> =
+            set.each().filter_map(|r| Some(value(set.rtype, r.get(record::FIXED..)?))).collect();
+        values.sort();
+        Row {
+            name: name::to_text(wire),
+            rtype: mnemonic(set.rtype),
+            ttl: set.records().get(6..).and_then(<[u8]>::first_chunk).map_or(0, |ttl| u32::from_be_bytes(*ttl)),
+            values,
+            apex: name::to_text(&wire[wire.len().saturating_sub(apex_len)..]),
+        }
     }
 }
 
