@@ -12,7 +12,7 @@ use arrayvec::ArrayVec;
 
 use crate::burst::{Action, Burst, Out, Packet, Tuple};
 use crate::counters::{self, Counters};
-use crate::frame::{self, Pool};
+use crate::frame::Pool;
 use crate::io::BURST;
 use crate::tables::Tables;
 use crate::tables::zone::Probe;
@@ -51,15 +51,13 @@ const AHEAD: usize = 4;
 /// Answers every packet whose action is [`Action::Dns`].
 pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables, counters: &Counters, guard: &mut Guard, now: Nanos) {
     let mut asked = ArrayVec::<Asked<'_>, BURST>::new();
-    for packet in burst.iter().filter(|p| p.action == Action::Dns) {
-        prefetch_message(pool.bytes(&packet.frame));
-    }
     for (index, packet) in burst.iter_mut().enumerate().filter(|(_, p)| p.action == Action::Dns) {
-        let question =
-            if packet.v6 { gather::<true>(packet, pool, tables) } else { gather::<false>(packet, pool, tables) };
-        match question {
-            Ok(question) => asked.push(Asked { packet: index, question, answer: Err(DropReason::DnsMalformed) }),
-            Err(reason) => packet.drop(reason),
+        let gathered = match packet.v6 {
+            true => gather::<true>(packet, index, pool, tables, &mut asked),
+            false => gather::<false>(packet, index, pool, tables, &mut asked),
+        };
+        if let Err(reason) = gathered {
+            packet.drop(reason);
         }
     }
     if asked.is_empty() {
@@ -69,9 +67,9 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables, counters: &Count
         tables.zones.prefetch_entry(&asked.question.probe);
     }
     for asked in &mut asked {
-        let Question { at, len, probe, .. } = &asked.question;
+        let Question { at, len, probe, query, .. } = &asked.question;
         let message = pool.bytes(&burst[asked.packet].frame).get(*at..at + len).unwrap_or_default();
-        read(message, probe, &tables.zones, &mut asked.answer);
+        read(message, probe, *query, &tables.zones, &mut asked.answer);
         ahead(asked, |target| tables.zones.prefetch_slot(target));
     }
     for asked in &asked {
@@ -97,33 +95,30 @@ fn ahead(asked: &Asked<'_>, show: impl Fn(&Probe)) {
     }
 }
 
-/// Parse has fetched the headers; the name, and most answers, lie in the next three lines.
-#[inline]
-fn prefetch_message(octets: &[u8]) {
-    frame::prefetch(octets.as_ptr().wrapping_add(64));
-    frame::prefetch(octets.as_ptr().wrapping_add(128));
-    frame::prefetch(octets.as_ptr().wrapping_add(192));
-}
-
 #[inline]
 fn client(packet: &Packet) -> IpAddr {
     if packet.v6 { IpAddr::V6(packet.ends6.0.into()) } else { IpAddr::V4(packet.tuple.src.into()) }
 }
 
-/// Where the message is, and its name on the way to the table. The frame is opened to its chunk's end: room for the
-/// answer.
+/// Reads the question of a packet of the burst. The frame is opened to its chunk's end: room for the answer.
 #[inline(never)]
-fn gather<const V6: bool>(packet: &mut Packet, pool: &mut Pool, tables: &Tables) -> Result<Question, DropReason> {
+fn gather<const V6: bool>(
+    packet: &mut Packet,
+    index: usize,
+    pool: &mut Pool,
+    tables: &Tables,
+    asked: &mut ArrayVec<Asked<'_>, BURST>,
+) -> Result<(), DropReason> {
     let whole = packet.frame.extent();
     let octets = open(packet, pool);
     let ip_end = usize::from(packet.l3) + usize::from(packet.ip_len);
     let (l3, l4) = (usize::from(packet.l3), usize::from(packet.l4));
     let question = turn::question::<V6>(octets, l3, l4, ip_end, &tables.zones);
     packet.frame.restore(whole);
-    if let Ok(question) = &question {
-        tables.zones.prefetch_slot(&question.probe);
-    }
-    question
+    let question = question?;
+    tables.zones.prefetch_slot(&question.probe);
+    asked.push(Asked { packet: index, question, answer: Err(DropReason::DnsMalformed) });
+    Ok(())
 }
 
 /// What answers are made with.

@@ -8,7 +8,7 @@
 
 use crate::burst::{Action, Burst, Packet, Tuple};
 use crate::family::Family;
-use crate::frame::Pool;
+use crate::frame::{self, Pool};
 use crate::stage::balance::Balance;
 use crate::stage::{classify, isolate, parse};
 use crate::tables::snat::Side;
@@ -28,9 +28,14 @@ pub struct Left {
 pub fn run(burst: &mut Burst, pool: &Pool, with: &Balance<'_>) -> Left {
     let mut left = Left::default();
     for packet in burst {
-        match one(packet, pool.bytes(&packet.frame), with) {
+        let bytes = pool.bytes(&packet.frame);
+        match one(packet, bytes, with) {
             Kind::Balanced => {}
-            Kind::Question => left.questions = true,
+            Kind::Question => {
+                left.questions = true;
+                // The headers are here; the name, and most answers, lie in the next three lines.
+                [64, 128, 192].iter().for_each(|line| frame::prefetch(bytes.as_ptr().wrapping_add(*line)));
+            }
             Kind::Other => left.others = true,
         }
     }

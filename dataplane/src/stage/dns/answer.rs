@@ -60,26 +60,28 @@ pub fn answer(buffer: &mut [u8], query_len: usize, zones: &Zones, terms: &Terms,
 pub(super) fn understand<'a>(message: &[u8], zones: &'a Zones) -> Result<Answer<'a>, DropReason> {
     let (probe, _) = zones.probe(&name::window(message.get(HEADER_LEN..).unwrap_or_default()));
     let mut said = Err(DropReason::DnsMalformed);
-    read(message, &probe, zones, &mut said);
+    read(message, &probe, dns::plain(message, probe.name_len), zones, &mut said);
     said
 }
 
 /// What a query asks, and what there is to say; an error when it deserves no answer. It is written where it will stay: a
 /// value of many parts that several ways lead to is otherwise put together in pieces.
 #[inline(always)]
-pub(super) fn read<'a>(message: &[u8], probe: &Probe, zones: &'a Zones, said: &mut Result<Answer<'a>, DropReason>) {
-    if message.len() < HEADER_LEN || message[2] & flag::QR != 0 {
-        *said = Err(DropReason::DnsMalformed);
-        return;
-    }
-    let Some(query) = dns::plain(message, probe.name_len) else {
-        *said = Ok(unusual(message, zones));
+pub(super) fn read<'a>(
+    message: &[u8],
+    probe: &Probe,
+    query: Option<Query>,
+    zones: &'a Zones,
+    said: &mut Result<Answer<'a>, DropReason>,
+) {
+    let Some(query) = query else {
+        *said = unusual(message, zones);
         return;
     };
     let name = message.get(HEADER_LEN..).unwrap_or_default();
     let entry = zones.find(probe, name);
     let Some(found) = entry.and_then(|entry| entry.usual(zones)) else {
-        *said = Ok(missed(&query, name, message, zones, entry.is_none()));
+        *said = missed(&query, name, message, zones, entry.is_none());
         return;
     };
     match found.entry.answer(query.qtype).filter(|_| refused(&query).is_none()) {
@@ -115,11 +117,17 @@ pub(super) enum Body<'a> {
 
 /// The usual query for a name that is not in the table, or is special: only now are labels walked.
 #[inline(never)]
-fn missed<'a>(query: &Query, name: &[u8], message: &[u8], zones: &'a Zones, absent: bool) -> Answer<'a> {
+fn missed<'a>(
+    query: &Query,
+    name: &[u8],
+    message: &[u8],
+    zones: &'a Zones,
+    absent: bool,
+) -> Result<Answer<'a>, DropReason> {
     match name.get(..query.name_len) {
         Some(name) if name::walk(name) == Some(query.name_len) => {
             let found = if absent { zones.absent(name) } else { None };
-            served(query, found.or_else(|| compat::resolve(zones, name)))
+            Ok(served(query, found.or_else(|| compat::resolve(zones, name))))
         }
         _ => unusual(message, zones),
     }
@@ -127,9 +135,12 @@ fn missed<'a>(query: &Query, name: &[u8], message: &[u8], zones: &'a Zones, abse
 
 #[cold]
 #[inline(never)]
-pub(super) fn unusual<'a>(message: &[u8], zones: &'a Zones) -> Answer<'a> {
+pub(super) fn unusual<'a>(message: &[u8], zones: &'a Zones) -> Result<Answer<'a>, DropReason> {
+    if message.len() < HEADER_LEN || message[2] & flag::QR != 0 {
+        return Err(DropReason::DnsMalformed);
+    }
     let opcode = message[2] & flag::OPCODE;
-    match dns::parse(message) {
+    Ok(match dns::parse(message) {
         Ok(query) if opcode == 0 => {
             let name = message.get(HEADER_LEN..HEADER_LEN + query.name_len).unwrap_or_default();
             served(&query, compat::resolve(zones, name))
@@ -139,7 +150,7 @@ pub(super) fn unusual<'a>(message: &[u8], zones: &'a Zones) -> Answer<'a> {
         Err(known) if opcode != 0 => refusal(HEADER_LEN, known.edns, Rcode::NotImp),
         Err(known) if known.cookie_alone => refusal(HEADER_LEN, known.edns, Rcode::NoError),
         Err(known) => refusal(known.question_end, known.edns, Rcode::FormErr),
-    }
+    })
 }
 
 fn refusal<'a>(question_end: usize, edns: Option<Edns>, rcode: Rcode) -> Answer<'a> {

@@ -164,7 +164,7 @@ fn the_usual_path_answers_as_the_careful_one_does() {
     let (zones, terms) = (compiled(), terms());
     let mut taken = 0;
     for query in samples() {
-        let careful = unusual(&query, &zones);
+        let careful = unusual(&query, &zones).unwrap();
         let usual = understand(&query, &zones).unwrap();
         taken += 1;
         let [usual, careful] = [usual, careful].map(|answer| {

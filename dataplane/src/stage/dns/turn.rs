@@ -5,7 +5,7 @@
 
 use crate::tables::zone::{Probe, Zones};
 use crate::verdict::DropReason;
-use crate::wire::dns::HEADER_LEN;
+use crate::wire::dns::{self, HEADER_LEN, Query};
 use crate::wire::name;
 use crate::wire::sum::Sum;
 
@@ -32,6 +32,8 @@ pub(super) struct Question {
     pub(super) len: usize,
     /// The name that it seems to ask for.
     pub(super) probe: Probe,
+    /// What it asks, if it is the usual kind.
+    pub(super) query: Option<Query>,
     /// Of addresses and ports.
     ends: Sum,
     /// Of that name, and the type and the class behind it.
@@ -85,8 +87,9 @@ pub(super) fn question<const V6: bool>(
         ends.eight(u64::from_ne_bytes(*pair));
     }
     let (probe, asked) = window.last_chunk().map(|name| zones.probe(name)).unwrap_or_default();
-    let mut question = Question { at: l3 + ip_len + UDP_LEN, len: udp_len - UDP_LEN, probe, ends, asked };
     let datagram = octets.get(l4..l4 + udp_len).unwrap_or_default();
+    let query = dns::plain(datagram.get(UDP_LEN..).unwrap_or_default(), probe.name_len);
+    let mut question = Question { at: l3 + ip_len + UDP_LEN, len: udp_len - UDP_LEN, probe, query, ends, asked };
     let holds = match datagram.get(UDP_LEN + HEADER_LEN + probe.name_len..).and_then(<[u8]>::split_first_chunk::<4>) {
         Some((kind, rest)) => {
             let mut more = Sum::default();
@@ -167,14 +170,15 @@ pub(super) fn turn(
         other => other,
     };
     if v6 {
-        turn6(ip, udp_len)
+        turn6(ip, udp_len);
     } else {
-        turn4(ip, total)
+        turn4(ip, total);
     }
     let Some(udp) = datagram.first_chunk_mut::<UDP_LEN>() else { return 0 };
     let [s0, s1, d0, d1, ..] = *udp;
-    let [l0, l1] = (udp_len as u16).to_be_bytes();
-    *udp = [d0, d1, s0, s1, l0, l1, sent[0], sent[1]];
+    let ports = u32::from_ne_bytes([s0, s1, d0, d1]).rotate_left(16);
+    let lengths = u32::from(u16::from_ne_bytes(sent)) << 16 | u32::from((udp_len as u16).to_be());
+    *udp = (u64::from(lengths.to_le()) << 32 | u64::from(ports)).to_ne_bytes();
     total
 }
 
@@ -182,14 +186,17 @@ pub(super) fn turn(
 fn turn4(ip: &mut [u8], total: usize) {
     let Some(ip) = ip.first_chunk_mut::<IP4_LEN>() else { return };
     let [_, _, _, _, i0, i1, _, _, _, _, _, _, a, b, c, d, e, f, g, h] = *ip;
+    let ends = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+    let [t0, t1] = (total as u16).to_be_bytes();
+    let front = [0x45, 0, t0, t1, i0, i1, 0, 0];
     let mut sum = Sum::default();
-    sum.eight(u64::from_ne_bytes([a, b, c, d, e, f, g, h]));
-    sum.add_word(0x4500);
-    sum.add_word(total as u16);
+    sum.eight(ends);
+    sum.eight(u64::from_ne_bytes(front));
     sum.add_word(u16::from_be_bytes([TTL, UDP]));
-    sum.add_word(u16::from_be_bytes([i0, i1]));
-    let ([t0, t1], [c0, c1]) = ((total as u16).to_be_bytes(), sum.checksum());
-    *ip = [0x45, 0, t0, t1, i0, i1, 0, 0, TTL, UDP, c0, c1, e, f, g, h, a, b, c, d];
+    let [c0, c1] = sum.checksum();
+    let [a, b, c, d, e, f, g, h] = ends.rotate_left(32).to_ne_bytes();
+    let [v, w, t0, t1, i0, i1, x, y] = front;
+    *ip = [v, w, t0, t1, i0, i1, x, y, TTL, UDP, c0, c1, a, b, c, d, e, f, g, h];
 }
 
 /// The flow label stays the question's: the client's own word for the flow (RFC 6437 section 2).
