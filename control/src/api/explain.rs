@@ -11,6 +11,7 @@ use sluice_dataplane::wire::{dns, name};
 
 use super::observed::Published;
 use crate::desire::naming;
+use crate::dns::forward;
 use crate::view::{ClusterView, Health};
 
 /// What is said to a question.
@@ -20,7 +21,7 @@ pub struct Explained {
     pub name: String,
     /// The type as asked.
     pub r#type: String,
-    /// The response code's name (`noerror`, `nxdomain`, `refused`).
+    /// The response code's name (`noerror`, `nxdomain`, `refused`); `forwarded` where others are asked.
     pub rcode: String,
     /// Whether the answer was cut to fit UDP.
     pub truncated: bool,
@@ -81,6 +82,9 @@ pub fn explain(config: &Config, published: &Published, asked: &str, kind: &str) 
     explained.r#type = upper;
     explained.tasks = tasks(config, published, &text.to_ascii_lowercase());
     explained.remarks = remarks(config, published, &explained, &wire);
+    if published.tables.zones.resolve(&wire).is_none() && forward::explain(&config.dns, &wire).is_some() {
+        explained.rcode = "forwarded".to_owned();
+    }
     Ok(explained)
 }
 
@@ -189,7 +193,16 @@ fn remarks(config: &Config, published: &Published, explained: &Explained, wire: 
     let mut remarks = Vec::new();
     let zones = &published.tables.zones;
     match zones.resolve(wire) {
-        None => remarks.push("no zone here answers for this name".to_owned()),
+        None => {
+            remarks.push("no zone here answers for this name".to_owned());
+            remarks.push(match forward::explain(&config.dns, wire) {
+                Some(whom) => format!("{whom}; sources that dns.trusted has not are refused"),
+                None if config.dns.forwards() => {
+                    "refused: dns.external is false, and no dns.zone_resolvers has it".to_owned()
+                }
+                None => "refused: dns.external is false".to_owned(),
+            });
+        }
         Some(found) => {
             let apex = &wire[wire.len().saturating_sub(found.soa().apex_len)..];
             remarks.push(format!("zone {}", name::to_text(apex)));

@@ -141,8 +141,7 @@ fn reply(
     let terms = &tables.local.dns;
     let answer = match &question.answer {
         Err(reason) => return packet.drop(*reason),
-        // Who would forward it is behind the host port; what came from there has been forwarded already.
-        Ok(answer) if terms.forward && answer.is_foreign() && is_outside(packet, tables) => {
+        Ok(answer) if terms.forward && is_forwarded(packet, question, answer, asker, pool, tables) => {
             return packet.leave(Out::Host);
         }
         Ok(answer) => answer,
@@ -188,8 +187,21 @@ fn reply(
     }
 }
 
-fn is_outside(packet: &Packet, tables: &Tables) -> bool {
+/// Whether control forwards it. Only for those who are trusted: to everybody it would be an open resolver. Who forwards
+/// is behind the host port; what came from there has been forwarded already.
+#[inline]
+fn is_forwarded(
+    packet: &Packet,
+    question: &Asked<'_>,
+    answer: &Answer<'_>,
+    asker: &Asker,
+    pool: &Pool,
+    tables: &Tables,
+) -> bool {
+    let message = pool.bytes(&packet.frame).get(question.at..question.at + question.len).unwrap_or_default();
     tables.local.host.is_some_and(|(port, _)| port != packet.ingress)
+        && tables.local.dns.trusts(asker.ip)
+        && answer.is_foreign(message)
 }
 
 /// Largest IP packet towards the client.

@@ -171,10 +171,16 @@ impl<'a> Answer<'a> {
         self.qtype
     }
 
-    /// Whether it is about a name that is none of ours: a forwarder's, if there is one.
+    /// Whether the message is a question about a name that is none of ours, and a forwarder's, if there is one: of class
+    /// IN, of a type that records have (or ANY), and with RD.
     #[must_use]
-    pub fn is_foreign(&self) -> bool {
-        self.rcode == Rcode::Refused && self.qtype != 0 && !matches!(self.qtype, rtype::AXFR | rtype::IXFR)
+    pub fn is_foreign(&self, message: &[u8]) -> bool {
+        let class = message.get(self.question_end().saturating_sub(2)..self.question_end());
+        self.rcode == Rcode::Refused
+            && message.get(2).is_some_and(|flags| flags & flag::RD != 0)
+            && class == Some(&CLASS_IN.to_be_bytes())
+            // RFC 6895 section 3.1: OPT, and what is a question only.
+            && !matches!(self.qtype, 0 | rtype::OPT | 128..rtype::ANY)
     }
 
     /// The set of an answer whose records point to names that are told too.
@@ -251,8 +257,9 @@ impl<'a> Answer<'a> {
     }
 
     /// Largest answer that the client gets (RFC 6891 section 6.2.3: below 512 means 512).
+    #[must_use]
     #[inline]
-    fn limit(&self, query_len: usize, terms: &Terms, limit: Limit) -> usize {
+    pub fn limit(&self, query_len: usize, terms: &Terms, limit: Limit) -> usize {
         let takes = self.edns.map_or(UDP_MAX, |edns| usize::from(edns.size.min(terms.edns_max)).max(UDP_MAX));
         match limit {
             Limit::Udp | Limit::Slip => takes,
