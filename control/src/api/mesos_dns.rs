@@ -355,6 +355,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn resolvers_are_told_as_they_were_written() {
+        let mut config = crate::fixture::config();
+        let at = |text: &str| text.parse().unwrap();
+        config.dns.external = true;
+        config.dns.resolvers = vec![at("192.0.2.1:53"), at("[fd00::1]:5353")];
+        config.dns.zone_resolvers.insert("corp".to_owned(), vec![at("192.0.2.2:53")]);
+        let observed = observed(config, &ClusterView::default());
+        let told: Value = serde_json::from_str(&get(&observed, "/v1/config").await.2).unwrap();
+        assert_eq!(told["ExternalOn"], json!(true));
+        assert_eq!(told["Resolvers"], json!(["192.0.2.1", "[fd00::1]:5353"]));
+        assert_eq!(told["ZoneResolvers"], json!({"corp": ["192.0.2.2"]}));
+    }
+
+    #[tokio::test]
     async fn nothing_is_enumerated_where_that_is_off_and_an_unchanged_list_of_vips_is_not_sent_again() {
         let mut config = crate::fixture::config();
         config.dns.enumeration = false;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::rdata::SOA;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use sluice_dataplane::wire::dns::{HEADER_LEN, Rcode, flag};
 
@@ -125,11 +126,11 @@ pub(in crate::dns) struct Shell {
 }
 
 impl Shell {
-    /// The answer to the client: never longer than it takes, with whole RRsets, and TC where some are left out.
+    /// The answer to the client: never longer than it takes. An answer that does not fit is left out whole, with TC
+    /// whatever `dns.truncate_bit` says: without it that would mean that there is none.
     pub(super) fn write(&self, outcome: &Outcome, question: &Question, now: Instant) -> Vec<u8> {
-        let Outcome::Known(known) = outcome else { return self.put(Rcode::ServFail.header_bits(), 0, None) };
-        let rcode = known.rcode.low();
-        let Some(name) = self.refusal.get(HEADER_LEN..).and_then(read_name) else {
+        let name = self.refusal.get(HEADER_LEN..).and_then(read_name);
+        let (Outcome::Known(known), Some(name)) = (outcome, name) else {
             return self.put(Rcode::ServFail.header_bits(), 0, None);
         };
         let room = self.most.saturating_sub(self.refusal.len() - self.question_end);
@@ -138,8 +139,8 @@ impl Shell {
             known.message(&name, question.record_type(), sections, now).filter(|message| message.len() <= room)
         });
         match fits {
-            Some(message) => self.put(rcode, 0, Some(&message)),
-            None => self.put(rcode, flag::TC, None),
+            Some(message) => self.put(known.rcode.low(), 0, Some(&message)),
+            None => self.put(known.rcode.low(), flag::TC, None),
         }
     }
 
@@ -166,11 +167,12 @@ fn answers_type(given: RecordType, asked: RecordType) -> bool {
 
 /// RFC 2308 section 5: the lesser of the SOA's TTL and its MINIMUM; nothing is kept without one.
 fn negative_ttl(authorities: &[Record]) -> u32 {
-    let soa = authorities.iter().find_map(|record| match &record.data {
-        RData::SOA(soa) => Some(record.ttl.min(soa.minimum)),
-        _ => None,
-    });
+    let soa = authorities.iter().find_map(|record| Some(record.ttl.min(soa(record)?.minimum)));
     soa.unwrap_or(0).min(NEGATIVE_MAX)
+}
+
+fn soa(record: &Record) -> Option<&SOA> {
+    if let RData::SOA(soa) = &record.data { Some(soa) } else { None }
 }
 
 /// TTLs no higher than the cap, and one for each RRset (RFC 2181 section 5.2).
@@ -190,7 +192,7 @@ fn capped(mut section: Vec<Record>, cap: u32) -> Vec<Record> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use hickory_proto::rr::rdata::{A, CNAME, SOA};
+    use hickory_proto::rr::rdata::{A, CNAME};
     use proptest::prelude::*;
 
     use super::*;

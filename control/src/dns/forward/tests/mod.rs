@@ -151,7 +151,7 @@ fn say(names: &Names, query: &[u8], client: IpAddr, limit: Limit) -> Said {
     let tables = (names.latest)().unwrap();
     match names.say(&mut buffer, query.len(), &tables, client, limit) {
         Said::Here(len) => Said::Known(buffer[..len].to_vec()),
-        said => said,
+        said @ (Said::Nothing | Said::Known(_) | Said::Later(_)) => said,
     }
 }
 
