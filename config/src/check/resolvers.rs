@@ -111,6 +111,17 @@ pub(super) fn check(file: &File, config: &Config, found: &mut Findings<'_>) {
     }
 }
 
+/// Resolvers that are this machine. One of its own is reached at a loopback address or by another port.
+pub(super) fn on_machine(file: &File, owned: impl Fn(IpAddr) -> bool, found: &mut Findings<'_>) {
+    for (key, text) in file.dns.iter().flat_map(|dns| resolvers(dns.get_ref())) {
+        let address = read(text.get_ref()).filter(|at| at.port() == PORT && !at.ip().is_loopback());
+        if let Some(address) = address.filter(|at| owned(at.ip())) {
+            let sentence = format!("`{key}` has {}, which this machine's kernel owns", address.ip());
+            found.error(&text.span(), sentence, "write another server's, or its loopback address if one runs here");
+        }
+    }
+}
+
 /// Every resolver that is written, with its key.
 fn resolvers(dns: &file::Dns) -> impl Iterator<Item = (String, &Spanned<String>)> {
     let defaults = value::each(&dns.resolvers).iter().map(|at| ("resolvers".to_owned(), at));
