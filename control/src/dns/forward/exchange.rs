@@ -28,6 +28,9 @@ pub(super) enum Trouble {
     /// Nothing listens there, or no packet goes there.
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    /// It said nothing in time.
+    #[error("no answer in time")]
+    Silent,
     /// The name cannot be put into a query.
     #[error("the name cannot be asked for")]
     Name,
@@ -46,7 +49,7 @@ impl Trouble {
     /// Whether the resolver lives.
     pub(super) fn is_word(&self) -> bool {
         match self {
-            Self::Io(_) | Self::Wrong => false,
+            Self::Io(_) | Self::Silent | Self::Wrong => false,
             Self::Name | Self::Code(_) | Self::Referral => true,
         }
     }

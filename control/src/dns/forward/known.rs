@@ -19,6 +19,8 @@ const NEGATIVE_MAX: u32 = 60;
 const STALE_TTL: u32 = 30;
 /// How long an answer is told beyond its TTL while nobody can be asked (RFC 8767 section 5: one to three days).
 const STALE_FOR: Duration = Duration::from_secs(86_400);
+/// Least octets of a record on the wire: a pointer, and no data.
+const RECORD_MIN: usize = 12;
 /// What a record takes beside its octets on the wire, about.
 const RECORD_OCTETS: usize = 2 * size_of::<Record>();
 
@@ -77,8 +79,12 @@ impl Known {
         record.ttl.saturating_sub(self.age(now).as_secs() as u32)
     }
 
-    /// As a message to a client that wrote the name like this, with so many of the sections.
-    fn message(&self, name: &Name, rtype: RecordType, sections: usize, now: Instant) -> Option<Vec<u8>> {
+    /// As a message of at most `room` octets to a client that wrote the name like this, with so many of the sections.
+    fn message(&self, name: &Name, rtype: RecordType, sections: usize, room: usize, now: Instant) -> Option<Vec<u8>> {
+        let records: usize = self.sections.iter().take(sections).map(Vec::len).sum();
+        if records * RECORD_MIN > room {
+            return None;
+        }
         let mut message = Message::new(0, MessageType::Response, OpCode::Query);
         message.add_query(Query::query(name.clone(), rtype));
         let told = |section: &Vec<Record>| -> Vec<Record> {
@@ -99,7 +105,8 @@ impl Known {
         if sections > 2 {
             message.additionals = told(additionals);
         }
-        message.to_vec().ok().filter(|written| written[2] & flag::TC == 0)
+        // The library sets TC where it has no room itself.
+        message.to_vec().ok().filter(|written| written.len() <= room && written[2] & flag::TC == 0)
     }
 }
 
@@ -135,10 +142,8 @@ impl Shell {
         };
         let room = self.most.saturating_sub(self.refusal.len() - self.question_end);
         // RFC 2181 section 9: what was only additional goes first, and without TC.
-        let fits = [3, 2].into_iter().find_map(|sections| {
-            known.message(&name, question.record_type(), sections, now).filter(|message| message.len() <= room)
-        });
-        match fits {
+        let with = |sections| known.message(&name, question.record_type(), sections, room, now);
+        match with(3).or_else(|| with(2)) {
             Some(message) => self.put(known.rcode.low(), 0, Some(&message)),
             None => self.put(known.rcode.low(), flag::TC, None),
         }

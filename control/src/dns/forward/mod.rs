@@ -24,7 +24,7 @@ mod statistics;
 mod tests;
 
 use cache::{Cache, Found};
-use exchange::ask;
+use exchange::{Trouble, ask};
 pub(super) use known::Shell;
 use known::{Known, Outcome};
 pub(super) use question::CD;
@@ -214,17 +214,27 @@ impl Flight {
     async fn ask(&self, resolver: &Resolver, manner: Manner, until: Instant) -> Option<Known> {
         let statistics = &self.forwarder.statistics;
         let answer = timeout_at(until, ask(resolver.address, &self.question, manner, statistics)).await;
+        let answer = answer.unwrap_or(Err(Trouble::Silent));
         let now = Instant::now().into_std();
-        match answer {
-            Ok(Ok((message, octets))) => {
-                resolver.answered();
-                return Some(Known::new(message, &self.question, octets, now));
+        match &answer {
+            Err(trouble) if !trouble.is_word() => {
+                if resolver.failed(now) {
+                    tracing::warn!(resolver = %resolver.address, %trouble, "a resolver is down; others are asked first");
+                }
             }
-            Ok(Err(trouble)) if trouble.is_word() => resolver.answered(),
-            Ok(Err(_)) | Err(_) => resolver.failed(now),
+            Ok(_) | Err(_) => {
+                if resolver.answered() {
+                    tracing::info!(resolver = %resolver.address, "a resolver answers again");
+                }
+            }
         }
-        statistics.upstream_failures.fetch_add(1, Relaxed);
-        None
+        match answer {
+            Ok((message, octets)) => Some(Known::new(message, &self.question, octets, now)),
+            Err(_) => {
+                self.forwarder.count(&statistics.upstream_failures);
+                None
+            }
+        }
     }
 }
 

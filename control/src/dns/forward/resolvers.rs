@@ -37,18 +37,19 @@ impl Resolver {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It answered.
-    pub(super) fn answered(&self) {
-        *self.health() = Health::default();
+    /// It answered. Whether it was down.
+    pub(super) fn answered(&self) -> bool {
+        std::mem::take(&mut *self.health()).again.is_some()
     }
 
-    /// It did not.
-    pub(super) fn failed(&self, now: Instant) {
+    /// It did not. Whether it is down from now on.
+    pub(super) fn failed(&self, now: Instant) -> bool {
         let mut health = self.health();
         health.strikes = health.strikes.saturating_add(1);
         if health.strikes >= STRIKES {
             health.again = Some(now + DOWN);
         }
+        health.strikes == STRIKES
     }
 
     /// Whether others are asked first.
@@ -172,15 +173,15 @@ mod tests {
         let begin = Instant::now();
         let at = |seconds| begin + Duration::from_secs(seconds);
         let first = |now| in_order(&list, now)[0].address.ip().to_string();
-        list[0].failed(at(0));
+        assert!(!list[0].failed(at(0)));
         assert_eq!(first(at(0)), "192.0.2.1", "one datagram may be lost");
-        list[0].failed(at(0));
+        assert!(list[0].failed(at(0)) && !list[0].failed(at(0)), "down, which is said once");
         assert_eq!(first(at(9)), "192.0.2.2");
         assert_eq!(first(at(10)), "192.0.2.1", "tried again");
         assert_eq!(first(at(11)), "192.0.2.2", "by one question");
-        list[0].answered();
+        assert!(list[0].answered() && !list[0].answered(), "up again, which is said once");
         assert_eq!(first(at(11)), "192.0.2.1");
-        (0..STRIKES).for_each(|_| list[1].failed(at(12)));
+        assert!(!list[1].failed(at(12)) && list[1].failed(at(12)));
         assert_eq!(in_order(&list, at(12)).len(), 2, "who is down is the last resort");
     }
 }

@@ -15,7 +15,7 @@ pub struct Statistics {
     pub shared: AtomicU64,
     /// Of them, answered SERVFAIL.
     pub failed: AtomicU64,
-    /// Of those, because too many were on their way.
+    /// Of them, not asked because too many were on their way.
     pub over_limit: AtomicU64,
     /// Questions that came back from a resolver, refused.
     pub loops: AtomicU64,

@@ -65,9 +65,8 @@ impl Fake {
         say: impl Fn(&[u8], usize) -> Vec<Vec<u8>> + Clone + Send + 'static,
         over_tcp: impl Fn(&[u8]) -> Vec<u8> + Send + 'static,
     ) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let socket = UdpSocket::bind(address).await.unwrap();
+        let (socket, listener) = sockets().await;
+        let address = socket.local_addr().unwrap();
         let asked = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&asked);
         let mut tasks = JoinSet::new();
@@ -94,6 +93,17 @@ impl Fake {
 
     fn asked(&self) -> usize {
         self.asked.load(Relaxed)
+    }
+}
+
+/// Sockets of both kinds at one port, below those that the kernel gives to the forwarder's own.
+async fn sockets() -> (UdpSocket, TcpListener) {
+    loop {
+        let port = rand::random_range(10_000..30_000);
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).await;
+        if let (Ok(socket), Ok(listener)) = (socket, TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await) {
+            return (socket, listener);
+        }
     }
 }
 

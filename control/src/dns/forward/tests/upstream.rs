@@ -55,6 +55,23 @@ async fn what_is_not_the_answer_is_waited_past() {
 }
 
 #[tokio::test]
+async fn the_right_answer_from_elsewhere_is_never_seen() {
+    let resolver = UdpSocket::bind("[::1]:0").await.unwrap();
+    let names = names_with(&format!("external = true\nresolvers = [\"{}\"]", resolver.local_addr().unwrap()));
+    tokio::spawn(async move {
+        let elsewhere = UdpSocket::bind("[::1]:0").await.unwrap();
+        let mut query = [0; 512];
+        let (len, from) = resolver.recv_from(&mut query).await.unwrap();
+        let forged = answer(&query[..len], ResponseCode::NoError, vec![RData::A(A::new(6, 6, 6, 6))], 300);
+        elsewhere.send_to(&forged, from).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        resolver.send_to(&one(&query[..len]), from).await.unwrap();
+    });
+    let told = told(&names, &asked("web.example.org", 1)).await;
+    assert_eq!((&told[told.len() - 4..], count(&names, "replies_ignored")), (&[192, 0, 2, 1][..], 0));
+}
+
+#[tokio::test]
 async fn many_wrong_answers_or_a_cut_one_make_it_ask_over_tcp() {
     let forger = Fake::start_with(|_, _| vec![vec![7; 50]; 20], one).await;
     let forged = names(&[&forger]);
