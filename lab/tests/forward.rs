@@ -126,6 +126,16 @@ fn foreign_names_are_answered_by_a_resolver_and_out_of_memory_when_it_is_gone() 
     assert!(world.count("stale") > 0);
     let said = world.dig("client", &["unknown.example.org"]);
     assert!(said.contains("status: SERVFAIL"), "{said}");
+
+    let resolver = world.resolver();
+    let mut tries = 0;
+    // What failed is asked again after five seconds.
+    while !world.dig("client", &["unknown.example.org"]).contains("status: NXDOMAIN") {
+        tries += 1;
+        assert!(tries < 40, "the resolver is back");
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    end(resolver);
     let explained = world.lab.command("sluice", &world.program.display().to_string());
     let socket = world.lab.sluice_socket().display().to_string();
     let explained = explained.unwrap().args(["query", "www.example.org", "--explain", "--socket", &socket]).output();

@@ -1,7 +1,7 @@
 //! What a resolver said, and how it is told to clients: for how long (RFC 2308, RFC 8767), and as much of it as a client
 //! takes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
@@ -21,6 +21,10 @@ const STALE_TTL: u32 = 30;
 const STALE_FOR: Duration = Duration::from_secs(86_400);
 /// Least octets of a record on the wire: a pointer, and no data.
 const RECORD_MIN: usize = 12;
+/// Most names on the way from a question to its answer.
+const CHAIN: usize = 16;
+/// DNAME (RFC 6672), which stands above the name whose CNAME it explains.
+const DNAME: u16 = 39;
 /// What a record takes beside its octets on the wire, about.
 const RECORD_OCTETS: usize = 2 * size_of::<Record>();
 
@@ -40,6 +44,7 @@ impl Known {
     /// Of a message that answers `question` and took this many octets.
     pub(super) fn new(message: Message, question: &Question, octets: usize, now: Instant) -> Self {
         let Message { metadata, answers, authorities, additionals, .. } = message;
+        let answers = about(question, answers);
         let is_negative = !answers.iter().any(|record| answers_type(record.record_type(), question.record_type()));
         let cap = if is_negative { negative_ttl(&authorities) } else { TTL_MAX };
         let sections = [answers, authorities, additionals].map(|section| capped(section, cap));
@@ -165,6 +170,23 @@ impl Shell {
     }
 }
 
+/// Those of the answers whose names the question leads to (RFC 5452 section 6): nobody asked about others.
+fn about(question: &Question, mut answers: Vec<Record>) -> Vec<Record> {
+    let mut names: HashSet<Name> = read_name(question.name()).into_iter().collect();
+    for _ in 0..CHAIN {
+        let from_here = answers.iter().filter(|record| names.contains(&record.name)).filter_map(alias);
+        let more: Vec<Name> = from_here.filter(|to| !names.contains(to)).cloned().collect();
+        if more.is_empty() {
+            break;
+        }
+        names.extend(more);
+    }
+    let is_dname = |record: &Record| u16::from(record.record_type()) == DNAME;
+    let above = |record: &Record| names.iter().any(|name| record.name.zone_of(name));
+    answers.retain(|record| names.contains(&record.name) || (is_dname(record) && above(record)));
+    answers
+}
+
 /// Whether a record of this type is what was asked for.
 fn answers_type(given: RecordType, asked: RecordType) -> bool {
     given == asked || asked == RecordType::ANY
@@ -174,6 +196,10 @@ fn answers_type(given: RecordType, asked: RecordType) -> bool {
 fn negative_ttl(authorities: &[Record]) -> u32 {
     let soa = authorities.iter().find_map(|record| Some(record.ttl.min(soa(record)?.minimum)));
     soa.unwrap_or(0).min(NEGATIVE_MAX)
+}
+
+fn alias(record: &Record) -> Option<&Name> {
+    if let RData::CNAME(to) = &record.data { Some(&to.0) } else { None }
 }
 
 fn soa(record: &Record) -> Option<&SOA> {
@@ -258,6 +284,24 @@ pub(super) mod tests {
         assert!(chain.is_fresh(at(59)) && !chain.is_fresh(at(60)));
         assert_eq!(ttls(&chain, at(3000)), [30, 30, 30], "beyond its time");
         assert!(chain.is_usable(at(86_459)) && !chain.is_usable(at(86_460)));
+    }
+
+    #[test]
+    fn answers_about_names_that_nobody_asked_for_are_left_out() {
+        let begin = Instant::now();
+        let cname = |from: &str, to: &str| Record::from_rdata(name(from), 60, RData::CNAME(CNAME(name(to))));
+        let dname = |from: &str| {
+            let data = hickory_proto::rr::rdata::NULL::with(vec![1, b'x', 0]);
+            Record::from_rdata(name(from), 60, RData::Unknown { code: RecordType::Unknown(DNAME), rdata: data })
+        };
+        let all = [a("z.net.", 60, 1), cname("y.net.", "Z.net."), cname("web.org.", "y.net."), dname("org.")];
+        let with = |record: Record| {
+            let records = all.iter().cloned().chain([record]).collect();
+            of(records, Vec::new(), begin).sections[0].len()
+        };
+        assert_eq!([with(a("bank.com.", 60, 6)), with(dname("com.")), with(a("Z.NET.", 60, 2))], [4, 4, 5]);
+        let circle = of(vec![cname("web.org.", "y.net."), cname("y.net.", "web.org.")], Vec::new(), begin);
+        assert_eq!(circle.sections[0].len(), 2);
     }
 
     #[test]
