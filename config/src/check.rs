@@ -15,6 +15,7 @@ mod needs;
 mod node;
 mod overlay;
 mod port;
+mod resolvers;
 mod service;
 mod value;
 mod vip;
@@ -64,6 +65,7 @@ pub(crate) fn check(file: &File, found: &mut Findings<'_>) -> Config {
     claims.settle(found);
     needs::settle(file, &config, &needs, found);
     narrow::check(file, &config, found);
+    resolvers::check(file, &config, found);
     capacity(file, &config, found);
     config
 }

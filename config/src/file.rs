@@ -203,6 +203,10 @@ pub(crate) struct Dns {
     pub(crate) srv_weight: Value<i64>,
     pub(crate) truncate_bit: Value<bool>,
     pub(crate) recurse: Value<bool>,
+    pub(crate) external: Value<bool>,
+    pub(crate) resolvers: List<String>,
+    /// A single resolver stands as a list of one.
+    pub(crate) zone_resolvers: BTreeMap<Spanned<String>, Vec<Spanned<String>>>,
     pub(crate) enumeration: Value<bool>,
     pub(crate) cluster_id: Value<String>,
     pub(crate) trusted: List<String>,

@@ -502,6 +502,12 @@ pub struct Dns {
     pub truncate_bit: bool,
     /// Whether RA is set in answers.
     pub recurse: bool,
+    /// Whether names that no zone here answers for are asked of `resolvers`.
+    pub external: bool,
+    /// Whom they are asked of, in this order.
+    pub resolvers: Vec<SocketAddr>,
+    /// The same of single suffixes (lower case, without dots at their ends), whether or not `external` is set.
+    pub zone_resolvers: BTreeMap<String, Vec<SocketAddr>>,
     /// Where a task's address comes from, first that has one.
     pub ip_sources: Vec<IpSource>,
     /// Whether labels follow RFC 952 (24 characters, letters first) instead of RFC 1123.
@@ -516,7 +522,8 @@ pub struct Dns {
     pub enumeration: bool,
     /// Crypto id of the cluster; empty: there are no names with it.
     pub cluster_id: String,
-    /// Whose addresses are believed; empty: private and link-local ones, and the overlay's.
+    /// Whose addresses are believed, and who may ask for names of others; empty: private and link-local ones, and the
+    /// overlay's.
     pub trusted: Vec<IpNet>,
     /// Answers a second to one prefix of others without a cookie.
     pub responses_per_second: u32,
@@ -533,6 +540,12 @@ impl Dns {
     #[must_use]
     pub fn is_on(&self) -> bool {
         !(self.addresses.is_empty() && self.addresses6.is_empty())
+    }
+
+    /// Whether names of others are asked of somebody.
+    #[must_use]
+    pub fn forwards(&self) -> bool {
+        self.external || !self.zone_resolvers.is_empty()
     }
 
     /// SOA MINIMUM of the zones beside `domain`: Mesos-DNS's own, where its quirks hold, is its own alone.

@@ -44,6 +44,8 @@ pub enum Kind {
     Integers,
     /// A table whose keys are free and whose values are strings.
     Map,
+    /// A table whose keys are free and whose values are strings or arrays of strings.
+    Lists,
     /// The section of that path below this one, or an array of it.
     Section,
 }
@@ -60,7 +62,7 @@ pub enum Absent {
 }
 
 use Absent::{Required, Value, Words};
-use Kind::{Boolean, Integer, Integers, Map, Text, Texts};
+use Kind::{Boolean, Integer, Integers, Lists, Map, Text, Texts};
 
 const fn key(name: &'static str, kind: Kind, default: Absent, meaning: &'static str) -> Key {
     Key { name, kind, default, meaning, works: true }
@@ -432,9 +434,24 @@ pub static SECTIONS: &[Section] = &[
             key("srv_weight", Integer, Value("1"), "Weight in SRV records."),
             key("truncate_bit", Boolean, Value("true"), "Whether TC is set on answers that were cut."),
             key("recurse", Boolean, Value("true"), "Whether RA is set in answers."),
-            later("external", Boolean, Value("false"), "Whether foreign names are resolved."),
-            later("resolvers", Texts, Value("[]"), "Resolvers for foreign names."),
-            later("zone_resolvers", Map, Value("{}"), "Resolvers of single zones."),
+            key(
+                "external",
+                Boolean,
+                Value("false"),
+                "Whether names that no zone here answers for are asked of `resolvers`, for `trusted` sources; else they are REFUSED.",
+            ),
+            key(
+                "resolvers",
+                Texts,
+                Value("[]"),
+                "Whom foreign names are asked of, first that answers: `ip`, `ip:port` or `[ipv6]:port`. `external = true` needs one: there is no other.",
+            ),
+            key(
+                "zone_resolvers",
+                Lists,
+                Value("{}"),
+                "Whom names below a suffix are asked of, `{ \"corp.example\" = [\"10.0.0.53\"] }`, whether or not `external` is set; the longest suffix counts.",
+            ),
             key("enumeration", Boolean, Value("true"), "Whether the HTTP API lists all records."),
             key("cluster_id", Text, Value("\"\""), "Crypto id of the cluster in DC/OS names."),
             key(
@@ -698,6 +715,7 @@ impl Kind {
             Self::Texts => "an array of strings",
             Self::Integers => "an array of integers",
             Self::Map => "a table of strings",
+            Self::Lists => "a table of arrays of strings",
             Self::Section => "a table",
         }
     }

@@ -123,6 +123,7 @@ fn fits(key: &Key, section: &Section, value: &mut Spanned<DeValue<'_>>, found: &
         Kind::Texts => fits_list(key, Kind::Text, value, found),
         Kind::Integers => fits_list(key, Kind::Integer, value, found),
         Kind::Map => fits_map(key, value, found),
+        Kind::Lists => fits_lists(key, value, found),
         kind @ (Kind::Text | Kind::Integer | Kind::Boolean) => fits_one(&quoted(key.name), kind, value, found),
     }
 }
@@ -164,6 +165,7 @@ fn wrong_type(name: &str, kind: Kind, value: &Spanned<DeValue<'_>>, found: &mut 
         Kind::Texts => "for example [\"10.0.0.1\"]",
         Kind::Integers => "for example [0, 1]",
         Kind::Map => "for example {dcos = \"9.0.1.0/24\"}",
+        Kind::Lists => "for example {corp = [\"10.0.0.53\"]}",
         Kind::Section => "under a header of its own",
     };
     found.error(&value.span(), format!("{name} is {given}"), format!("write {}, {example}", kind.noun()));
@@ -193,6 +195,27 @@ fn fits_map(key: &Key, value: &Spanned<DeValue<'_>>, found: &mut Findings<'_>) -
     };
     table.iter().filter(|(name, value)| !fits_one(&quoted(&short(name.get_ref())), Kind::Text, value, found)).count()
         == 0
+}
+
+/// As [`fits_map`], and a value may be an array; a string becomes an array of itself.
+fn fits_lists(key: &Key, value: &mut Spanned<DeValue<'_>>, found: &mut Findings<'_>) -> bool {
+    let DeValue::Table(table) = value.get_mut() else {
+        wrong_type(&quoted(key.name), key.kind, value, found);
+        return false;
+    };
+    let mut fits = true;
+    for (name, value) in table.iter_mut() {
+        let name = quoted(&short(name.get_ref()));
+        if let DeValue::Array(array) = value.get_ref() {
+            let each = format!("an element of {name}");
+            fits &= array.iter().filter(|element| !fits_one(&each, Kind::Text, element, found)).count() == 0;
+        } else {
+            fits &= fits_one(&name, Kind::Text, value, found);
+            let one = value.clone();
+            *value.get_mut() = DeValue::Array(std::iter::once(one).collect());
+        }
+    }
+    fits
 }
 
 fn fits_section(section: &Section, value: &mut Spanned<DeValue<'_>>, found: &mut Findings<'_>) -> bool {

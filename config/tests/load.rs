@@ -127,6 +127,19 @@ fn an_address_that_the_kernel_owns_is_neither_a_snat_address_nor_a_vip() {
 }
 
 #[test]
+fn a_resolver_is_another_machine_or_is_reached_at_a_loopback_address_or_another_port() {
+    let with = |resolver: &str| {
+        let dns = format!("[dns]\nexternal = true\nresolvers = [\"{resolver}\"]");
+        on_the_machine(&format!("[[port]]\ninterface = \"enp1s0\"\n{dns}"))
+    };
+    let expected = "t.toml:5:14: `resolvers` has 192.0.2.9, which this machine's kernel owns\n";
+    assert!(with("192.0.2.9").starts_with(expected), "{}", with("192.0.2.9"));
+    for good in ["127.0.0.1", "192.0.2.9:5353", "192.0.2.10"] {
+        assert_eq!(with(good), "fits", "{good}");
+    }
+}
+
+#[test]
 fn a_machine_needs_a_port() {
     assert!(on_the_machine("").starts_with("t.toml:1:1: there is no [[port]]\n"));
 }

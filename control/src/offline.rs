@@ -62,7 +62,7 @@ pub(crate) fn of_file(config: &Config, ports: Vec<LocalPort>) -> Local {
             // Secrets and the clock are the running node's to add.
             cookie_secrets: Vec::new(),
             epoch: 0,
-            forward: false,
+            forward: config.dns.forwards(),
         },
         timeouts: config.timeouts,
         answers: config.limits.answers,

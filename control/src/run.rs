@@ -235,7 +235,9 @@ impl Machine {
         let servers = self.config.dns.all_addresses().map(|ip| (ip, crate::dns::PORT).into()).collect();
         let tables = Arc::clone(&observed);
         let latest: crate::dns::Latest = Arc::new(move || tables.published().map(|published| published.tables));
-        let _names = crate::dns::serve(servers, &latest, &observed.names);
+        let forwarder = observed.forwarder.clone();
+        let names = crate::dns::Names { latest, statistics: Arc::clone(&observed.names), forwarder };
+        let _names = crate::dns::serve(servers, &names);
         tracing::info!(workers = observed.workers.len(), ports = observed.ports.len(), "sluice serves");
         self.follow((&mut changes, &mut orders), &mut sources, &listed, &observed, asked_to_end).await
     }

@@ -111,6 +111,7 @@ async fn the_schema_of_every_document_is_as_published() {
         ("zone", json!([{"name": "string", "type": "string", "ttl": "number", "values": ["string"]}])),
         ("labels", json!({"labels": [], "more_labels": "bool", "rejected": [], "fail_open": [], "mixed_groups": []})),
         ("sources", json!([])),
+        ("resolvers", json!({"resolvers": [], "counters": {}})),
     ];
     assert_eq!(expected.iter().map(|(what, _)| *what).collect::<Vec<_>>(), show::SUBJECTS);
     for (what, expected) in expected {

@@ -169,3 +169,32 @@ fn answers_are_counted_by_rcode() {
     let counted = [0, 1, 3, 5].map(|rcode| machine.total(|c| c.dns[rcode].get()));
     assert_eq!(counted, [2, 1, 1, 1]);
 }
+
+#[test]
+fn a_foreign_name_goes_to_the_forwarder_for_who_is_trusted_and_is_refused_otherwise() {
+    const STRANGER: &str = "203.0.113.99";
+    let mut forwarding = desired(1);
+    forwarding.local.dns.forward = true;
+    forwarding.local.dns.trusted = vec![format!("{CLIENT}/32").parse().unwrap()];
+    let mut machine = Machine::new(forwarding);
+    let foreign = |flags: u8, qtype: u8, class: u8| {
+        [&[0x12, 0x34, flags, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], b"\x03org\0", &[0, qtype, 0, class]].concat()
+    };
+    let left = machine.feed(0, 0, &[udp((CLIENT, 5000), (SERVER, 53), &foreign(1, 1, 1))]);
+    assert_eq!((left.len(), left[0].0, &left[0].1[MESSAGE..]), (1, 1, &foreign(1, 1, 1)[..]), "by the host port");
+    for (why, client, message) in [
+        ("RD=0", CLIENT, foreign(0, 1, 1)),
+        ("class CH", CLIENT, foreign(1, 1, 3)),
+        ("a transfer", CLIENT, foreign(1, 252, 1)),
+        ("OPT as a type", CLIENT, foreign(1, 41, 1)),
+        ("not trusted", STRANGER, foreign(1, 1, 1)),
+    ] {
+        let answer = machine.pass(0, udp((client, 5000), (SERVER, 53), &message));
+        assert_eq!(answer[MESSAGE + 3], 5, "{why}");
+    }
+    assert_eq!(machine.total(|c| c.dns[5].get()), 5);
+    let mut back = udp((CLIENT, 5000), (SERVER, 53), &foreign(1, 1, 1));
+    back[..12].copy_from_slice(&[HOST_PEER.0, HOST.0].concat());
+    let back = machine.feed(0, 1, &[back]);
+    assert_eq!((back[0].0, back[0].1[MESSAGE + 3]), (1, 5), "what comes from the kernel is not handed to it again");
+}

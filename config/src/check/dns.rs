@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use toml::Spanned;
 
 use super::claims::{Claims, Owner};
-use super::{address, value, vip};
+use super::{address, resolvers, value, vip};
 use crate::diagnostic::Findings;
 use crate::file::{self, List, Sections, Value};
 use crate::model::{Dns, DnsHealth, IpSource, StaticZone};
@@ -54,6 +54,9 @@ pub(super) fn dns(file: Option<&Spanned<file::Dns>>, claims: &mut Claims, found:
         edns_max: value::number("edns_max", &file.edns_max, 1232, 512..=4096, found),
         truncate_bit: value::flag(&file.truncate_bit, true),
         recurse: value::flag(&file.recurse, true),
+        external: value::flag(&file.external, false),
+        resolvers: resolvers::listed("resolvers", value::each(&file.resolvers), found),
+        zone_resolvers: resolvers::of_zones(&file.zone_resolvers, found),
         ip_sources: ip_sources(&file.ip_sources, compat, found),
         enforce_rfc952: value::flag(&file.enforce_rfc952, false),
         health: value::choice("health", &file.health, health, HEALTHS, found),
@@ -138,9 +141,13 @@ fn zones(sections: &Sections<file::DnsZone>, found: &mut Findings<'_>) -> Vec<St
     zones
 }
 
-/// A domain name, lower case, without dots at its ends.
 fn name(key: &str, value: &Value<String>, default: &str, found: &mut Findings<'_>) -> String {
-    let Some(value) = value else { return default.to_owned() };
+    let name = value.as_ref().and_then(|value| domain(key, value, default, found));
+    name.unwrap_or_else(|| default.to_owned())
+}
+
+/// A domain name, lower case, without dots at its ends.
+pub(super) fn domain(key: &str, value: &Spanned<String>, example: &str, found: &mut Findings<'_>) -> Option<String> {
     let given = value.get_ref();
     let name = given.strip_suffix('.').unwrap_or(given).to_ascii_lowercase();
     // RFC 1035 section 2.3.4: labels to 63 octets, names to 255 with the length octets.
@@ -150,11 +157,11 @@ fn name(key: &str, value: &Value<String>, default: &str, found: &mut Findings<'_
         found.error(
             &value.span(),
             format!("`{key}` is \"{}\", which is not a domain name", short(given)),
-            format!("write one like \"{default}\""),
+            format!("write one like \"{example}\""),
         );
-        return default.to_owned();
+        return None;
     }
-    name
+    Some(name)
 }
 
 fn ip_sources(list: &List<String>, compat: bool, found: &mut Findings<'_>) -> Vec<IpSource> {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use toml::Spanned;
 
-use super::{port, value};
+use super::{port, resolvers, value};
 use crate::diagnostic::Findings;
 use crate::file::{self, File};
 use crate::machine::Machine;
@@ -22,6 +22,7 @@ pub(crate) fn check(file: &File, config: &Config, machine: &dyn Machine, found: 
     cores(file, machine, found);
     let kernel = machine.addresses();
     let owned = |ip: IpAddr| kernel.contains(&ip);
+    resolvers::on_machine(file, owned, found);
     for (ip, key, at) in ours(file) {
         if owned(ip) {
             found.error(

@@ -11,6 +11,7 @@ use sluice_dataplane::wire::{dns, name};
 
 use super::observed::Published;
 use crate::desire::naming;
+use crate::dns::forward;
 use crate::view::{ClusterView, Health};
 
 /// What is said to a question.
@@ -20,7 +21,7 @@ pub struct Explained {
     pub name: String,
     /// The type as asked.
     pub r#type: String,
-    /// The response code's name (`noerror`, `nxdomain`, `refused`).
+    /// The response code's name (`noerror`, `nxdomain`, `refused`); `forwarded` where others are asked.
     pub rcode: String,
     /// Whether the answer was cut to fit UDP.
     pub truncated: bool,
@@ -80,6 +81,9 @@ pub fn explain(config: &Config, published: &Published, asked: &str, kind: &str) 
     let mut explained = said(published, &wire, qtype);
     explained.r#type = upper;
     explained.tasks = tasks(config, published, &text.to_ascii_lowercase());
+    if published.tables.zones.resolve(&wire).is_none() && forward::explain(&config.dns, &wire).is_some() {
+        explained.rcode = "forwarded".to_owned();
+    }
     explained.remarks = remarks(config, published, &explained, &wire);
     Ok(explained)
 }
@@ -189,7 +193,13 @@ fn remarks(config: &Config, published: &Published, explained: &Explained, wire: 
     let mut remarks = Vec::new();
     let zones = &published.tables.zones;
     match zones.resolve(wire) {
-        None => remarks.push("no zone here answers for this name".to_owned()),
+        None => {
+            remarks.push("no zone here answers for this name".to_owned());
+            remarks.push(forward::explain(&config.dns, wire).map_or_else(
+                || "refused: dns.external is false, and no dns.zone_resolvers has it".to_owned(),
+                |whom| format!("{whom}; sources that dns.trusted has not are refused"),
+            ));
+        }
         Some(found) => {
             let apex = &wire[wire.len().saturating_sub(found.soa().apex_len)..];
             remarks.push(format!("zone {}", name::to_text(apex)));
@@ -263,6 +273,23 @@ mod tests {
         assert!(
             explain(&config, &published, "a..b", "A").is_err() && explain(&config, &published, "a", "NOPE").is_err()
         );
-        assert_eq!(explain(&config, &published, "example.org", "A").unwrap().rcode, "refused");
+        let foreign = |config: &Config, name: &str| {
+            let said = explain(config, &published, name, "A").unwrap();
+            (said.rcode, said.remarks.last().cloned().unwrap_or_default())
+        };
+        let (rcode, why) = foreign(&config, "example.org");
+        assert_eq!(
+            (rcode.as_str(), why.as_str()),
+            ("refused", "refused: dns.external is false, and no dns.zone_resolvers has it")
+        );
+        let mut config = config;
+        config.dns.zone_resolvers.insert("corp.example".to_owned(), vec!["192.0.2.1:5353".parse().unwrap()]);
+        let (rcode, why) = foreign(&config, "Web.corp.Example");
+        assert_eq!(rcode, "forwarded");
+        assert!(why.starts_with("forwarded to 192.0.2.1:5353 (dns.zone_resolvers of corp.example);"), "{why}");
+        assert_eq!(foreign(&config, "example.org").0, "refused");
+        (config.dns.external, config.dns.resolvers) = (true, vec!["[fd00::1]:53".parse().unwrap()]);
+        assert!(foreign(&config, "example.org").1.starts_with("forwarded to [fd00::1]:53 (dns.resolvers);"));
+        assert_eq!(explain(&config, &published, "web.marathon.mesos", "A").unwrap().rcode, "noerror");
     }
 }

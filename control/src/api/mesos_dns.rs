@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
@@ -179,6 +180,12 @@ pub fn transfer(config: &Config, zone: Option<&Zone>, serial: u32) -> Value {
     })
 }
 
+/// As Mesos-DNS writes them: the port where it is another than DNS's.
+fn resolvers(list: &[SocketAddr]) -> Vec<String> {
+    let bare = |at: &SocketAddr| at.port() == crate::dns::PORT;
+    list.iter().map(|at| if bare(at) { at.ip().to_string() } else { at.to_string() }).collect()
+}
+
 /// What of the configuration Mesos-DNS's has a word for. Credentials are none of it.
 fn configuration(config: &Config, observed: &Observed) -> Value {
     let dns = &config.dns;
@@ -197,6 +204,8 @@ fn configuration(config: &Config, observed: &Observed) -> Value {
         IpSource::Docker => "docker",
     };
     let sources: Vec<&str> = dns.ip_sources.iter().map(source).collect();
+    let zones: BTreeMap<&String, Vec<String>> =
+        dns.zone_resolvers.iter().map(|(suffix, list)| (suffix, resolvers(list))).collect();
     let serial = observed.published().map_or(0, |p| p.tables.desired.local.soa_serial);
     let listener = dns.all_addresses().next().map(|ip| ip.to_string()).unwrap_or_default();
     let http = config.api.listen.map(|at| (at.ip().to_string(), at.port()));
@@ -207,10 +216,10 @@ fn configuration(config: &Config, observed: &Observed) -> Value {
         "SRVRecordDefaultWeight": dns.srv_weight, "SOASerial": serial, "SOARefresh": dns.soa_refresh,
         "SOARetry": dns.soa_retry, "SOAExpire": dns.soa_expire, "SOAMinttl": dns.negative_ttl,
         "SOAMname": format!("{}.", dns.soa_mname), "SOARname": format!("{}.", dns.soa_rname),
-        "Masters": masters, "ZoneResolvers": {}, "Resolvers": [], "IPSources": sources, "Zk": zk,
-        "Domain": dns.domain, "File": "", "Listener": listener,
+        "Masters": masters, "ZoneResolvers": zones, "Resolvers": resolvers(&dns.resolvers), "IPSources": sources,
+        "Zk": zk, "Domain": dns.domain, "File": "", "Listener": listener,
         "HTTPListener": http.map(|(ip, _)| ip).unwrap_or_default(), "RecurseOn": dns.recurse,
-        "DnsOn": dns.is_on(), "HttpOn": true, "ExternalOn": false, "EnforceRFC952": dns.enforce_rfc952,
+        "DnsOn": dns.is_on(), "HttpOn": true, "ExternalOn": dns.external, "EnforceRFC952": dns.enforce_rfc952,
         "SetTruncateBit": dns.truncate_bit, "EnumerationOn": dns.enumeration, "MesosHTTPSOn": false,
         "CACertFile": "", "CertFile": "", "KeyFile": "",
         "MesosCredentials": { "Principal": "", "Secret": "" }, "IAMConfigFile": "", "MesosAuthentication": "",
@@ -343,6 +352,20 @@ mod tests {
             compare("keys of config", &keys(&ours), &keys(&case["effective_config"]));
         }
         assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong[..wrong.len().min(8)].join("\n"));
+    }
+
+    #[tokio::test]
+    async fn resolvers_are_told_as_they_were_written() {
+        let mut config = crate::fixture::config();
+        let at = |text: &str| text.parse().unwrap();
+        config.dns.external = true;
+        config.dns.resolvers = vec![at("192.0.2.1:53"), at("[fd00::1]:5353")];
+        config.dns.zone_resolvers.insert("corp".to_owned(), vec![at("192.0.2.2:53")]);
+        let observed = observed(config, &ClusterView::default());
+        let told: Value = serde_json::from_str(&get(&observed, "/v1/config").await.2).unwrap();
+        assert_eq!(told["ExternalOn"], json!(true));
+        assert_eq!(told["Resolvers"], json!(["192.0.2.1", "[fd00::1]:5353"]));
+        assert_eq!(told["ZoneResolvers"], json!({"corp": ["192.0.2.2"]}));
     }
 
     #[tokio::test]

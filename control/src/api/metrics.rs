@@ -217,10 +217,30 @@ fn sessions_and_names(text: &mut Text, observed: &Observed) {
             f.sample(&[("event", &event)], count);
         }
     });
+    forwarder(text, observed);
     text.family(Kind::Counter, "dns_responses_total", "DNS answers by response code.", |f| {
         for (code, name) in RCODES.iter().enumerate() {
             let answers: u64 = workers.iter().filter_map(|c| c.dns.get(code)).map(Counter::get).sum();
             f.sample(&[("rcode", name)], answers);
+        }
+    });
+}
+
+fn forwarder(text: &mut Text, observed: &Observed) {
+    let Some(forwarder) = &observed.forwarder else { return };
+    text.family(Kind::Counter, "dns_forward_total", "Foreign names, by what became of them.", |f| {
+        for (event, count) in forwarder.statistics.all() {
+            f.sample(&[("event", &event)], count);
+        }
+    });
+    text.family(Kind::Gauge, "dns_forward_questions", "Questions on their way to resolvers, and remembered.", |f| {
+        for (state, count) in forwarder.sizes() {
+            f.sample(&[("state", &state)], count);
+        }
+    });
+    text.family(Kind::Gauge, "dns_resolver_up", "1 while a resolver answers, or nobody has tried.", |f| {
+        for resolver in forwarder.resolvers.all() {
+            f.sample(&[("resolver", &resolver.address)], u8::from(!resolver.is_down()));
         }
     });
 }

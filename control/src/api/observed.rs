@@ -135,6 +135,8 @@ pub struct Observed {
     pub probes: Arc<Totals>,
     /// What DNS over the kernel's sockets counts.
     pub names: Arc<crate::dns::Statistics>,
+    /// Who asks others for foreign names, if anybody does.
+    pub forwarder: Option<Arc<crate::dns::forward::Forwarder>>,
     /// Where an operator's orders go; `None` where nobody carries them out.
     pub orders: Option<mpsc::Sender<Order>>,
     /// From the arrival of a Marathon listing to the publication of its tables.
@@ -153,6 +155,7 @@ impl Observed {
     pub fn new(config: Config, workers: Vec<Arc<Counters>>, ports: Vec<String>) -> Self {
         Self {
             pulse: Pulse::new(workers.len()),
+            forwarder: crate::dns::forward::Forwarder::new(&config.dns),
             config,
             published: Mutex::new(None),
             workers,

@@ -20,7 +20,7 @@ use crate::desire::labels::{self, Label};
 
 /// Everything that can be shown.
 pub const SUBJECTS: &[&str] =
-    &["vips", "backends", "drains", "sessions", "drops", "workers", "zone", "labels", "sources"];
+    &["vips", "backends", "drains", "sessions", "drops", "workers", "zone", "labels", "sources", "resolvers"];
 
 /// Most sessions listed at once.
 pub const MOST_SESSIONS: usize = 1000;
@@ -196,6 +196,7 @@ pub async fn document(observed: &Observed, what: &str) -> Option<Value> {
         })),
         "labels" => serde_json::to_value(of_labels(published)),
         "sources" => serde_json::to_value(sources(observed)),
+        "resolvers" => serde_json::to_value(observed.forwarder.as_ref().map(|f| f.shown()).unwrap_or_default()),
         _ => return None,
     };
     value.ok()

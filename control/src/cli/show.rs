@@ -43,6 +43,8 @@ enum Subject {
     Labels,
     /// Marathons and Mesos: whether each is heard, when it was last, and what went wrong.
     Sources,
+    /// Whom foreign names are asked of, and what became of the questions.
+    Resolvers,
 }
 
 impl Show {
@@ -57,6 +59,7 @@ impl Show {
             Subject::Zone => ("zone", zone),
             Subject::Labels => ("labels", labels),
             Subject::Sources => ("sources", sources),
+            Subject::Resolvers => ("resolvers", resolvers),
         };
         let document = self.running.ask(&format!("/v1/show/{path}"))?;
         let mut document: Value = serde_json::from_slice(&document)?;
@@ -227,6 +230,19 @@ fn sources(document: &Value) -> String {
         table.row([kind, name, stream.to_owned(), leader, heard, events, stream_errors, list_errors]);
     }
     table.finish("no sources: the configuration has no [[marathon]] and no [mesos]") + &notes
+}
+
+fn resolvers(document: &Value) -> String {
+    let mut table = Table::new(&["RESOLVER", "STATE"]);
+    for resolver in list(document, "resolvers") {
+        let is_down = resolver.get("down").and_then(Value::as_bool).unwrap_or(false);
+        table.row([text(resolver, "address"), if is_down { "down" } else { "up" }.to_owned()]);
+    }
+    let mut counters = Table::new(&["EVENT", "COUNT"]);
+    for (event, count) in document.get("counters").and_then(Value::as_object).into_iter().flatten() {
+        counters.row([event.clone(), count.to_string()]);
+    }
+    format!("{}\n{}", table.finish("no resolvers: names of others are refused"), counters.finish("no questions"))
 }
 
 /// Every VIP label, then what is not honoured of all else.

@@ -1,7 +1,8 @@
 //! DNS over TCP (RFC 7766): a length of two octets before every message, queries one behind the other.
 //!
-//! Bounds: connections of all and of one source, time without a query or without taking an answer, and queries that are
-//! answered before the client has taken what it asked for. Whoever goes beyond is closed and counted.
+//! Bounds: connections of all and of one source, time without a query or without taking an answer, queries that are
+//! answered before the client has taken what it asked for, and queries that wait for others' answers. Whoever goes beyond
+//! is closed and counted.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -9,12 +10,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use sluice_dataplane::stage::dns::Limit;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 
-use super::{AGAIN, Latest, Statistics, reply};
+use super::{AGAIN, Names, Said};
 
 /// Most connections.
 pub const CONNECTIONS: usize = 1000;
@@ -22,7 +24,7 @@ pub const CONNECTIONS: usize = 1000;
 pub const OF_A_SOURCE: usize = 50;
 /// How long a connection may be idle, and a client may take to read an answer.
 pub const IDLE: Duration = Duration::from_secs(10);
-/// Most queries that are answered before a client has taken the answers to those before.
+/// Most queries that are answered before a client has taken the answers to those before, and that wait for an answer.
 pub const IN_FLIGHT: usize = 64;
 
 /// The connections that there are, by source.
@@ -70,7 +72,7 @@ fn source(peer: IpAddr) -> IpAddr {
 }
 
 /// Answers on this address for ever.
-pub(super) async fn listen(address: SocketAddr, latest: Latest, statistics: Arc<Statistics>, room: Room) {
+pub(super) async fn listen(address: SocketAddr, names: Names, room: Room) {
     let mut said = false;
     let listener = loop {
         match TcpListener::bind(address).await {
@@ -83,11 +85,11 @@ pub(super) async fn listen(address: SocketAddr, latest: Latest, statistics: Arc<
         }
         sleep(AGAIN).await;
     };
-    accept(listener, latest, statistics, room).await;
+    accept(listener, names, room).await;
 }
 
 /// Answers whoever connects.
-pub async fn accept(listener: TcpListener, latest: Latest, statistics: Arc<Statistics>, room: Room) {
+pub async fn accept(listener: TcpListener, names: Names, room: Room) {
     loop {
         let Ok((stream, peer)) = listener.accept().await else {
             // Out of file descriptors, as a rule: those that there are end by themselves.
@@ -95,17 +97,18 @@ pub async fn accept(listener: TcpListener, latest: Latest, statistics: Arc<Stati
             continue;
         };
         let Some(place) = room.take(peer.ip()) else {
-            statistics.tcp_refused.fetch_add(1, Relaxed);
+            names.statistics.tcp_refused.fetch_add(1, Relaxed);
             continue;
         };
-        statistics.tcp_connections.fetch_add(1, Relaxed);
-        let (latest, statistics) = (Arc::clone(&latest), Arc::clone(&statistics));
+        names.statistics.tcp_connections.fetch_add(1, Relaxed);
+        let names = names.clone();
         tokio::spawn(async move {
-            let ended = converse(stream, peer.ip(), &latest, &statistics).await;
+            let ended = converse(stream, peer.ip(), &names, IDLE).await;
             let counter = match ended {
                 End::Gone => None,
-                End::Idle => Some(&statistics.tcp_idle),
-                End::Malformed => Some(&statistics.tcp_malformed),
+                End::Idle => Some(&names.statistics.tcp_idle),
+                End::Malformed => Some(&names.statistics.tcp_malformed),
+                End::Crowded => Some(&names.statistics.tcp_crowded),
             };
             if let Some(counter) = counter {
                 counter.fetch_add(1, Relaxed);
@@ -124,58 +127,90 @@ enum End {
     Idle,
     /// What came is no query.
     Malformed,
+    /// Too many queries wait for an answer.
+    Crowded,
 }
 
-/// Queries until one of both ends it. The answers to at most [`IN_FLIGHT`] queries that lie ready are written together.
-async fn converse<S>(stream: S, peer: IpAddr, latest: &Latest, statistics: &Statistics) -> End
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    converse_for(stream, peer, latest, statistics, IDLE).await
-}
-
-async fn converse_for<S>(
-    mut stream: S,
-    peer: IpAddr,
-    latest: &Latest,
-    statistics: &Statistics,
-    patience: Duration,
-) -> End
+/// Queries until one of both ends it. The answers to at most [`IN_FLIGHT`] queries that lie ready are written together;
+/// those that wait for others come when they are there (RFC 7766 section 7: in any order).
+async fn converse<S>(mut stream: S, peer: IpAddr, names: &Names, patience: Duration) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut came: Vec<u8> = Vec::new();
     let mut message = vec![0; usize::from(u16::MAX)];
+    let mut waiting = FuturesUnordered::new();
+    let mut is_open = true;
     loop {
-        let mut answers = Vec::new();
+        let mut answers = Framed::default();
         let mut done = 0;
         for _ in 0..IN_FLIGHT {
             let Some(query) = framed(&came[done..]) else { break };
             done += 2 + query.len();
-            let Some(tables) = latest() else { return End::Gone };
+            if waiting.len() == IN_FLIGHT {
+                return End::Crowded;
+            }
+            let Some(tables) = (names.latest)() else { return End::Gone };
             message[..query.len()].copy_from_slice(query);
-            let Some(len) = reply(&mut message, query.len(), &tables, peer, Limit::Tcp) else { return End::Malformed };
-            answers.extend((len as u16).to_be_bytes());
-            answers.extend(&message[..len]);
-            statistics.tcp_answers.fetch_add(1, Relaxed);
-        }
-        came.drain(..done);
-        if !answers.is_empty() {
-            match timeout(patience, stream.write_all(&answers)).await {
-                Ok(Ok(())) => continue,
-                Ok(Err(_)) => return End::Gone,
-                Err(_) => return End::Idle,
+            match names.say(&mut message, query.len(), &tables, peer, Limit::Tcp) {
+                Said::Nothing => return End::Malformed,
+                Said::Here(len) => answers.push(&message[..len]),
+                Said::Known(answer) => answers.push(&answer),
+                Said::Later(one) => waiting.push(one.answer()),
             }
         }
-        match timeout(patience, stream.read_buf(&mut came)).await {
-            Ok(Ok(0)) | Ok(Err(_)) => return End::Gone,
-            Ok(Ok(_)) => {}
-            Err(_) => return End::Idle,
+        came.drain(..done);
+        if done == 0 {
+            if !is_open && waiting.is_empty() {
+                return End::Gone;
+            }
+            tokio::select! {
+                Some(answer) = waiting.next() => answers.push(&answer),
+                read = timeout(patience, stream.read_buf(&mut came)), if is_open => match read {
+                    // A client that will ask no more still takes what it asked for.
+                    Ok(Ok(0)) => is_open = false,
+                    Ok(Ok(_)) => {}
+                    Ok(Err(_)) => return End::Gone,
+                    Err(_) if waiting.is_empty() => return End::Idle,
+                    Err(_) => {}
+                },
+            }
+        }
+        if let Some(end) = write(&mut stream, &answers, names, patience).await {
+            return end;
         }
         // RFC 1035 section 4.1.1: shorter than a header is no message at all.
         if came.first_chunk::<2>().is_some_and(|len| u16::from_be_bytes(*len) < 12) {
             return End::Malformed;
         }
+    }
+}
+
+/// Writes these answers; what ended the connection, if something did.
+async fn write<S>(stream: &mut S, answers: &Framed, names: &Names, patience: Duration) -> Option<End>
+where
+    S: AsyncWrite + Unpin,
+{
+    names.statistics.tcp_answers.fetch_add(answers.count, Relaxed);
+    match timeout(patience, stream.write_all(&answers.octets)).await {
+        Ok(Ok(())) => None,
+        Ok(Err(_)) => Some(End::Gone),
+        Err(_) => Some(End::Idle),
+    }
+}
+
+/// Messages, each behind its length.
+#[derive(Default)]
+struct Framed {
+    octets: Vec<u8>,
+    count: u64,
+}
+
+impl Framed {
+    fn push(&mut self, message: &[u8]) {
+        self.octets.extend((message.len() as u16).to_be_bytes());
+        self.octets.extend(message);
+        self.count += 1;
     }
 }
 
@@ -210,9 +245,10 @@ mod tests {
         Arc::new(Tables::compile(&Arc::new(desired), &mut Ids::new(8, 8, 60), Nanos(0), None).unwrap())
     }
 
-    fn latest() -> Latest {
+    fn names() -> Names {
         let tables = tables();
-        Arc::new(move || Some(Arc::clone(&tables)))
+        let latest: super::super::Latest = Arc::new(move || Some(Arc::clone(&tables)));
+        Names { latest, statistics: Arc::default(), forwarder: None }
     }
 
     fn query(id: u8) -> Vec<u8> {
@@ -229,17 +265,15 @@ mod tests {
 
     /// A conversation of little patience.
     async fn brief(server: tokio::io::DuplexStream) -> End {
-        let patience = Duration::from_millis(50);
-        converse_for(server, Ipv4Addr::LOCALHOST.into(), &latest(), &Statistics::default(), patience).await
+        converse(server, Ipv4Addr::LOCALHOST.into(), &names(), Duration::from_millis(50)).await
     }
 
     #[tokio::test]
     async fn a_query_in_single_octets_and_two_in_one_piece_are_answered_whole() {
         let (mut client, server) = duplex(64 * 1024);
-        let statistics = Arc::new(Statistics::default());
-        let counted = Arc::clone(&statistics);
-        let latest = latest();
-        let served = tokio::spawn(async move { converse(server, Ipv4Addr::LOCALHOST.into(), &latest, &counted).await });
+        let names = names();
+        let statistics = Arc::clone(&names.statistics);
+        let served = tokio::spawn(async move { converse(server, Ipv4Addr::LOCALHOST.into(), &names, IDLE).await });
         for octet in query(1) {
             client.write_all(&[octet]).await.unwrap();
         }
@@ -261,10 +295,7 @@ mod tests {
         }] {
             let (mut client, server) = duplex(1024);
             client.write_all(&bad).await.unwrap();
-            assert_eq!(
-                converse(server, Ipv4Addr::LOCALHOST.into(), &latest(), &Statistics::default()).await,
-                End::Malformed
-            );
+            assert_eq!(converse(server, Ipv4Addr::LOCALHOST.into(), &names(), IDLE).await, End::Malformed);
         }
     }
 
@@ -302,7 +333,7 @@ mod tests {
     async fn the_answer_over_tcp_is_the_packet_paths_octet_for_octet() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(accept(listener, latest(), Arc::default(), Room::default()));
+        tokio::spawn(accept(listener, names(), Room::default()));
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(&query(9)).await.unwrap();
         let over_tcp = read(&mut stream).await.unwrap();
@@ -313,7 +344,8 @@ mod tests {
         buffer.extend([0, 0, 41, 16, 0, 0, 0, 0, 0, 0, 0]);
         let len = buffer.len();
         buffer.resize(4096, 0);
-        let over_udp = reply(&mut buffer, len, &tables(), Ipv4Addr::LOCALHOST.into(), Limit::Udp).unwrap();
+        let said = names().say(&mut buffer, len, &tables(), Ipv4Addr::LOCALHOST.into(), Limit::Udp);
+        let Said::Here(over_udp) = said else { panic!("no answer") };
         assert_eq!(over_tcp[12..], buffer[12..over_udp - 11]);
     }
 }

@@ -30,8 +30,8 @@ mod tests;
 mod turn;
 mod write;
 
-use answer::read;
-pub use answer::{Answer, Limit, Reply, answer};
+use answer::read_probed;
+pub use answer::{Answer, Limit, Reply, answer, read};
 pub use cookie::Asker;
 use guard::{Guard, Portion};
 use short::Way;
@@ -69,7 +69,7 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables, counters: &Count
     for asked in &mut asked {
         let Question { at, len, probe, query, .. } = &asked.question;
         let message = pool.bytes(&burst[asked.packet].frame).get(*at..at + len).unwrap_or_default();
-        read(message, probe, *query, &tables.zones, &mut asked.answer);
+        read_probed(message, probe, *query, &tables.zones, &mut asked.answer);
         ahead(asked, |target| tables.zones.prefetch_slot(target));
     }
     for asked in &asked {
@@ -164,12 +164,16 @@ fn long(
 ) {
     let With { tables, counters, now } = with;
     let terms = &tables.local.dns;
-    // Who would forward it is behind the host port; what came from there has been forwarded already.
-    if terms.forward && answer.is_foreign() && is_outside(packet, tables) {
-        return packet.leave(Out::Host);
+    let (at, query) = (question.at, question.at..question.at + question.len);
+    // Only for those who are trusted: to everybody it would be an open resolver. Who forwards is behind the host port; what
+    // came from there has been forwarded already.
+    if terms.forward && trusted && is_outside(packet, tables) {
+        let message = pool.bytes(&packet.frame).get(query.clone());
+        if answer.is_foreign(message.unwrap_or_default()) {
+            return packet.leave(Out::Host);
+        }
     }
     let asker = Asker { ip, unix_seconds: terms.epoch.wrapping_add((now.0 / 1_000_000_000) as u32) };
-    let (at, query) = (question.at, question.at..question.at + question.len);
     let proven = |pool: &Pool| {
         let message = pool.bytes(&packet.frame).get(query.clone());
         answer.is_proven(message.unwrap_or_default(), terms, &asker)

@@ -47,27 +47,27 @@ pub enum Limit {
 
 /// Answers the query in the first `query_len` octets of `buffer`, with the rest of it as room.
 pub fn answer(buffer: &mut [u8], query_len: usize, zones: &Zones, terms: &Terms, asker: &Asker, limit: Limit) -> Reply {
-    match understand(buffer.get(..query_len).unwrap_or_default(), zones) {
+    match read(buffer.get(..query_len).unwrap_or_default(), zones) {
         Ok(answer) => answer.reply(buffer, query_len, zones, terms, asker, limit),
         Err(reason) => Reply::Drop(reason),
     }
 }
 
-/// As [`read`], of a message of which nothing is known.
+/// What a query asks, and what there is to say.
 ///
 /// # Errors
 /// When it deserves no answer.
-pub(super) fn understand<'a>(message: &[u8], zones: &'a Zones) -> Result<Answer<'a>, DropReason> {
+pub fn read<'a>(message: &[u8], zones: &'a Zones) -> Result<Answer<'a>, DropReason> {
     let (probe, _) = zones.probe(&name::window(message.get(HEADER_LEN..).unwrap_or_default()));
     let mut said = Err(DropReason::DnsMalformed);
-    read(message, &probe, dns::plain(message, probe.name_len), zones, &mut said);
+    read_probed(message, &probe, dns::plain(message, probe.name_len), zones, &mut said);
     said
 }
 
-/// What a query asks, and what there is to say; an error when it deserves no answer. It is written where it will stay: a
-/// value of many parts that several ways lead to is otherwise put together in pieces.
+/// As [`read`], of a message whose name has been read. What there is to say is written where it will stay: a value of many
+/// parts that several ways lead to is otherwise put together in pieces.
 #[inline(always)]
-pub(super) fn read<'a>(
+pub(super) fn read_probed<'a>(
     message: &[u8],
     probe: &Probe,
     query: Option<Query>,
@@ -211,10 +211,16 @@ impl<'a> Answer<'a> {
         self.qtype
     }
 
-    /// Whether it is about a name that is none of ours: a forwarder's, if there is one.
+    /// Whether the message is a question about a name that is none of ours, and a forwarder's, if there is one: of class
+    /// IN, of a type that records have (or ANY), and with RD.
     #[must_use]
-    pub fn is_foreign(&self) -> bool {
-        self.rcode == Rcode::Refused && self.qtype != 0 && !matches!(self.qtype, rtype::AXFR | rtype::IXFR)
+    pub fn is_foreign(&self, message: &[u8]) -> bool {
+        let class = message.get(self.question_end().saturating_sub(2)..self.question_end());
+        self.rcode == Rcode::Refused
+            && message.get(2).is_some_and(|flags| flags & flag::RD != 0)
+            && class == Some(&CLASS_IN.to_be_bytes())
+            // RFC 6895 section 3.1: OPT, and what is a question only.
+            && !matches!(self.qtype, 0 | rtype::OPT | 128..rtype::ANY)
     }
 
     /// The set of an answer whose records point to names that are told too.
@@ -291,8 +297,9 @@ impl<'a> Answer<'a> {
     }
 
     /// Largest answer that the client gets (RFC 6891 section 6.2.3: below 512 means 512).
+    #[must_use]
     #[inline]
-    fn limit(&self, query_len: usize, terms: &Terms, limit: Limit) -> usize {
+    pub fn limit(&self, query_len: usize, terms: &Terms, limit: Limit) -> usize {
         let takes = self.edns.map_or(UDP_MAX, |edns| usize::from(edns.size.min(terms.edns_max)).max(UDP_MAX));
         match limit {
             Limit::Udp | Limit::Slip => takes,

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use sluice_config::model::{Local, LocalDns};
 
-use super::answer::{understand, unusual};
+use super::answer::{read, unusual};
 use super::{Asker, Limit, Reply};
 use crate::tables::dns::Terms;
 use crate::tables::zone::Zones;
@@ -165,7 +165,7 @@ fn the_usual_path_answers_as_the_careful_one_does() {
     let mut taken = 0;
     for query in samples() {
         let careful = unusual(&query, &zones).unwrap();
-        let usual = understand(&query, &zones).unwrap();
+        let usual = read(&query, &zones).unwrap();
         taken += 1;
         let [usual, careful] = [usual, careful].map(|answer| {
             let mut buffer = then(query.clone(), &[0; 1800]);

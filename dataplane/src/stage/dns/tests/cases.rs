@@ -306,7 +306,7 @@ fn cookies_and_nsid() {
     let shown = with(&[&[0, 10, 0, 24][..], cookie].concat());
     let query = crate::wire::dns::parse(&shown).unwrap();
     let (zones, asker) = (compiled(), super::ASKER);
-    let read = |query: &[u8]| super::super::answer::understand(query, &zones).unwrap();
+    let read = |query: &[u8]| super::super::answer::read(query, &zones).unwrap();
     assert!(query.edns.is_some() && read(&shown).is_proven(&shown, &terms, &asker));
     assert!(!read(&with(&client)).is_proven(&with(&client), &terms, &asker));
     let mut wrong = shown.clone();
