@@ -904,7 +904,7 @@ pub struct Backend {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Container {
     /// Its overlay address.
-    pub ip: Ipv4Addr,
+    pub ip: IpAddr,
     /// Its network.
     pub network: String,
     /// Its groups, sorted, not empty.

@@ -75,6 +75,7 @@ drop_reasons! {
     // isolate
     GroupDenied, "group_denied", "source and destination share no isolation group on one network";
     GroupUnderlay, "group_underlay", "the underlay may not reach a grouped container or VIP; see underlay_allow";
+    GroupMasqueraded, "group_masqueraded", "group unknown: an agent asked a grouped VIP or container in its own name, masquerading its container; run `sluice agent` there, or see underlay_allow";
     AdmissionSource, "admission_source", "the service is not for this source; see its allow and deny";
     // reply
     EchoLimited, "echo_limited", "more echo requests to VIPs than limits.echo_per_second answers; raise it, or look for a flood";

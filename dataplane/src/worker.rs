@@ -139,7 +139,7 @@ impl<P: Port> Worker<P> {
                     let carry = Carry { tables: &tables, counters, worker: *id, now };
                     probe::run(burst, pool, &carry, &mut self.probing);
                 }
-                isolate::run(burst, &tables);
+                isolate::run(burst, &tables, counters);
             }
             if seen.fragments {
                 fragment::run(burst, datagrams, &seeker);

@@ -121,7 +121,7 @@ fn shared() -> Result<Shared> {
         networks: vec![network()?],
         agents: (0..10).map(agent).collect::<Result<_>>()?,
         containers: vec![Container {
-            ip: Ipv4Addr::new(9, 0, 101, 200),
+            ip: Ipv4Addr::new(9, 0, 101, 200).into(),
             network: "dcos".to_owned(),
             groups: vec!["blue".to_owned()],
         }],

@@ -249,17 +249,17 @@ fn overlap(a: &OverlayNetwork, b: &OverlayNetwork) -> bool {
 
 /// Containers with groups. Two tasks of one address (a pod's) unite their groups.
 fn containers(cluster: &Cluster<'_>) -> Vec<Container> {
-    let mut by_ip: BTreeMap<Ipv4Addr, (String, BTreeSet<String>)> = BTreeMap::new();
+    let mut by_ip: BTreeMap<IpAddr, (String, BTreeSet<String>)> = BTreeMap::new();
     let tasks = cluster.view.marathons.values().flat_map(|l| &l.tasks);
     for task in tasks.filter(|t| t.state.is_eligible() && !t.groups.is_empty()) {
         for ip in &task.ips {
-            if let (IpAddr::V4(ip), Some(network)) = (*ip, cluster.network_of(*ip)) {
-                let entry = by_ip.entry(ip).or_insert_with(|| (network.name.clone(), BTreeSet::new()));
+            if let Some(network) = cluster.network_of(*ip) {
+                let entry = by_ip.entry(*ip).or_insert_with(|| (network.name.clone(), BTreeSet::new()));
                 entry.1.extend(task.groups.iter().cloned());
             }
         }
     }
-    let container = |(ip, (network, groups)): (Ipv4Addr, (String, BTreeSet<String>))| Container {
+    let container = |(ip, (network, groups)): (IpAddr, (String, BTreeSet<String>))| Container {
         ip,
         network,
         groups: groups.into_iter().collect(),

@@ -42,6 +42,10 @@ pub fn ip(text: &str) -> Ipv4Addr {
     text.parse().unwrap()
 }
 
+pub fn v4(text: &str) -> IpAddr {
+    ip(text).into()
+}
+
 pub fn backend(address: &str, network: Option<&str>) -> Backend {
     let address: SocketAddr = address.parse().unwrap();
     Backend { address, network: network.map(Into::into), weight: 1, agent: None, task: None, groups: vec![] }
