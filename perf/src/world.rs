@@ -76,11 +76,19 @@ pub fn tables(workers: usize) -> Result<Arc<Tables>> {
 /// # Errors
 /// As [`tables`].
 pub fn tables_with(workers: usize, zones: Vec<Zone>) -> Result<Arc<Tables>> {
-    let mut desired = Desired { shared: shared()?, local: local(workers)? };
+    let mut desired = desired(workers)?;
     desired.shared.zones = Arc::new(zones);
     let desired = Arc::new(desired);
     let tables = Tables::compile(&desired, &mut Ids::new(1024, 65536, 0), Nanos::default(), None)?;
     Ok(Arc::new(tables))
+}
+
+/// What they are compiled from.
+///
+/// # Errors
+/// As [`tables`].
+pub fn desired(workers: usize) -> Result<Desired> {
+    Ok(Desired { shared: shared()?, local: local(workers)? })
 }
 
 /// The same for one worker with every service in this mode, their backends on the VIP's port.
@@ -88,7 +96,7 @@ pub fn tables_with(workers: usize, zones: Vec<Zone>) -> Result<Arc<Tables>> {
 /// # Errors
 /// As [`tables`].
 pub fn tables_in(mode: Mode) -> Result<Arc<Tables>> {
-    let mut desired = Desired { shared: shared()?, local: local(1)? };
+    let mut desired = desired(1)?;
     for service in desired.shared.services.iter_mut() {
         service.mode = mode;
         for backend in &mut service.backends {
