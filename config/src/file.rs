@@ -245,6 +245,12 @@ pub(crate) struct Network {
     pub(crate) subnet: Value<String>,
     pub(crate) prefix: Value<i64>,
     pub(crate) own: Value<String>,
+    pub(crate) subnet6: Value<String>,
+    pub(crate) prefix6: Value<i64>,
+    pub(crate) own6: Value<String>,
+    pub(crate) vni: Value<i64>,
+    pub(crate) port: Value<i64>,
+    pub(crate) mtu: Value<i64>,
     pub(crate) isolation: Value<String>,
     pub(crate) underlay_allow: List<String>,
 }
@@ -256,6 +262,7 @@ pub(crate) struct Agent {
     pub(crate) vtep_ip: Value<String>,
     pub(crate) vtep_mac: Value<String>,
     pub(crate) subnets: BTreeMap<Spanned<String>, Spanned<String>>,
+    pub(crate) subnets6: BTreeMap<Spanned<String>, Spanned<String>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -35,6 +35,7 @@ pub fn tables() -> Result<Arc<Tables>> {
             vtep_ip: Ipv4Addr::from_bits(Ipv4Addr::new(44, 128, 4, 0).to_bits() + n),
             vtep_mac: mac,
             subnets: BTreeMap::from([("dcos".to_owned(), subnet)]),
+            subnets6: BTreeMap::new(),
         });
         desired.local.neighbours.push(Neighbour {
             ip: agent.into(),

@@ -160,7 +160,7 @@ fn network() -> Result<OverlayNetwork> {
         prefix: 24,
         own: Some(net(Ipv4Addr::new(9, 0, 9, 0), 24)?),
         isolation: Isolation::Enforced,
-        underlay_allow: Vec::new(),
+        ..OverlayNetwork::default()
     })
 }
 
@@ -170,6 +170,7 @@ fn agent(n: u8) -> Result<OverlayAgent> {
         vtep_ip: Ipv4Addr::new(44, 128, 1, 1 + n),
         vtep_mac: Mac([0x70, 0xb3, 0xd5, 0x80, 0, 1 + n]),
         subnets: BTreeMap::from([("dcos".to_owned(), net(Ipv4Addr::new(9, 0, 101 + n, 0), 24)?)]),
+        subnets6: BTreeMap::new(),
     })
 }
 
@@ -210,6 +211,7 @@ fn local(workers: usize) -> Result<Local> {
         snat_underlay: (201..=204).map(|n| Ipv4Addr::new(10, 0, 2, n)).collect(),
         snat_underlay6: (0x201..=0x204).map(|n| underlay6(2, n)).collect(),
         snat_overlay: (2..=5).map(|n| Ipv4Addr::new(9, 0, 9, n)).collect(),
+        snat_overlay6: Vec::new(),
         snat_quota: None,
         snat_ports: (1024, 65535),
         vtep: Some(OwnVtep {
@@ -219,7 +221,7 @@ fn local(workers: usize) -> Result<Local> {
             vni: Vni::new(1024).context("1024 is a VNI")?,
             udp_port: VXLAN_PORT,
             mtu: 1450,
-            host_addresses: vec![Ipv4Addr::new(9, 0, 9, 1)],
+            host_addresses: vec![Ipv4Addr::new(9, 0, 9, 1).into()],
         }),
         dns_addresses: vec![DNS],
         soa_serial: 1,

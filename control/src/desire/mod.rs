@@ -238,8 +238,10 @@ impl<'a> Cluster<'a> {
 
     /// The network that holds an address.
     fn network_of(&self, ip: IpAddr) -> Option<&OverlayNetwork> {
-        let IpAddr::V4(ip) = ip else { return None };
-        self.networks.iter().find(|n| n.subnet.contains(&ip))
+        self.networks.iter().find(|n| match ip {
+            IpAddr::V4(ip) => n.subnet.contains(&ip),
+            IpAddr::V6(ip) => n.subnet6.is_some_and(|subnet| subnet.contains(&ip)),
+        })
     }
 }
 

@@ -106,11 +106,7 @@ impl Policy {
             v4: Members::new(desired, &grouped, seed),
             v6: Members::new(desired, &grouped, seed),
             services: services.into(),
-            allow: shared
-                .networks
-                .iter()
-                .map(|n| n.underlay_allow.iter().map(|net| IpNet::V4(*net)).collect())
-                .collect(),
+            allow: shared.networks.iter().map(|n| n.underlay_allow.clone().into()).collect(),
             parties,
         }
     }
@@ -230,7 +226,8 @@ impl<A: Address> Members<A> {
     fn new(desired: &Desired, grouped: &[(IpAddr, Party)], seed: u64) -> Self {
         let Desired { shared, local } = desired;
         let networks = shared.networks.iter().zip(0..).filter_map(|(network, number)| {
-            let (first, last) = A::range(&network.subnet.into())?;
+            let six = network.subnet6.map(IpNet::V6);
+            let (first, last) = [Some(network.subnet.into()), six].iter().flatten().find_map(A::range)?;
             Some((first, last, number))
         });
         let own = local.vtep.iter().flat_map(|vtep| &vtep.host_addresses);
@@ -242,7 +239,7 @@ impl<A: Address> Members<A> {
                 grouped.iter().filter_map(|(ip, party)| Some((A::from_ip(*ip)?, party.number()))),
             ),
             networks: networks.collect(),
-            own: own.filter_map(|ip| A::from_ip((*ip).into())).collect(),
+            own: own.filter_map(|ip| A::from_ip(*ip)).collect(),
             agents: agents.into(),
         }
     }

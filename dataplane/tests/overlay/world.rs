@@ -111,6 +111,7 @@ pub(crate) fn cluster(dev: Isolation, grouped: bool) -> Desired {
             Net::Dcos => vec![format!("{}/32", OUTSIDE[0]).parse().unwrap()],
             Net::Dev => vec![],
         },
+        ..OverlayNetwork::default()
     };
     let shared = &mut desired.shared;
     shared.networks = vec![network(Net::Dcos, Isolation::Enforced), network(Net::Dev, dev)];
