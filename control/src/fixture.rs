@@ -84,6 +84,7 @@ pub(crate) fn config() -> Config {
             underlay: vec![Ipv4Addr::new(192, 0, 2, 11)],
             underlay6: Vec::new(),
             overlay: vec![Ipv4Addr::new(9, 0, 9, 2)],
+            overlay6: Vec::new(),
             ports: 1024..=65535,
             quota: None,
         },
@@ -164,7 +165,7 @@ fn overlay() -> Overlay {
             prefix: 24,
             own: Some("9.0.9.0/24".parse().unwrap()),
             isolation: Isolation::Enforced,
-            underlay_allow: Vec::new(),
+            ..OverlayNetwork::default()
         }],
         agents: Vec::new(),
     }

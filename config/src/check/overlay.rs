@@ -219,9 +219,6 @@ fn prefix(file: &file::Network, subnet: Ipv4Net, span: &Range<usize>, found: &mu
 
 /// Prefix length of agents' parts of an IPv6 network.
 fn part6(file: &file::Network, subnet: Option<Ipv6Net>, found: &mut Findings<'_>) -> u8 {
-    if let (Some(at), None) = (&file.prefix6, &file.subnet6) {
-        found.error(&at.span(), "`prefix6` is for `subnet6`, which is not there", "add `subnet6`, or remove `prefix6`");
-    }
     let least = subnet.map_or(0, |subnet| subnet.prefix_len());
     value::number("prefix6", &file.prefix6, PREFIX6.max(least), i64::from(least)..=126, found)
 }

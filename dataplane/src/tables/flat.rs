@@ -3,6 +3,8 @@
 //! Open addressing with linear probing at no more than half load; one multiplication to find the slot (three for an
 //! IPv6 address and port). The multiplier is keyed, because tenants choose addresses and names.
 
+use crate::frame::prefetch;
+
 /// What a map is looked up by.
 pub trait Key: Copy + Eq {
     /// A key for slots that are empty; it may be a real one.
@@ -96,6 +98,14 @@ impl<K: Key> FlatMap<K> {
     #[inline]
     fn home(&self, key: K) -> usize {
         (key.folded(self.multiplier).wrapping_mul(self.multiplier) >> self.shift) as usize
+    }
+
+    /// Asks for the line in which `key` is looked for first.
+    #[inline]
+    pub fn expect(&self, key: K) {
+        if let Some(slot) = self.slots.get(self.home(key)) {
+            prefetch(slot);
+        }
     }
 
     /// The value of `key`.

@@ -6,8 +6,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
-use sluice_config::model::{Local, Mac, OverlayAgent, OverlayNetwork, OwnVtep, Shared, Vni};
+use sluice_config::model::{Desired, Local, Mac, OverlayAgent, OverlayNetwork, OwnVtep, Shared, Vni};
 
+use super::fib::{Fib, Target};
 use super::flat::FlatMap;
 use super::{Exit, Ways};
 use crate::address::{Address, Districts};
@@ -23,6 +24,8 @@ pub struct Agent {
     pub vtep_ip: Ipv4Addr,
     /// Inner destination MAC.
     pub vtep_mac: Mac,
+    /// First and last address of the first of its subnets in the lane, which is the only one as a rule.
+    pub part: (u32, u32),
     /// First and last address of each of its subnets in the lane.
     pub subnets: Box<[(u32, u32)]>,
     /// The same of IPv6.
@@ -92,10 +95,54 @@ pub struct Overlay {
     lanes: Box<[Lane]>,
     /// Agent numbers by underlay address and lane.
     agents: FlatMap<u64>,
+    /// Our end of all tunnels; 0 without an overlay.
+    end: u32,
+    parts: Box<[Parts]>,
+}
+
+/// A network's agents, by the number of their part of it: what the routes say, at a look.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Parts {
+    first: u32,
+    last: u32,
+    /// Bits of an address within a part.
+    bits: u8,
+    /// Agent numbers; [`Parts::ELSEWHERE`] of a part that the routes must be asked about.
+    agents: Box<[u16]>,
+}
+
+impl Parts {
+    const ELSEWHERE: u16 = u16::MAX;
+    /// More than that a network may have, but not in this table.
+    const MOST_BITS: u8 = 16;
+
+    fn new(network: &OverlayNetwork, fib: &Fib<u32>, agents: &[Agent]) -> Option<Self> {
+        let (first, last) = u32::range(&network.subnet.into())?;
+        let bits = 32_u8.checked_sub(network.prefix)?;
+        let index = network.prefix.checked_sub(network.subnet.prefix_len()).filter(|bits| *bits <= Self::MOST_BITS)?;
+        let mut parts = Self { first, last, bits, agents: vec![Self::ELSEWHERE; 1 << index].into() };
+        let subnets =
+            agents.iter().flat_map(|agent| &agent.subnets).filter(|(start, _)| (first..=last).contains(start));
+        for (start, end) in subnets {
+            for part in (start - first) >> bits..=(end - first) >> bits {
+                let start = first + (part << bits);
+                let target = fib.whole(start, start | (1_u32 << bits).wrapping_sub(1));
+                if let (Some(Target::Agent(agent)), Some(place)) = (target, parts.agents.get_mut(part as usize)) {
+                    *place = agent;
+                }
+            }
+        }
+        Some(parts)
+    }
 }
 
 impl Overlay {
-    pub(super) fn new(shared: &Shared, local: &Local, lanes: &Lanes, seed: u64) -> Self {
+    pub(super) fn new(
+        Desired { shared, local }: &Desired,
+        lanes: &Lanes,
+        (known, fib): (&[Agent], &Fib<u32>),
+        seed: u64,
+    ) -> Self {
         let agents = lanes.entries.iter().zip(0..).filter_map(|(entry, number)| {
             Some((key(shared.agents.get(entry.agent)?.ip.to_bits(), entry.lane), number))
         });
@@ -103,6 +150,8 @@ impl Overlay {
             v4: nets(shared, local).filter_map(|net| u32::range(&net)).collect(),
             v6: nets(shared, local).filter_map(|net| u128::range(&net)).collect(),
             agents: FlatMap::new(seed, agents),
+            end: local.vtep.as_ref().map_or(0, |vtep| vtep.underlay.to_bits()),
+            parts: shared.networks.iter().filter_map(|network| Parts::new(network, fib, known)).collect(),
             lanes: if local.vtep.is_some() { lanes.lanes.clone().into() } else { Box::default() },
         }
     }
@@ -117,6 +166,22 @@ impl Overlay {
     /// Outer UDP ports, each once.
     pub fn ports(&self) -> impl Iterator<Item = u16> + '_ {
         self.lanes.chunk_by(|a, b| a.port == b.port).filter_map(|lanes| lanes.first().map(|lane| lane.port))
+    }
+
+    /// Our end of all tunnels; 0 without an overlay.
+    #[must_use]
+    #[inline]
+    pub fn end(&self) -> u32 {
+        self.end
+    }
+
+    /// The agent of a container, unless the routes must be asked.
+    #[must_use]
+    #[inline]
+    pub fn agent_of(&self, container: u32) -> Option<u16> {
+        let parts = self.parts.iter().find(|parts| (parts.first..=parts.last).contains(&container))?;
+        let agent = *parts.agents.get(((container - parts.first) >> parts.bits) as usize)?;
+        (agent != Parts::ELSEWHERE).then_some(agent)
     }
 
     /// Whether tunnels end on this port.
@@ -281,6 +346,8 @@ fn agent(
         underlay: agent.ip,
         vtep_ip: agent.vtep_ip,
         vtep_mac: agent.vtep_mac,
+        // Without any, a range that holds nothing.
+        part: parts.iter().find_map(u32::range).unwrap_or((1, 0)),
         subnets: parts.iter().filter_map(u32::range).collect(),
         subnets6: parts.iter().filter_map(u128::range).collect(),
     }

@@ -138,6 +138,14 @@ impl Policy {
         members.grouped(address).unwrap_or_else(|| members.stranger(address))
     }
 
+    /// Asks for what [`Policy::admits`] looks at.
+    #[inline]
+    pub fn expect<A: Grouped>(&self, source: A, destination: A) {
+        let members = A::members(self);
+        members.grouped.expect(source);
+        members.grouped.expect(destination);
+    }
+
     /// Everybody that policy tells apart.
     #[must_use]
     pub fn parties(&self) -> &Parties {
