@@ -63,10 +63,10 @@ fn one(packet: &mut Packet, bytes: &[u8], with: &Balance<'_>) -> Kind {
     match word(ethernet, 12) {
         0x0800 => {
             let Some(plain) = read4(bytes) else { return Kind::Other };
-            plain.note(packet);
-            if packet.tuple.dst == with.tables.overlay.end() {
-                return if hub::recognise(packet, bytes, with.tables) { Kind::Carried } else { Kind::Other };
+            if plain.tuple.dst == with.tables.overlay.end() && hub::recognise(packet, &plain, bytes, with.tables) {
+                return Kind::Carried;
             }
+            plain.note(packet);
             known::<u32>(packet, with)
         }
         0x86dd if ip6(packet, bytes) => known::<u128>(packet, with),

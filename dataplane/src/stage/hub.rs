@@ -5,7 +5,6 @@
 //! Of what is not plain, or not between containers, nothing is changed here: those stages say what becomes of it, and say
 //! the same of packets of this kind (`tests/overlay/hub.rs`).
 
-use crate::address::Address as _;
 use crate::burst::{Action, Burst, Out, Packet};
 use crate::frame::{self, Pool};
 use crate::stage::balance::Balance;
@@ -20,8 +19,8 @@ const UDP: usize = ETHERNET + ip4::HEADER;
 
 /// Takes the tunnel off a packet to our VTEP, if it is of this kind; nothing is changed of others.
 #[inline]
-pub(super) fn recognise(packet: &mut Packet, bytes: &[u8], tables: &Tables) -> bool {
-    let Some((agent, plain)) = inner(packet, bytes, tables) else { return false };
+pub(super) fn recognise(packet: &mut Packet, outer: &express::Plain4, bytes: &[u8], tables: &Tables) -> bool {
+    let Some((agent, plain)) = inner(packet, outer, bytes, tables) else { return false };
     let (source, destination) = (plain.tuple().src, plain.tuple().dst);
     let Some(to) = between(&plain, tables) else { return false };
     // As many octets as were looked at: it is that long.
@@ -42,18 +41,19 @@ pub(super) fn recognise(packet: &mut Packet, bytes: &[u8], tables: &Tables) -> b
 
 /// What is in the tunnel, and which agent sent it.
 #[inline(always)]
-fn inner(packet: &Packet, bytes: &[u8], tables: &Tables) -> Option<(u16, express::Plain4)> {
+fn inner(packet: &Packet, outer: &express::Plain4, bytes: &[u8], tables: &Tables) -> Option<(u16, express::Plain4)> {
     let vtep = tables.local.vtep.as_ref()?;
     let underlay = tables.local.ports.get(usize::from(packet.ingress)).is_some_and(|port| port.underlay);
     // ECN that the tunnel carries must be brought inside.
     let unmarked = bytes.get(ETHERNET + ip4::field::TOS)? & 1 == 0;
-    if !underlay || !unmarked || packet.tuple.protocol != ip4::UDP {
+    if !underlay || !unmarked || outer.tuple().protocol != ip4::UDP {
         return None;
     }
     let end = UDP + usize::from(word(bytes, UDP + 4));
     let (head, frame) = bytes.get(..end)?.split_first_chunk::<FRONT>()?;
-    let lane = tables.overlay.lane(packet.tuple.dport, vxlan::vni(&head[UDP + 8..])?)?;
-    let number = tables.overlay.agent(packet.tuple.src, lane)?;
+    let header = u64::from_be_bytes(std::array::from_fn(|i| head[UDP + 8 + i]));
+    let lane = tables.overlay.lane_of(outer.tuple().dport, header)?;
+    let number = tables.overlay.agent(outer.tuple().src, lane)?;
     let agent = tables.agents.get(number as usize)?;
     let ethernet = frame.first_chunk::<ETHERNET>()?;
     let macs = ethernet[..6] == vtep.mac.0 && ethernet[6..12] == agent.vtep_mac.0;
@@ -61,21 +61,15 @@ fn inner(packet: &Packet, bytes: &[u8], tables: &Tables) -> Option<(u16, express
         return None;
     }
     let plain = express::read4(frame)?;
-    let (first, last) = agent.part;
-    (first..=last).contains(&plain.tuple().src).then_some((number as u16, plain))
+    (tables.overlay.agent_of(plain.tuple().src)? == number as u16).then_some((number as u16, plain))
 }
 
 /// The agent of the packet's destination, where nothing else has to be done than to carry it there.
 #[inline(always)]
 fn between(plain: &express::Plain4, tables: &Tables) -> Option<u16> {
-    let (tuple, ours) = (plain.tuple(), &tables.v4);
-    let to = tables.overlay.agent_of(tuple.dst)?;
-    let serves = ours.preserved.get(tuple.src.end(tuple.sport, tuple.protocol)).is_some();
-    let odd = plain.hops_left() <= 1
-        || plain.length() > tables.local.least_mtu
-        || serves
-        || ours.address(tuple.src).is_some()
-        || ours.address(tuple.dst).is_some();
+    let to = tables.overlay.agent_of(plain.tuple().dst)?;
+    // A container may serve in `nat-preserve` where there is any such service.
+    let odd = plain.hops_left() <= 1 || plain.length() > tables.local.least_mtu || !tables.v4.preserved.is_empty();
     (!odd).then_some(to)
 }
 

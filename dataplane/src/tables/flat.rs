@@ -59,6 +59,7 @@ pub struct FlatMap<K> {
     slots: Box<[Slot<K>]>,
     multiplier: u64,
     shift: u32,
+    empty: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,11 +79,19 @@ impl<K: Key> FlatMap<K> {
         let capacity = (entries.len() * 2).next_power_of_two().max(8);
         let slots = vec![Slot { key: K::NONE, value: EMPTY }; capacity].into_boxed_slice();
         // Odd, so that the multiplication is a permutation.
-        let mut map = Self { slots, multiplier: seed | 1, shift: 64 - capacity.trailing_zeros() };
+        let mut map =
+            Self { slots, multiplier: seed | 1, shift: 64 - capacity.trailing_zeros(), empty: entries.is_empty() };
         for (key, value) in entries {
             map.insert(key, value);
         }
         map
+    }
+
+    /// Whether it has no entry.
+    #[must_use]
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.empty
     }
 
     fn insert(&mut self, key: K, value: u32) {

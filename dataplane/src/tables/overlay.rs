@@ -24,8 +24,6 @@ pub struct Agent {
     pub vtep_ip: Ipv4Addr,
     /// Inner destination MAC.
     pub vtep_mac: Mac,
-    /// First and last address of the first of its subnets in the lane, which is the only one as a rule.
-    pub part: (u32, u32),
     /// First and last address of each of its subnets in the lane.
     pub subnets: Box<[(u32, u32)]>,
     /// The same of IPv6.
@@ -100,7 +98,8 @@ pub struct Overlay {
     parts: Box<[Parts]>,
 }
 
-/// A network's agents, by the number of their part of it: what the routes say, at a look.
+/// A network's agents, by the number of their part of it: what the routes say, at a look. A part that holds an address
+/// of ours is none of an agent's here.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Parts {
     first: u32,
@@ -116,7 +115,7 @@ impl Parts {
     /// More than that a network may have, but not in this table.
     const MOST_BITS: u8 = 16;
 
-    fn new(network: &OverlayNetwork, fib: &Fib<u32>, agents: &[Agent]) -> Option<Self> {
+    fn new(network: &OverlayNetwork, fib: &Fib<u32>, agents: &[Agent], ours: &[u32]) -> Option<Self> {
         let (first, last) = u32::range(&network.subnet.into())?;
         let bits = 32_u8.checked_sub(network.prefix)?;
         let index = network.prefix.checked_sub(network.subnet.prefix_len()).filter(|bits| *bits <= Self::MOST_BITS)?;
@@ -132,6 +131,11 @@ impl Parts {
                 }
             }
         }
+        for address in ours.iter().filter(|address| (first..=last).contains(*address)) {
+            if let Some(place) = parts.agents.get_mut(((address - first) >> bits) as usize) {
+                *place = Self::ELSEWHERE;
+            }
+        }
         Some(parts)
     }
 }
@@ -141,8 +145,10 @@ impl Overlay {
         Desired { shared, local }: &Desired,
         lanes: &Lanes,
         (known, fib): (&[Agent], &Fib<u32>),
+        ours: &[(IpAddr, u32)],
         seed: u64,
     ) -> Self {
+        let ours: Vec<u32> = ours.iter().filter_map(|(ip, _)| u32::from_ip(*ip)).collect();
         let agents = lanes.entries.iter().zip(0..).filter_map(|(entry, number)| {
             Some((key(shared.agents.get(entry.agent)?.ip.to_bits(), entry.lane), number))
         });
@@ -151,7 +157,7 @@ impl Overlay {
             v6: nets(shared, local).filter_map(|net| u128::range(&net)).collect(),
             agents: FlatMap::new(seed, agents),
             end: local.vtep.as_ref().map_or(0, |vtep| vtep.underlay.to_bits()),
-            parts: shared.networks.iter().filter_map(|network| Parts::new(network, fib, known)).collect(),
+            parts: shared.networks.iter().filter_map(|network| Parts::new(network, fib, known, &ours)).collect(),
             lanes: if local.vtep.is_some() { lanes.lanes.clone().into() } else { Box::default() },
         }
     }
@@ -196,6 +202,14 @@ impl Overlay {
     #[inline]
     pub fn lane(&self, port: u16, vni: Vni) -> Option<usize> {
         self.lanes.iter().position(|lane| *lane == Lane { port, vni })
+    }
+
+    /// The lane with this port, and the VNI of this whole header with the I flag and no other (RFC 7348 section 5).
+    #[inline]
+    pub fn lane_of(&self, port: u16, header: u64) -> Option<usize> {
+        self.lanes
+            .iter()
+            .position(|lane| lane.port == port && header == 0x0800_0000 << 32 | u64::from(lane.vni.get()) << 8)
     }
 
     /// The number of the agent with this underlay address in a lane.
@@ -346,8 +360,6 @@ fn agent(
         underlay: agent.ip,
         vtep_ip: agent.vtep_ip,
         vtep_mac: agent.vtep_mac,
-        // Without any, a range that holds nothing.
-        part: parts.iter().find_map(u32::range).unwrap_or((1, 0)),
         subnets: parts.iter().filter_map(u32::range).collect(),
         subnets6: parts.iter().filter_map(u128::range).collect(),
     }
