@@ -234,6 +234,7 @@ pub(crate) struct Overlay {
     pub(crate) vtep_mac: Value<String>,
     pub(crate) underlay: Value<String>,
     pub(crate) mtu: Value<i64>,
+    pub(crate) gateway: Value<String>,
     pub(crate) network: Sections<Network>,
     pub(crate) agent: Sections<Agent>,
 }

@@ -614,6 +614,8 @@ pub struct Overlay {
     pub underlay: Option<Ipv4Addr>,
     /// Largest inner packet; `None` is the underlay's MTU less 50.
     pub mtu: Option<u16>,
+    /// Whether packets are passed on between overlay and underlay.
+    pub gateway: Gateway,
     /// Networks, by name in file order.
     pub networks: Vec<OverlayNetwork>,
     /// Agents given in the file.
@@ -647,6 +649,16 @@ pub struct OverlayNetwork {
     pub isolation: Isolation,
     /// Underlay prefixes that may reach grouped containers.
     pub underlay_allow: Vec<IpNet>,
+}
+
+/// `gateway` of `[overlay]`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Gateway {
+    /// Not here.
+    #[default]
+    Off,
+    /// As they are, both ways.
+    Routed,
 }
 
 /// `isolation` of a network.
@@ -1081,6 +1093,8 @@ pub struct OwnVtep {
     pub udp_port: u16,
     /// Largest inner packet.
     pub mtu: u16,
+    /// Whether packets are passed on between overlay and underlay.
+    pub gateway: Gateway,
     /// The kernel's addresses in the overlay (on the host port): packets to them go to the host.
     pub host_addresses: Vec<IpAddr>,
 }

@@ -503,6 +503,12 @@ pub static SECTIONS: &[Section] = &[
             key("vtep_mac", Text, Words("70:b3:d5 and the low 24 bits of the VTEP's address"), "Our VTEP's MAC."),
             key("underlay", Text, Words("the first address of the first underlay port"), "Our VTEP's outer address."),
             key("mtu", Integer, Words("the underlay's less 50"), "Largest inner packet, octets, 552 to 15950."),
+            key(
+                "gateway",
+                Text,
+                Value("\"off\""),
+                "`routed`: between overlay and underlay packets are passed on both ways as they are; `off`: what is for the overlay is left to the kernel's routes, and what containers send out of it here is dropped.",
+            ),
             below("network", "overlay networks"),
             below("agent", "agents that are known without asking"),
         ],

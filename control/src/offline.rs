@@ -22,6 +22,7 @@ pub fn local_from_config(config: &Config) -> Local {
             mac: made_up_mac(ports.len()),
             addresses: Vec::new(),
             addresses6: Vec::new(),
+            gateway: overlay.gateway,
             mtu: overlay_mtu(config, underlay_mtus(&ports)),
             role: Role::Client,
             arp: true,

@@ -12,12 +12,13 @@ use super::port::unique;
 use super::{address, agent, value};
 use crate::diagnostic::Findings;
 use crate::file;
-use crate::model::{Isolation, Mac, Overlay, OverlayAgent, OverlayNetwork, Port, Vni};
+use crate::model::{Gateway, Isolation, Mac, Overlay, OverlayAgent, OverlayNetwork, Port, Vni};
 use crate::words::short;
 
 /// Each network is a claim and a policy table.
 const MOST_NETWORKS: usize = 256;
 const ISOLATION: &[(&str, Isolation)] = &[("enforced", Isolation::Enforced), ("open", Isolation::Open)];
+const GATEWAYS: &[(&str, Gateway)] = &[("off", Gateway::Off), ("routed", Gateway::Routed)];
 
 /// Names that DC/OS's overlay module keeps (facts: Mesos overlay module).
 const RESERVED: [&str; 4] = ["host", "bridge", "default", "none"];
@@ -57,6 +58,7 @@ pub(super) fn overlay(
         vtep_mac: vtep_mac.unwrap_or(recorded_mac),
         underlay,
         mtu: file.mtu.as_ref().and_then(|mtu| value::within("mtu", mtu, 552..=15_950, found)),
+        gateway: value::choice("gateway", &file.gateway, Gateway::Off, GATEWAYS, found),
         networks,
         agents: agents.into_iter().map(|(_, agent)| agent).collect(),
     }

@@ -519,6 +519,10 @@ impl Tables {
             dns: local.dns_addresses().collect(),
             preserved: self.preserved().filter_map(|n| self.outside(n)).collect(),
             vtep: local.vtep.as_ref().map(|v| (v.underlay, self.overlay.ports().collect())),
+            networks: match self.overlay.is_gateway() {
+                true => overlay::networks(&self.desired.shared).collect(),
+                false => BTreeSet::new(),
+            },
         }
     }
 }
@@ -534,6 +538,8 @@ pub struct Steering {
     pub preserved: BTreeSet<(SocketAddr, u8)>,
     /// UDP to this address and these ports.
     pub vtep: Option<(Ipv4Addr, Vec<u16>)>,
+    /// Everything to these: the overlay's networks, where Sluice is the gateway.
+    pub networks: BTreeSet<IpNet>,
 }
 
 /// Next hops as they are numbered: neighbours first, then gateways that no neighbour resolves.

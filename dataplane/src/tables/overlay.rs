@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
-use sluice_config::model::{Desired, Local, Mac, OverlayAgent, OverlayNetwork, OwnVtep, Shared, Vni};
+use sluice_config::model::{Desired, Gateway, Local, Mac, OverlayAgent, OverlayNetwork, OwnVtep, Shared, Vni};
 
 use super::fib::{Fib, Target};
 use super::flat::FlatMap;
@@ -44,6 +44,8 @@ pub trait Inner: Address {
     fn may_come_from(self, agent: &Agent) -> bool;
     /// First and last address of every overlay network.
     fn networks(overlay: &Overlay) -> &[(Self, Self)];
+    /// Likewise of our own parts.
+    fn own(overlay: &Overlay) -> &[(Self, Self)];
 }
 
 impl Inner for u32 {
@@ -56,6 +58,10 @@ impl Inner for u32 {
     fn networks(overlay: &Overlay) -> &[(Self, Self)] {
         &overlay.v4
     }
+
+    fn own(overlay: &Overlay) -> &[(Self, Self)] {
+        &overlay.own.0
+    }
 }
 
 impl Inner for u128 {
@@ -67,6 +73,10 @@ impl Inner for u128 {
     #[inline]
     fn networks(overlay: &Overlay) -> &[(Self, Self)] {
         &overlay.v6
+    }
+
+    fn own(overlay: &Overlay) -> &[(Self, Self)] {
+        &overlay.own.1
     }
 }
 
@@ -95,6 +105,9 @@ pub struct Overlay {
     agents: FlatMap<u64>,
     /// Our end of all tunnels; 0 without an overlay.
     end: u32,
+    gateway: bool,
+    /// Our own parts and our VTEP: first and last address.
+    own: (Box<[(u32, u32)]>, Box<[(u128, u128)]>),
     parts: Box<[Parts]>,
 }
 
@@ -156,6 +169,8 @@ impl Overlay {
             v4: nets(shared, local).filter_map(|net| u32::range(&net)).collect(),
             v6: nets(shared, local).filter_map(|net| u128::range(&net)).collect(),
             agents: FlatMap::new(seed, agents),
+            gateway: local.vtep.as_ref().is_some_and(|vtep| vtep.gateway == Gateway::Routed),
+            own: (own(shared, local), own(shared, local)),
             end: local.vtep.as_ref().map_or(0, |vtep| vtep.underlay.to_bits()),
             parts: shared.networks.iter().filter_map(|network| Parts::new(network, fib, known, &ours)).collect(),
             lanes: if local.vtep.is_some() { lanes.lanes.clone().into() } else { Box::default() },
@@ -172,6 +187,19 @@ impl Overlay {
     /// Outer UDP ports, each once.
     pub fn ports(&self) -> impl Iterator<Item = u16> + '_ {
         self.lanes.chunk_by(|a, b| a.port == b.port).filter_map(|lanes| lanes.first().map(|lane| lane.port))
+    }
+
+    /// Whether packets are passed on between overlay and underlay.
+    #[must_use]
+    #[inline]
+    pub fn is_gateway(&self) -> bool {
+        self.gateway
+    }
+
+    /// Whether an address lies in our own part of a network, or is our VTEP's.
+    #[must_use]
+    pub fn is_own<A: Inner>(&self, address: A) -> bool {
+        has(A::own(self), address)
     }
 
     /// Our end of all tunnels; 0 without an overlay.
@@ -240,15 +268,28 @@ impl Overlay {
     }
 }
 
+fn own<A: Address>(shared: &Shared, local: &Local) -> Box<[(A, A)]> {
+    let parts = shared.networks.iter().flat_map(|n| [n.own.map(IpNet::V4), n.own6.map(IpNet::V6)]).flatten();
+    let addresses = local.vtep.iter().flat_map(|vtep| {
+        let hosts = vtep.host_addresses.iter().copied();
+        hosts.chain([IpAddr::V4(vtep.vtep.addr())]).map(IpNet::from)
+    });
+    parts.chain(addresses).filter_map(|net| A::range(&net)).collect()
+}
+
 fn key(underlay: u32, lane: usize) -> u64 {
     u64::from(underlay) << 16 | lane as u64
 }
 
+/// The prefixes of all networks.
+pub(super) fn networks(shared: &Shared) -> impl Iterator<Item = IpNet> + '_ {
+    let networks = shared.networks.iter();
+    networks.flat_map(|n| [Some(IpNet::V4(n.subnet)), n.subnet6.map(IpNet::V6)]).flatten()
+}
+
 /// The overlay's networks and the VTEPs' subnet.
 pub(super) fn nets<'a>(shared: &'a Shared, local: &'a Local) -> impl Iterator<Item = IpNet> + 'a {
-    let networks = shared.networks.iter();
-    let networks = networks.flat_map(|n| [Some(IpNet::V4(n.subnet)), n.subnet6.map(IpNet::V6)]).flatten();
-    networks.chain(local.vtep.iter().map(|v| IpNet::V4(v.vtep.trunc())))
+    networks(shared).chain(local.vtep.iter().map(|v| IpNet::V4(v.vtep.trunc())))
 }
 
 /// Lanes, and which agents are in them, in the order of the agents' numbers.
