@@ -10,6 +10,7 @@ use sluice_dataplane::stage::refuse::is_told;
 use sluice_dataplane::verdict::{DropReason, Reply};
 
 use super::observed::{Observed, Published};
+use super::policy;
 use super::prometheus::{Family, Kind, Text};
 use super::show::{RCODES, Vip, vips};
 use crate::health::combine::State;
@@ -24,6 +25,7 @@ pub fn text(observed: &Observed) -> String {
     let mut text = Text::default();
     process(&mut text, observed, published.as_ref());
     packets(&mut text, observed);
+    denials(&mut text, observed, published.as_ref());
     ports(&mut text, observed);
     sessions_and_names(&mut text, observed);
     services(&mut text, observed, published.as_ref());
@@ -147,6 +149,16 @@ fn packets(text: &mut Text, observed: &Observed) {
             }
         },
     );
+}
+
+/// Pairs are bounded (`Denials::PAIRS`), and named by configuration and labels.
+fn denials(text: &mut Text, observed: &Observed, published: Option<&Published>) {
+    let help = "Packets that isolation groups kept from a party, by who sent them; `sluice show policy` lists them.";
+    text.family(Kind::Counter, "group_denied_packets_total", help, |f| {
+        for pair in published.map(|p| policy::denied(observed, &p.tables)).unwrap_or_default() {
+            f.sample(&[("from", &pair.from), ("to", &pair.to)], pair.packets);
+        }
+    });
 }
 
 fn ports(text: &mut Text, observed: &Observed) {

@@ -14,13 +14,14 @@ use sluice_dataplane::verdict::DropReason;
 use super::books::{Books, dropped};
 use super::judged::{Standing, drains, standing};
 use super::observed::{Observed, Published};
+use super::policy;
 use super::sources::sources;
 use super::zone;
 use crate::desire::labels::{self, Label};
 
 /// Everything that can be shown.
 pub const SUBJECTS: &[&str] =
-    &["vips", "backends", "drains", "sessions", "drops", "workers", "zone", "labels", "sources", "resolvers"];
+    &["vips", "backends", "drains", "sessions", "drops", "workers", "zone", "labels", "sources", "resolvers", "policy"];
 
 /// Most sessions listed at once.
 pub const MOST_SESSIONS: usize = 1000;
@@ -197,6 +198,7 @@ pub async fn document(observed: &Observed, what: &str) -> Option<Value> {
         "labels" => serde_json::to_value(of_labels(published)),
         "sources" => serde_json::to_value(sources(observed)),
         "resolvers" => serde_json::to_value(observed.forwarder.as_ref().map(|f| f.shown()).unwrap_or_default()),
+        "policy" => serde_json::to_value(policy::show(observed, published)),
         _ => return None,
     };
     value.ok()

@@ -45,6 +45,8 @@ enum Subject {
     Sources,
     /// Whom foreign names are asked of, and what became of the questions.
     Resolvers,
+    /// Where isolation groups are enforced, and whose packets to whom they dropped.
+    Policy,
 }
 
 impl Show {
@@ -60,6 +62,7 @@ impl Show {
             Subject::Labels => ("labels", labels),
             Subject::Sources => ("sources", sources),
             Subject::Resolvers => ("resolvers", resolvers),
+            Subject::Policy => ("policy", policy),
         };
         let document = self.running.ask(&format!("/v1/show/{path}"))?;
         let mut document: Value = serde_json::from_slice(&document)?;
@@ -259,6 +262,29 @@ fn given(document: &Value) -> String {
     }
     let more = document.get("more_labels").and_then(Value::as_bool).unwrap_or(false);
     table.finish("no VIP labels") + if more { "and more than are listed here\n" } else { "" }
+}
+
+fn policy(document: &Value) -> String {
+    let mut networks = Table::new(&["NETWORK", "ISOLATION", "GROUPED", "UNDERLAY ALLOW"]);
+    for network in list(document, "networks") {
+        let [name, isolation, grouped] = ["name", "isolation", "grouped"].map(|key| text(network, key));
+        networks.row([name, isolation, grouped, joined(network, "underlay_allow")]);
+    }
+    let mut agents = Table::new(&["AGENT", "NETWORKS", "GROUPED", "GROUPS HOLD"]);
+    for agent in list(document, "agents") {
+        let holds = match agent.get("mode").and_then(Value::as_str) {
+            Some("hub") => "everywhere (hub)",
+            _ => "for what passes here, not between containers of agents (direct)",
+        };
+        agents.row([text(agent, "ip"), joined(agent, "networks"), text(agent, "grouped"), holds.to_owned()]);
+    }
+    let mut denied = Table::new(&["FROM", "TO", "DROPPED"]);
+    for pair in list(document, "denied") {
+        denied.row(["from", "to", "packets"].map(|key| text(pair, key)));
+    }
+    let parts =
+        [networks.finish("no networks"), agents.finish("no agents"), denied.finish("nobody was kept from anybody")];
+    parts.join("\n")
 }
 
 /// What is not honoured, and why.
