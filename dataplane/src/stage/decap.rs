@@ -13,6 +13,8 @@ use crate::tables::{Agent, Tables};
 use crate::verdict::DropReason;
 use crate::wire::{ETHERNET, ip4, ip6, vxlan, word};
 
+mod asked;
+
 /// Strips every packet that is VXLAN to us.
 pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables) {
     let Some(vtep) = &tables.local.vtep else { return };
@@ -58,11 +60,17 @@ fn strip(packet: &mut Packet, pool: &mut Pool, tables: &Tables, vtep: &OwnVtep) 
     let number = tables.overlay.agent(source, lane).ok_or(DropReason::VxlanUnknownVni)?;
     let agent = tables.agents.get(number as usize).ok_or(DropReason::VxlanUnknownVtep)?;
     let kind = word(inner, 12);
-    if inner.len() < ETHERNET || inner[..6] != vtep.mac.0 || ![0x0800, 0x86dd].contains(&kind) {
+    if inner.len() < ETHERNET {
         return Err(DropReason::VxlanInner);
     }
     if agent.vtep_mac != Mac(std::array::from_fn(|i| inner[6 + i])) {
         return Err(DropReason::OverlaySpoof);
+    }
+    if asked::is_question(inner) {
+        return asked::answer(packet, pool, (tables, vtep), agent, l4 + 8 + vxlan::HEADER);
+    }
+    if inner[..6] != vtep.mac.0 || ![0x0800, 0x86dd].contains(&kind) {
+        return Err(DropReason::VxlanInner);
     }
     let outer_ecn = bytes[usize::from(packet.l3) + ip4::field::TOS] & 3;
     let stripped = (l4 + 8 + vxlan::HEADER) as u16;

@@ -69,7 +69,11 @@ fn inner(packet: &Packet, outer: &express::Plain4, bytes: &[u8], tables: &Tables
 fn between(plain: &express::Plain4, tables: &Tables) -> Option<u16> {
     let to = tables.overlay.agent_of(plain.tuple().dst)?;
     // A container may serve in `nat-preserve` where there is any such service.
-    let odd = plain.hops_left() <= 1 || plain.length() > tables.local.least_mtu || !tables.v4.preserved.is_empty();
+    // A handshake is told what the way has room for.
+    let odd = plain.hops_left() <= 1
+        || plain.begins()
+        || plain.length() > tables.local.least_mtu
+        || !tables.v4.preserved.is_empty();
     (!odd).then_some(to)
 }
 

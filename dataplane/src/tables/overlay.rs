@@ -108,6 +108,8 @@ pub struct Overlay {
     gateway: bool,
     /// Our own parts and our VTEP: first and last address.
     own: (Box<[(u32, u32)]>, Box<[(u128, u128)]>),
+    /// Our VTEP's address, and the kernel's in the overlay.
+    addresses: Box<[IpAddr]>,
     parts: Box<[Parts]>,
 }
 
@@ -171,6 +173,7 @@ impl Overlay {
             agents: FlatMap::new(seed, agents),
             gateway: local.vtep.as_ref().is_some_and(|vtep| vtep.gateway == Gateway::Routed),
             own: (own(shared, local), own(shared, local)),
+            addresses: addresses(local).collect(),
             end: local.vtep.as_ref().map_or(0, |vtep| vtep.underlay.to_bits()),
             parts: shared.networks.iter().filter_map(|network| Parts::new(network, fib, known, &ours)).collect(),
             lanes: if local.vtep.is_some() { lanes.lanes.clone().into() } else { Box::default() },
@@ -194,6 +197,12 @@ impl Overlay {
     #[inline]
     pub fn is_gateway(&self) -> bool {
         self.gateway
+    }
+
+    /// Whether it is our VTEP's address, or one of the kernel's in the overlay.
+    #[must_use]
+    pub fn is_address<A: Inner>(&self, address: A) -> bool {
+        self.addresses.contains(&address.to_ip())
     }
 
     /// Whether an address lies in our own part of a network, or is our VTEP's.
@@ -268,13 +277,14 @@ impl Overlay {
     }
 }
 
+fn addresses(local: &Local) -> impl Iterator<Item = IpAddr> + '_ {
+    let own = |vtep: &'_ OwnVtep| IpAddr::V4(vtep.vtep.addr());
+    local.vtep.iter().flat_map(move |vtep| vtep.host_addresses.iter().copied().chain([own(vtep)]))
+}
+
 fn own<A: Address>(shared: &Shared, local: &Local) -> Box<[(A, A)]> {
     let parts = shared.networks.iter().flat_map(|n| [n.own.map(IpNet::V4), n.own6.map(IpNet::V6)]).flatten();
-    let addresses = local.vtep.iter().flat_map(|vtep| {
-        let hosts = vtep.host_addresses.iter().copied();
-        hosts.chain([IpAddr::V4(vtep.vtep.addr())]).map(IpNet::from)
-    });
-    parts.chain(addresses).filter_map(|net| A::range(&net)).collect()
+    parts.chain(addresses(local).map(IpNet::from)).filter_map(|net| A::range(&net)).collect()
 }
 
 fn key(underlay: u32, lane: usize) -> u64 {

@@ -46,7 +46,7 @@ proptest! {
     ) {
         let destination = elsewhere.unwrap_or(&to.ip);
         let mut inner = match kind {
-            0 => tcp((&from.ip, 7000), (destination, 80), "S"),
+            0 => tcp((&from.ip, 7000), (destination, 80), ["A", "S"][usize::from(hops & 1)]),
             1 => udp((&from.ip, 7000), (destination, 80), &vec![7; payload]),
             _ => ping(&from.ip, destination),
         };
