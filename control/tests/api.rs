@@ -112,6 +112,7 @@ async fn the_schema_of_every_document_is_as_published() {
         ("labels", json!({"labels": [], "more_labels": "bool", "rejected": [], "fail_open": [], "mixed_groups": []})),
         ("sources", json!([])),
         ("resolvers", json!({"resolvers": [], "counters": {}})),
+        ("policy", json!({"networks": [], "agents": [], "denied": []})),
     ];
     assert_eq!(expected.iter().map(|(what, _)| *what).collect::<Vec<_>>(), show::SUBJECTS);
     for (what, expected) in expected {

@@ -60,17 +60,15 @@ fn strip(packet: &mut Packet, pool: &mut Pool, tables: &Tables, vtep: &OwnVtep) 
     let number = tables.overlay.agent(source, lane).ok_or(DropReason::VxlanUnknownVni)?;
     let agent = tables.agents.get(number as usize).ok_or(DropReason::VxlanUnknownVtep)?;
     let kind = word(inner, 12);
-    if inner.len() < ETHERNET {
+    let question = asked::is_question(inner);
+    if inner.len() < ETHERNET || !question && (inner[..6] != vtep.mac.0 || ![0x0800, 0x86dd].contains(&kind)) {
         return Err(DropReason::VxlanInner);
     }
     if agent.vtep_mac != Mac(std::array::from_fn(|i| inner[6 + i])) {
         return Err(DropReason::OverlaySpoof);
     }
-    if asked::is_question(inner) {
+    if question {
         return asked::answer(packet, pool, (tables, vtep), agent, l4 + 8 + vxlan::HEADER);
-    }
-    if inner[..6] != vtep.mac.0 || ![0x0800, 0x86dd].contains(&kind) {
-        return Err(DropReason::VxlanInner);
     }
     let outer_ecn = bytes[usize::from(packet.l3) + ip4::field::TOS] & 3;
     let stripped = (l4 + 8 + vxlan::HEADER) as u16;
