@@ -181,6 +181,9 @@ pub struct Counters {
     drops: [Counter; DropReason::COUNT],
     answers: [Counter; Reply::ALL.len()],
     answered: [Counter; DropReason::COUNT],
+    /// Packets that came out of tunnels from a network's containers, by the network's place
+    /// ([`crate::tables::overlay::Overlay::places`]).
+    pub networks: Box<[Counter]>,
     /// By port index, the host port last.
     pub ports: Box<[PortCounters]>,
     /// Packets towards backends, by service number.
@@ -228,6 +231,7 @@ impl Counters {
             drops: std::array::from_fn(|_| Counter::default()),
             answers: Default::default(),
             answered: std::array::from_fn(|_| Counter::default()),
+            networks: zeros(usize::from(u8::MAX) + 1),
             ports: zeros(ports),
             services: zeros(services),
             backends: zeros(backends),

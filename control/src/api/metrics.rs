@@ -153,6 +153,13 @@ fn packets(text: &mut Text, observed: &Observed) {
 
 /// Pairs are bounded (`Denials::PAIRS`), and named by configuration and labels.
 fn denials(text: &mut Text, observed: &Observed, published: Option<&Published>) {
+    let help = "Packets that came out of tunnels from a network's containers.";
+    text.family(Kind::Counter, "network_rx_packets_total", help, |f| {
+        for (network, place) in published.iter().flat_map(|p| p.tables.overlay.places()) {
+            let of = observed.workers.iter().filter_map(|c| c.networks.get(usize::from(place)));
+            f.sample(&[("network", &network)], of.map(Counter::get).sum::<u64>());
+        }
+    });
     let help = "Packets that isolation groups kept from a party, by who sent them; `sluice show policy` lists them.";
     text.family(Kind::Counter, "group_denied_packets_total", help, |f| {
         for pair in published.map(|p| policy::denied(observed, &p.tables)).unwrap_or_default() {

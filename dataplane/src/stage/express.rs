@@ -64,7 +64,7 @@ fn one(packet: &mut Packet, bytes: &[u8], with: &Balance<'_>) -> Kind {
     match word(ethernet, 12) {
         0x0800 => {
             let Some(plain) = read4(bytes) else { return Kind::Other };
-            if plain.tuple.dst == with.tables.overlay.end() && hub::recognise(packet, &plain, bytes, with.tables) {
+            if plain.tuple.dst == with.tables.overlay.end() && hub::recognise(packet, &plain, bytes, with) {
                 return Kind::Carried;
             }
             plain.note(packet);

@@ -390,7 +390,7 @@ impl Tables {
                 .unwrap_or_else(|| services(shared, &ways, before, ids, now));
         let policy = Policy::new(desired, ids, seed, now);
         let admission = Admissions::new(shared, ids, seed, now, local.workers);
-        let overlay = Overlay::new(desired, &lanes, (&agents, &ways.v4), &ours, seed);
+        let overlay = Overlay::new(desired, &lanes, (&agents, &ways.v4), &ours, (seed, previous.map(|p| &p.overlay)));
         let asks = |number: u16, mode| {
             mode == Mode::NatPreserve || admission.of(number).is_some() || policy.is_service_grouped(number)
         };

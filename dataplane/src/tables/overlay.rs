@@ -3,6 +3,7 @@
 //! Networks have a VNI and a port each; DC/OS gives all of them the same. A pair of these is a [`Lane`], and an agent
 //! that has parts of networks in several lanes is in the tables once for each.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
@@ -46,6 +47,8 @@ pub trait Inner: Address {
     fn networks(overlay: &Overlay) -> &[(Self, Self)];
     /// Likewise of our own parts.
     fn own(overlay: &Overlay) -> &[(Self, Self)];
+    /// Networks with the places where they are counted.
+    fn counted(overlay: &Overlay) -> &[(Self, Self, u8)];
 }
 
 impl Inner for u32 {
@@ -62,6 +65,11 @@ impl Inner for u32 {
     fn own(overlay: &Overlay) -> &[(Self, Self)] {
         &overlay.own.0
     }
+
+    #[inline]
+    fn counted(overlay: &Overlay) -> &[(Self, Self, u8)] {
+        &overlay.counted.0
+    }
 }
 
 impl Inner for u128 {
@@ -77,6 +85,11 @@ impl Inner for u128 {
 
     fn own(overlay: &Overlay) -> &[(Self, Self)] {
         &overlay.own.1
+    }
+
+    #[inline]
+    fn counted(overlay: &Overlay) -> &[(Self, Self, u8)] {
+        &overlay.counted.1
     }
 }
 
@@ -111,6 +124,29 @@ pub struct Overlay {
     /// Our VTEP's address, and the kernel's in the overlay.
     addresses: Box<[IpAddr]>,
     parts: Box<[Parts]>,
+    places: Places,
+    /// First and last address of each network, and its place.
+    counted: (Box<[(u32, u32, u8)]>, Box<[(u128, u128, u8)]>),
+}
+
+/// Where a network's packets are counted ([`crate::counters::Counters::networks`]): the same as long as the process
+/// lives, whatever networks come and go; those beyond the last place share that.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Places(BTreeMap<String, u8>);
+
+impl Places {
+    fn new(networks: &[OverlayNetwork], before: Option<&Overlay>) -> Self {
+        let mut places = before.map_or_else(BTreeMap::new, |overlay| overlay.places.0.clone());
+        for network in networks {
+            let next = u8::try_from(places.len()).unwrap_or(u8::MAX);
+            places.entry(network.name.clone()).or_insert(next);
+        }
+        Self(places)
+    }
+
+    fn of(&self, network: &OverlayNetwork) -> u8 {
+        self.0.get(&network.name).copied().unwrap_or(u8::MAX)
+    }
 }
 
 /// A network's agents, by the number of their part of it: what the routes say, at a look. A part that holds an address
@@ -119,6 +155,7 @@ pub struct Overlay {
 struct Parts {
     first: u32,
     last: u32,
+    place: u8,
     /// Bits of an address within a part.
     bits: u8,
     /// Agent numbers; [`Parts::ELSEWHERE`] of a part that the routes must be asked about.
@@ -130,11 +167,11 @@ impl Parts {
     /// More than that a network may have, but not in this table.
     const MOST_BITS: u8 = 16;
 
-    fn new(network: &OverlayNetwork, fib: &Fib<u32>, agents: &[Agent], ours: &[u32]) -> Option<Self> {
+    fn new(network: &OverlayNetwork, place: u8, fib: &Fib<u32>, agents: &[Agent], ours: &[u32]) -> Option<Self> {
         let (first, last) = u32::range(&network.subnet.into())?;
         let bits = 32_u8.checked_sub(network.prefix)?;
         let index = network.prefix.checked_sub(network.subnet.prefix_len()).filter(|bits| *bits <= Self::MOST_BITS)?;
-        let mut parts = Self { first, last, bits, agents: vec![Self::ELSEWHERE; 1 << index].into() };
+        let mut parts = Self { first, last, place, bits, agents: vec![Self::ELSEWHERE; 1 << index].into() };
         let subnets =
             agents.iter().flat_map(|agent| &agent.subnets).filter(|(start, _)| (first..=last).contains(start));
         for (start, end) in subnets {
@@ -161,8 +198,9 @@ impl Overlay {
         lanes: &Lanes,
         (known, fib): (&[Agent], &Fib<u32>),
         ours: &[(IpAddr, u32)],
-        seed: u64,
+        (seed, before): (u64, Option<&Self>),
     ) -> Self {
+        let places = Places::new(&shared.networks, before);
         let ours: Vec<u32> = ours.iter().filter_map(|(ip, _)| u32::from_ip(*ip)).collect();
         let agents = lanes.entries.iter().zip(0..).filter_map(|(entry, number)| {
             Some((key(shared.agents.get(entry.agent)?.ip.to_bits(), entry.lane), number))
@@ -172,11 +210,17 @@ impl Overlay {
             v6: nets(shared, local).filter_map(|net| u128::range(&net)).collect(),
             agents: FlatMap::new(seed, agents),
             gateway: local.vtep.as_ref().is_some_and(|vtep| vtep.gateway == Gateway::Routed),
+            counted: (counted(shared, &places), counted(shared, &places)),
             own: (own(shared, local), own(shared, local)),
             addresses: addresses(local).collect(),
             end: local.vtep.as_ref().map_or(0, |vtep| vtep.underlay.to_bits()),
-            parts: shared.networks.iter().filter_map(|network| Parts::new(network, fib, known, &ours)).collect(),
+            parts: shared
+                .networks
+                .iter()
+                .filter_map(|network| Parts::new(network, places.of(network), fib, known, &ours))
+                .collect(),
             lanes: if local.vtep.is_some() { lanes.lanes.clone().into() } else { Box::default() },
+            places,
         }
     }
 
@@ -218,13 +262,25 @@ impl Overlay {
         self.end
     }
 
-    /// The agent of a container, unless the routes must be asked.
+    /// The place of the network that an address lies in ([`crate::counters::Counters::networks`]).
+    #[must_use]
+    pub fn place<A: Inner>(&self, address: A) -> Option<u8> {
+        let network = A::counted(self).iter().find(|(first, last, _)| (*first..=*last).contains(&address));
+        network.map(|(.., place)| *place)
+    }
+
+    /// Networks that are or were, with their places.
+    pub fn places(&self) -> impl Iterator<Item = (&str, u8)> {
+        self.places.0.iter().map(|(name, place)| (name.as_str(), *place))
+    }
+
+    /// The agent of a container, unless the routes must be asked, and the place of its network.
     #[must_use]
     #[inline]
-    pub fn agent_of(&self, container: u32) -> Option<u16> {
+    pub fn agent_of(&self, container: u32) -> Option<(u16, u8)> {
         let parts = self.parts.iter().find(|parts| (parts.first..=parts.last).contains(&container))?;
         let agent = *parts.agents.get(((container - parts.first) >> parts.bits) as usize)?;
-        (agent != Parts::ELSEWHERE).then_some(agent)
+        (agent != Parts::ELSEWHERE).then_some((agent, parts.place))
     }
 
     /// Whether tunnels end on this port.
@@ -275,6 +331,15 @@ impl Overlay {
     pub fn v4(&self) -> &[(u32, u32)] {
         &self.v4
     }
+}
+
+fn counted<A: Address>(shared: &Shared, places: &Places) -> Box<[(A, A, u8)]> {
+    let of = |network: &OverlayNetwork| {
+        let nets = [Some(IpNet::V4(network.subnet)), network.subnet6.map(IpNet::V6)];
+        let (first, last) = nets.iter().flatten().find_map(A::range)?;
+        Some((first, last, places.of(network)))
+    };
+    shared.networks.iter().filter_map(of).collect()
 }
 
 fn addresses(local: &Local) -> impl Iterator<Item = IpAddr> + '_ {

@@ -99,6 +99,24 @@ fn each_network_has_its_vni_and_its_port() {
 }
 
 #[test]
+fn packets_are_counted_by_network_whatever_networks_come_and_go() {
+    let mut machine = Machine::new(cluster());
+    let count = |machine: &Machine, name: &str| {
+        let place = machine.tables.overlay.places().find(|(known, _)| *known == name).unwrap().1;
+        machine.total(|c| c.networks[usize::from(place)].get())
+    };
+    machine.pass(0, vxlan(1, 1024, &tcp(("9.0.1.7", 7000), ("9.0.2.7", 80), "A")));
+    machine.pass(0, on(4789, 1, 7, &packet6("fd01:b:1:0:1::7", "fd01:b:1:0:2::7", 64, 20)));
+    machine.pass(0, on(4789, 1, 7, &tcp(("9.128.1.7", 7000), ("9.128.2.7", 80), "S")));
+    assert_eq!((count(&machine, "dcos"), count(&machine, "lab")), (1, 2));
+    let mut other = cluster();
+    other.shared.networks.remove(0);
+    machine.publish(other);
+    machine.pass(0, on(4789, 1, 7, &tcp(("9.128.1.7", 7000), ("9.128.2.7", 80), "A")));
+    assert_eq!((count(&machine, "dcos"), count(&machine, "lab")), (1, 3));
+}
+
+#[test]
 fn a_vni_of_another_port_and_a_source_of_another_network_are_refused() {
     let mut machine = Machine::new(cluster());
     let of = |source: &str| tcp((source, 7000), ("9.0.2.7", 80), "S");
