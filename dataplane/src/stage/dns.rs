@@ -13,7 +13,6 @@ use arrayvec::ArrayVec;
 use crate::burst::{Action, Burst, Out, Packet, Tuple};
 use crate::counters::{self, Counters};
 use crate::frame::Pool;
-use crate::io::BURST;
 use crate::tables::Tables;
 use crate::tables::zone::Probe;
 use crate::time::Nanos;
@@ -50,7 +49,19 @@ const AHEAD: usize = 4;
 
 /// Answers every packet whose action is [`Action::Dns`].
 pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables, counters: &Counters, guard: &mut Guard, now: Nanos) {
-    let mut asked = ArrayVec::<Asked<'_>, BURST>::new();
+    let with = With { tables, counters, now };
+    for part in burst.chunks_mut(AT_ONCE) {
+        some(part, pool, with, guard);
+    }
+}
+
+/// Questions that are answered together: enough to fetch what all need while others are looked at, and few enough that
+/// what was fetched for the first is still near when the last is written.
+const AT_ONCE: usize = 32;
+
+fn some(burst: &mut [Packet], pool: &mut Pool, with: With<'_>, guard: &mut Guard) {
+    let tables = with.tables;
+    let mut asked = ArrayVec::<Asked<'_>, AT_ONCE>::new();
     for (index, packet) in burst.iter_mut().enumerate().filter(|(_, p)| p.action == Action::Dns) {
         let gathered = match packet.v6 {
             true => gather::<true>(packet, index, pool, tables, &mut asked),
@@ -75,7 +86,6 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables, counters: &Count
     for asked in &asked {
         ahead(asked, |target| tables.zones.prefetch_entry(target));
     }
-    let with = With { tables, counters, now };
     for asked in &asked {
         let packet = &mut burst[asked.packet];
         match &asked.answer {
@@ -107,7 +117,7 @@ fn gather<const V6: bool>(
     index: usize,
     pool: &mut Pool,
     tables: &Tables,
-    asked: &mut ArrayVec<Asked<'_>, BURST>,
+    asked: &mut ArrayVec<Asked<'_>, AT_ONCE>,
 ) -> Result<(), DropReason> {
     let whole = packet.frame.extent();
     let octets = open(packet, pool);
@@ -224,12 +234,16 @@ fn leave(
     packet.frame.set_len((usize::from(packet.l3) + total) as u16);
     packet.l4 = (question.at - turn::UDP_LEN) as u8;
     packet.ip_len = total as u16;
-    let came = packet.tuple;
-    packet.tuple = Tuple { src: came.dst, sport: came.dport, dst: came.src, dport: came.sport, ..came };
-    packet.ends6 = (packet.ends6.1, packet.ends6.0);
     counters.dns[usize::from(rcode.header_bits())].add(1);
     counters.dns_types[counters::dns_type(answer.qtype())].add(1);
-    packet.leave(packet.agent.map_or(Out::Back, Out::Agent));
+    packet.leave(Out::Back);
+    if let Some(agent) = packet.agent {
+        // The outer header is made by them.
+        let came = packet.tuple;
+        packet.tuple = Tuple { src: came.dst, sport: came.dport, dst: came.src, dport: came.sport, ..came };
+        packet.ends6 = (packet.ends6.1, packet.ends6.0);
+        packet.leave(Out::Agent(agent));
+    }
 }
 
 fn is_outside(packet: &Packet, tables: &Tables) -> bool {
