@@ -14,7 +14,7 @@ use crate::burst::{Action, Burst, Out, Packet, Tuple};
 use crate::counters::{self, Counters};
 use crate::frame::Pool;
 use crate::tables::Tables;
-use crate::tables::zone::Probe;
+use crate::tables::zone::{Entry, Probe};
 use crate::time::Nanos;
 use crate::verdict::DropReason;
 use crate::wire::dns::Rcode;
@@ -40,6 +40,8 @@ use turn::Question;
 struct Asked<'a> {
     packet: usize,
     question: Question,
+    /// What may be the entry of the name.
+    candidate: Option<Entry<'a>>,
     /// `Err` says why it gets none.
     answer: Result<Answer<'a>, DropReason>,
 }
@@ -74,17 +76,19 @@ fn some(burst: &mut [Packet], pool: &mut Pool, with: With<'_>, guard: &mut Guard
     if asked.is_empty() {
         return;
     }
-    for asked in &asked {
-        tables.zones.prefetch_entry(&asked.question.probe);
+    for asked in &mut asked {
+        asked.candidate = tables.zones.candidate(&asked.question.probe);
     }
     for asked in &mut asked {
         let Question { at, len, probe, query, .. } = &asked.question;
         let message = pool.bytes(&burst[asked.packet].frame).get(*at..at + len).unwrap_or_default();
-        read_probed(message, probe, *query, &tables.zones, &mut asked.answer);
+        read_probed(message, (probe, asked.candidate), *query, &tables.zones, &mut asked.answer);
         ahead(asked, |target| tables.zones.prefetch_slot(target));
     }
     for asked in &asked {
-        ahead(asked, |target| tables.zones.prefetch_entry(target));
+        ahead(asked, |target| {
+            let _asked_for = tables.zones.candidate(target);
+        });
     }
     for asked in &asked {
         let packet = &mut burst[asked.packet];
@@ -127,7 +131,7 @@ fn gather<const V6: bool>(
     packet.frame.restore(whole);
     let question = question?;
     tables.zones.prefetch_slot(&question.probe);
-    asked.push(Asked { packet: index, question, answer: Err(DropReason::DnsMalformed) });
+    asked.push(Asked { packet: index, question, candidate: None, answer: Err(DropReason::DnsMalformed) });
     Ok(())
 }
 

@@ -5,7 +5,7 @@
 //! over TCP by the same functions ([`answer`]).
 
 use crate::tables::dns::Terms;
-use crate::tables::zone::{Found, Probe, RrSet, Zones};
+use crate::tables::zone::{Entry, Found, Probe, RrSet, Zones};
 use crate::verdict::DropReason;
 use crate::wire::dns::{self, CLASS_IN, EDNS_VERSION, Edns, HEADER_LEN, Query, Rcode, UDP_MAX, flag, rtype};
 use crate::wire::name;
@@ -60,7 +60,7 @@ pub fn answer(buffer: &mut [u8], query_len: usize, zones: &Zones, terms: &Terms,
 pub fn read<'a>(message: &[u8], zones: &'a Zones) -> Result<Answer<'a>, DropReason> {
     let (probe, _) = zones.probe(&name::window(message.get(HEADER_LEN..).unwrap_or_default()));
     let mut said = Err(DropReason::DnsMalformed);
-    read_probed(message, &probe, dns::plain(message, probe.name_len), zones, &mut said);
+    read_probed(message, (&probe, zones.candidate(&probe)), dns::plain(message, probe.name_len), zones, &mut said);
     said
 }
 
@@ -69,7 +69,7 @@ pub fn read<'a>(message: &[u8], zones: &'a Zones) -> Result<Answer<'a>, DropReas
 #[inline(always)]
 pub(super) fn read_probed<'a>(
     message: &[u8],
-    probe: &Probe,
+    (probe, candidate): (&Probe, Option<Entry<'a>>),
     query: Option<Query>,
     zones: &'a Zones,
     said: &mut Result<Answer<'a>, DropReason>,
@@ -79,7 +79,7 @@ pub(super) fn read_probed<'a>(
         return;
     };
     let name = message.get(HEADER_LEN..).unwrap_or_default();
-    let entry = zones.find(probe, name);
+    let entry = zones.confirm(candidate, probe, name);
     let Some(found) = entry.and_then(|entry| entry.usual(zones)) else {
         *said = missed(&query, name, message, zones, entry.is_none());
         return;
