@@ -16,7 +16,7 @@ use crate::frame::Pool;
 use crate::tables::Tables;
 use crate::tables::zone::{Entry, Probe};
 use crate::time::Nanos;
-use crate::verdict::DropReason;
+use crate::verdict::{DropReason, Verdict};
 use crate::wire::dns::Rcode;
 
 mod answer;
@@ -33,7 +33,6 @@ use answer::read_probed;
 pub use answer::{Answer, Limit, Reply, answer, read};
 pub use cookie::Asker;
 use guard::{Guard, Portion};
-use short::Way;
 use turn::Question;
 
 /// A question of the burst.
@@ -152,17 +151,31 @@ fn reply(
     with: With<'_>,
     guard: &mut Guard,
 ) {
-    let terms = &with.tables.local.dns;
+    let With { tables, counters, .. } = with;
+    let terms = &tables.local.dns;
     let ip = client(packet);
     let trusted = terms.trusts(ip);
-    if trusted {
-        let (whole, way) = (packet.frame.extent(), Way::of(packet, with.tables));
-        match short::reply(open(packet, pool), way, question, answer, &with.tables.zones, terms) {
-            Some(total) => return leave(packet, question, answer, answer.rcode, total, with.counters),
-            None => packet.frame.restore(whole),
+    let plain = packet.agent.is_none() && packet.tagged == 0;
+    if let Some(port) = tables.local.ports.get(usize::from(packet.ingress)).filter(|_| trusted && plain) {
+        let whole = packet.frame.extent();
+        let (octets, zones) = (open(packet, pool), &tables.zones);
+        let answered = match packet.v6 {
+            true => short::reply::<true>(octets, port, question, answer, zones, terms),
+            false => short::reply::<false>(octets, port, question, answer, zones, terms),
+        };
+        if let Some(len) = answered {
+            packet.frame.set_len(len as u16);
+            count(counters, answer, answer.rcode);
+            return packet.end(Verdict::Transmit(packet.ingress));
         }
+        packet.frame.restore(whole);
     }
     long(packet, question, answer, pool, with, guard, (ip, trusted));
+}
+
+fn count(counters: &Counters, answer: &Answer<'_>, rcode: Rcode) {
+    counters.dns[usize::from(rcode.header_bits())].add(1);
+    counters.dns_types[counters::dns_type(answer.qtype())].add(1);
 }
 
 /// Of answers of any kind, to whomever.
@@ -201,14 +214,21 @@ fn long(
             Portion::Nothing => return packet.drop(DropReason::DnsRate),
         }
     };
-    let (whole, way) = (packet.frame.extent(), Way::of(packet, tables));
+    let (whole, l3, room) = (packet.frame.extent(), usize::from(packet.l3), mtu(packet, tables));
     let octets = open(packet, pool);
-    let most = at.max(way.l3 + way.mtu).min(octets.len());
+    let most = at.max(l3 + room).min(octets.len());
     let message = &mut octets[at..most.max(query.end)];
     match answer.reply(message, question.len, &tables.zones, terms, &asker, limit) {
         Reply::Answer { len, rcode, sum } => {
-            let total = turn::turn(octets, way.v6, way.l3, question, len, answer.question_end(), sum);
-            leave(packet, question, answer, rcode, total, counters);
+            let total = turn::turn(octets, packet.v6, l3, question, len, answer.question_end(), sum);
+            packet.frame.set_len((l3 + total) as u16);
+            packet.l4 = (at - turn::UDP_LEN) as u8;
+            packet.ip_len = total as u16;
+            let came = packet.tuple;
+            packet.tuple = Tuple { src: came.dst, sport: came.dport, dst: came.src, dport: came.sport, ..came };
+            packet.ends6 = (packet.ends6.1, packet.ends6.0);
+            count(counters, answer, rcode);
+            packet.leave(packet.agent.map_or(Out::Back, Out::Agent));
         }
         Reply::Drop(reason) => {
             packet.frame.restore(whole);
@@ -225,41 +245,13 @@ fn open<'a>(packet: &mut Packet, pool: &'a mut Pool) -> &'a mut [u8] {
     pool.bytes_mut(&mut packet.frame)
 }
 
-/// Sends back what is an answer of so many octets of IP now.
-#[inline(always)]
-fn leave(
-    packet: &mut Packet,
-    question: &Question,
-    answer: &Answer<'_>,
-    rcode: Rcode,
-    total: usize,
-    counters: &Counters,
-) {
-    packet.frame.set_len((usize::from(packet.l3) + total) as u16);
-    packet.l4 = (question.at - turn::UDP_LEN) as u8;
-    packet.ip_len = total as u16;
-    counters.dns[usize::from(rcode.header_bits())].add(1);
-    counters.dns_types[counters::dns_type(answer.qtype())].add(1);
-    packet.leave(Out::Back);
-    if let Some(agent) = packet.agent {
-        // The outer header is made by them.
-        let came = packet.tuple;
-        packet.tuple = Tuple { src: came.dst, sport: came.dport, dst: came.src, dport: came.sport, ..came };
-        packet.ends6 = (packet.ends6.1, packet.ends6.0);
-        packet.leave(Out::Agent(agent));
-    }
-}
-
 fn is_outside(packet: &Packet, tables: &Tables) -> bool {
     tables.local.host.is_some_and(|(port, _)| port != packet.ingress)
 }
 
-impl Way {
-    #[inline(always)]
-    fn of(packet: &Packet, tables: &Tables) -> Self {
-        let (port, vtep) = (tables.local.ports.get(usize::from(packet.ingress)), &tables.local.vtep);
-        let (port, vtep) = (port.map(|port| port.mtu), vtep.as_ref().map(|vtep| vtep.mtu));
-        let mtu = usize::from(packet.agent.and(vtep).or(port).unwrap_or(u16::MAX));
-        Self { v6: packet.v6, l3: usize::from(packet.l3), mtu }
-    }
+/// Largest IP packet towards the client.
+fn mtu(packet: &Packet, tables: &Tables) -> usize {
+    let (port, vtep) = (tables.local.ports.get(usize::from(packet.ingress)), &tables.local.vtep);
+    let (port, vtep) = (port.map(|port| port.mtu), vtep.as_ref().map(|vtep| vtep.mtu));
+    usize::from(packet.agent.and(vtep).or(port).unwrap_or(u16::MAX))
 }
