@@ -84,9 +84,10 @@ pub(super) fn read_probed<'a>(
         *said = missed(&query, name, message, zones, entry.is_none());
         return;
     };
-    match found.entry.answer(query.qtype).filter(|_| refused(&query).is_none()) {
-        Some(set) => *said = Ok(Answer::to(&query, Rcode::NoError, Body::Records(set))),
-        None => *said = Ok(served(&query, Some(found))),
+    match (refused(&query), found.entry.answer(query.qtype)) {
+        (None, Some(set)) => *said = Ok(Answer::to(&query, Rcode::NoError, Body::Records(set))),
+        (None, None) => *said = Ok(Answer::to(&query, Rcode::NoError, other(found))),
+        (Some(rcode), _) => *said = Ok(Answer::to(&query, rcode, Body::Nothing)),
     }
 }
 
@@ -181,15 +182,17 @@ fn said<'a>(query: &Query, found: Found<'a>) -> (Rcode, Body<'a>) {
     if found.compat() {
         return (compat::rcode(query, &found), Body::Compat(found));
     }
-    let negative = Body::Negative(found);
     if !found.exact {
-        return (Rcode::NxDomain, negative);
+        return (Rcode::NxDomain, Body::Negative(found));
     }
-    let body = match found.entry.answer(query.qtype) {
-        Some(set) => Body::Records(set),
-        None => found.entry.answer(rtype::CNAME).map_or(negative, Body::Chain),
-    };
-    (Rcode::NoError, body)
+    let records = found.entry.answer(query.qtype).map(Body::Records);
+    (Rcode::NoError, records.unwrap_or_else(|| other(found)))
+}
+
+/// What there is of a name that has not the type that was asked for.
+#[inline(always)]
+fn other(found: Found<'_>) -> Body<'_> {
+    found.entry.answer(rtype::CNAME).map_or(Body::Negative(found), Body::Chain)
 }
 
 impl<'a> Answer<'a> {

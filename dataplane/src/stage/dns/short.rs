@@ -141,9 +141,11 @@ impl Records<'_> {
             if owner > POINTER_MAX || self.put(set.records(), 0, set.sum).is_none() {
                 continue;
             }
-            let owners = self.room.get_mut(from..self.used).unwrap_or_default().chunks_exact_mut(each);
-            for owner in owners.filter_map(|record| record.first_chunk_mut::<2>()) {
+            // By steps, for there is nothing to divide.
+            let mut records = self.room.get_mut(from..self.used).unwrap_or_default();
+            while let Some(owner) = records.first_chunk_mut::<2>() {
                 *owner = pointer;
+                records = records.get_mut(each..).unwrap_or_default();
             }
             self.sum.replace(super::write::QUESTION, pointer, set.count, from);
             self.additional += set.count;
