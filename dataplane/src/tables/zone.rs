@@ -484,15 +484,7 @@ impl<'a> Entry<'a> {
     #[must_use]
     #[inline(always)]
     pub fn answer(&self, qtype: u16) -> Option<RrSet<'a>> {
-        let mut sets = self.sets();
-        // `find` would be a call.
-        #[allow(clippy::while_let_on_iterator, clippy::manual_find)]
-        while let Some(set) = sets.next() {
-            if set.rtype == qtype || qtype == rtype::ANY {
-                return Some(set);
-            }
-        }
-        None
+        self.sets().find(|set| set.rtype == qtype || qtype == rtype::ANY)
     }
 
     /// As [`Zones::resolve`] would find it, where nothing about the name is special: no alias, and a usual zone.
@@ -524,6 +516,17 @@ impl<'a> Iterator for Sets<'a> {
         self.described = others;
         self.words = self.words.get(set.len()..)?;
         Some(set)
+    }
+
+    /// In place, for it is always a short way.
+    #[inline(always)]
+    fn find<P: FnMut(&RrSet<'a>) -> bool>(&mut self, mut is: P) -> Option<RrSet<'a>> {
+        loop {
+            let set = self.next()?;
+            if is(&set) {
+                return Some(set);
+            }
+        }
     }
 }
 
