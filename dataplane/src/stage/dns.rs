@@ -1,10 +1,11 @@
 //! The answer is written over the question, and the packet turned round.
 //!
-//! Five passes over the burst: every question is checked, its name hashed and the slot asked for; the entries are asked
-//! for; they are looked up, and the slots asked for of the names that an SRV answer points to; the entries of those; then
-//! all are answered. [`answer`] is the pure part, octets to octets. Answered here: queries of class IN in our zones;
-//! whatever else deserves an answer gets NOTIMP, FORMERR or REFUSED, but what control forwards, which goes to the node's
-//! kernel. Who may be somebody else gets little and not often ([`guard`]).
+//! Five passes over half a burst: every question is checked, its name hashed and the slot asked for; the slots are read and
+//! the entries asked for; answers are looked up, and the slots asked for of the names that an SRV answer points to; the
+//! entries of those; then all are answered. Nearly every answer is put together in one go and leaves from here ([`short`]);
+//! the others go by [`answer`], the pure part, octets to octets, and on to encap and egress. Answered here: queries of class
+//! IN in our zones; whatever else deserves an answer gets NOTIMP, FORMERR or REFUSED, but what control forwards, which goes
+//! to the node's kernel. Who may be somebody else gets little and not often ([`guard`]).
 
 use std::net::IpAddr;
 
