@@ -10,7 +10,7 @@ pub const FILE: &str = "sluice.toml";
 /// Name of Sluice's unix socket in the lab's folder.
 pub const SOCKET: &str = "sluice.sock";
 
-/// TCP port of Sluice's health and metrics.
+/// TCP port of Sluice's health, metrics and names, on every address of its node: the DNS addresses are among them.
 pub const API_PORT: u16 = 8123;
 
 /// The TOML text. The agents are listed from the records that the agents themselves have of each other.
@@ -33,10 +33,7 @@ pub fn render(state: &LabState, topology: &Topology) -> String {
     network(&mut text, topology);
     host(&mut text, topology);
     let socket = state.file(SOCKET);
-    add(
-        &mut text,
-        format_args!("[api]\nlisten = \"{}:{API_PORT}\"\nsocket = \"{}\"\n", node.address, socket.display()),
-    );
+    add(&mut text, format_args!("[api]\nlisten = \"0.0.0.0:{API_PORT}\"\nsocket = \"{}\"\n", socket.display()));
     text
 }
 
