@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, block_in_place};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use crate::api::names;
 use crate::api::observed::Observed;
 use crate::api::serve::{Socket, serve_tcp};
 use crate::dns::secrets;
@@ -310,6 +311,7 @@ impl Machine {
     /// Reads what workers say, and whether they live.
     fn look(&mut self, observed: &Observed) -> Result<(), RunError> {
         observed.pulse.look(&observed.workers);
+        observed.rate.look(names::queries(&observed.workers, &observed.names), std::time::Instant::now());
         let dataplane = self.dataplane.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(running) = dataplane.as_ref() else { return Ok(()) };
         let now = std::time::Instant::now();

@@ -54,6 +54,11 @@ fn observed() -> Observed {
     observed
 }
 
+/// The shape of an object that counts.
+fn numbers(names: &[&str]) -> Value {
+    names.iter().map(|name| ((*name).to_owned(), json!("number"))).collect::<serde_json::Map<_, _>>().into()
+}
+
 #[test]
 fn what_has_no_number_is_counted() {
     let config = sluice_config::parse(TEXT, "test").unwrap();
@@ -109,6 +114,15 @@ async fn the_schema_of_every_document_is_as_published() {
             "ports": [{"port": "string", "rx": "number", "rx_bytes": "number", "tx": "number", "tx_bytes": "number"}]}]),
         ),
         ("zone", json!([{"name": "string", "type": "string", "ttl": "number", "values": ["string"]}])),
+        (
+            "names",
+            json!({"queries": "number", "queries_per_second": "number",
+            "types": numbers(&["a", "aaaa", "any", "cname", "mx", "ns", "other", "ptr", "soa", "srv", "txt"]),
+            "rcodes": numbers(&show::RCODES),
+            "sources": numbers(&["mesos", "dcos", "reverse", "static", "none"]),
+            "dropped": numbers(&["dns_malformed", "dns_bad_checksum", "dns_source_port", "dns_rate"]),
+            "kernel": numbers(&observed.names.all().map(|(name, _)| name))}),
+        ),
         ("labels", json!({"labels": [], "more_labels": "bool", "rejected": [], "fail_open": [], "mixed_groups": []})),
         ("sources", json!([])),
     ];
@@ -134,6 +148,13 @@ async fn packets_drops_and_books_are_those_of_the_workers() {
     assert_eq!(drops["books"]["balanced"], false, "a packet that went nowhere is seen");
     let workers = show::document(&observed, "workers").await.unwrap();
     assert_eq!(workers[1]["dns"], json!({"nxdomain": 2}));
+    observed.workers[0].drops(DropReason::DnsRate).add(3);
+    observed.names.tcp_answers.fetch_add(4, std::sync::atomic::Ordering::Relaxed);
+    let names = show::document(&observed, "names").await.unwrap();
+    assert_eq!(
+        (&names["queries"], &names["rcodes"]["nxdomain"], &names["dropped"]["dns_rate"]),
+        (&json!(9), &json!(2), &json!(3))
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use sluice_lab::http::get_unix;
 use sluice_lab::marathon::Dialect;
 use sluice_lab::{Lab, Options, Topology};
 
@@ -51,6 +52,10 @@ fn the_api_is_found_by_the_masters_name_and_by_soa_mname() {
             assert!(answer["frameworks"].is_array(), "{url} from {role}: {answer}");
         }
     }
+    let shown = get_unix(&lab.sluice_socket(), "/v1/show/names").unwrap().body;
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert!(shown["sources"]["mesos"].as_u64() >= Some(8), "{shown}");
+    assert!(shown["queries_per_second"].as_f64() > Some(0.0), "{shown}");
     lab.down().unwrap();
     running.wait().unwrap();
 }

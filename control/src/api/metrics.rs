@@ -5,13 +5,14 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use sluice_dataplane::counters::{Counter, Counters, DNS_TYPES, PortCounters};
+use sluice_dataplane::counters::{Counter, Counters, PortCounters};
 use sluice_dataplane::stage::refuse::is_told;
 use sluice_dataplane::verdict::{DropReason, Reply};
 
+use super::names;
 use super::observed::{Observed, Published};
 use super::prometheus::{Family, Kind, Text};
-use super::show::{RCODES, Vip, vips};
+use super::show::{Vip, vips};
 use crate::health::combine::State;
 
 /// VIPs with series of their own; the others are summed under `vip="other"`.
@@ -206,11 +207,7 @@ fn sessions_and_names(text: &mut Text, observed: &Observed) {
         each(f, workers, |c| &c.mss_clamped);
     });
     text.family(Kind::Counter, "dns_questions_total", "DNS answers of the packet path by question type.", |f| {
-        let names = DNS_TYPES.iter().map(|(_, name)| *name).chain(["other"]);
-        for (index, name) in names.enumerate() {
-            let answers: u64 = workers.iter().filter_map(|c| c.dns_types.get(index)).map(Counter::get).sum();
-            f.sample(&[("type", &name)], answers);
-        }
+        names::types(workers).for_each(|(name, answers)| f.sample(&[("type", &name)], answers));
     });
     text.family(Kind::Counter, "dns_kernel_total", "DNS over the kernel's sockets, by what became of it.", |f| {
         for (event, count) in observed.names.all() {
@@ -218,11 +215,14 @@ fn sessions_and_names(text: &mut Text, observed: &Observed) {
         }
     });
     text.family(Kind::Counter, "dns_responses_total", "DNS answers by response code.", |f| {
-        for (code, name) in RCODES.iter().enumerate() {
-            let answers: u64 = workers.iter().filter_map(|c| c.dns.get(code)).map(Counter::get).sum();
-            f.sample(&[("rcode", name)], answers);
-        }
+        names::rcodes(workers).for_each(|(name, answers)| f.sample(&[("rcode", &name)], answers));
     });
+    text.family(
+        Kind::Counter,
+        "dns_sources_total",
+        "DNS answers of the packet path by where the names of their zone come from.",
+        |f| names::sources(workers).for_each(|(name, answers)| f.sample(&[("source", &name)], answers)),
+    );
 }
 
 fn services(text: &mut Text, observed: &Observed, published: Option<&Published>) {

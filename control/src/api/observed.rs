@@ -12,6 +12,7 @@ use sluice_dataplane::tables::Tables;
 use tokio::sync::mpsc;
 
 use super::histogram::Histogram;
+use super::names::Rate;
 use super::pulse::Pulse;
 use crate::desire::Report;
 use crate::health::shell::Totals;
@@ -133,6 +134,8 @@ pub struct Observed {
     pub sessions: Lazy<SessionRow>,
     /// How our own probes ended.
     pub probes: Arc<Totals>,
+    /// How often names are asked for.
+    pub rate: Rate,
     /// What DNS over the kernel's sockets counts.
     pub names: Arc<crate::dns::Statistics>,
     /// Where an operator's orders go; `None` where nobody carries them out.
@@ -163,6 +166,7 @@ impl Observed {
             steering: Box::new(Vec::new),
             sessions: Box::new(Vec::new),
             probes: Arc::default(),
+            rate: Rate::default(),
             names: Arc::default(),
             orders: None,
             marathon_to_dataplane: Histogram::latency(),

@@ -179,6 +179,7 @@ fn reply(
             packet.ends6 = (packet.ends6.1, packet.ends6.0);
             counters.dns[usize::from(rcode.header_bits())].add(1);
             counters.dns_types[crate::counters::dns_type(answer.qtype())].add(1);
+            counters.dns_sources[crate::counters::dns_source(answer.origin())].add(1);
             packet.leave(packet.agent.map_or(Out::Back, Out::Agent));
         }
         Reply::Drop(reason) => {

@@ -4,6 +4,8 @@
 //! last. An answer is never longer than the client takes, and never more than one comes of a query. Control answers
 //! over TCP by the same functions ([`answer`]).
 
+use sluice_config::model::Origin;
+
 use crate::tables::dns::Terms;
 use crate::tables::zone::{Found, Probe, RrSet, Zones};
 use crate::verdict::DropReason;
@@ -81,6 +83,8 @@ pub struct Answer<'a> {
     pub(super) edns: Option<Edns>,
     /// Question type; 0 when none was read.
     pub(super) qtype: u16,
+    /// Whose zone it is from.
+    pub(super) origin: Option<Origin>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -123,7 +127,7 @@ pub(super) fn unusual<'a>(message: &[u8], zones: &'a Zones) -> Answer<'a> {
 }
 
 fn refusal<'a>(question_end: usize, edns: Option<Edns>, rcode: Rcode) -> Answer<'a> {
-    Answer { question_end: question_end as u16, rcode, body: Body::Nothing, edns, qtype: 0 }
+    Answer { question_end: question_end as u16, rcode, body: Body::Nothing, edns, qtype: 0, origin: None }
 }
 
 #[inline(always)]
@@ -138,7 +142,8 @@ fn served<'a>(query: &Query, found: Option<Found<'a>>) -> Answer<'a> {
     }
     let Some(found) = found else { return refuse(Rcode::Refused) };
     let (rcode, body) = said(query, found);
-    Answer { question_end: query.question_end() as u16, rcode, body, edns: query.edns, qtype: query.qtype }
+    let origin = Some(found.origin());
+    Answer { question_end: query.question_end() as u16, rcode, body, edns: query.edns, qtype: query.qtype, origin }
 }
 
 #[inline(always)]
@@ -169,6 +174,12 @@ impl<'a> Answer<'a> {
     #[must_use]
     pub fn qtype(&self) -> u16 {
         self.qtype
+    }
+
+    /// Whose zone it is from; `None` where no zone was asked.
+    #[must_use]
+    pub fn origin(&self) -> Option<Origin> {
+        self.origin
     }
 
     /// Whether it is about a name that is none of ours: a forwarder's, if there is one.

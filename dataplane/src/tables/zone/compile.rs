@@ -361,6 +361,7 @@ impl<'a> Checked<'a> {
             soa: record::tail(rtype::SOA, minimum, &self.soa(serial)).into(),
             ns: ns.collect(),
             reach: self.zone.reach,
+            origin: self.zone.origin,
             compat: self.zone.compat,
         }
     }
