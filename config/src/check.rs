@@ -13,6 +13,7 @@ mod mesos;
 mod narrow;
 mod needs;
 mod node;
+mod nodes;
 mod overlay;
 mod port;
 mod service;
@@ -64,6 +65,7 @@ pub(crate) fn check(file: &File, found: &mut Findings<'_>) -> Config {
     claims.settle(found);
     needs::settle(file, &config, &needs, found);
     narrow::check(file, &config, found);
+    nodes::check(file, &config, found);
     capacity(file, &config, found);
     config
 }
