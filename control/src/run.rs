@@ -426,7 +426,8 @@ impl Machine {
         }
         let mesos = self.config.mesos.clone().map(|mesos| {
             let (status, seen) = watch::channel(Seen::default());
-            let settings = mesos::shell::Settings { seed: clock().0, ..mesos::shell::Settings::default() };
+            let overlay = self.config.overlay.is_some();
+            let settings = mesos::shell::Settings { seed: clock().0, overlay, ..mesos::shell::Settings::default() };
             sources.spawn(async move { mesos::shell::follow(&mesos, settings, sender, status).await });
             seen
         });

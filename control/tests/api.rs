@@ -10,6 +10,7 @@ use sluice_control::api::observed::{MarathonState, MesosState, Observed, Publish
 use sluice_control::api::serve::{CONNECTIONS, HEADER, Socket, serve_tcp};
 use sluice_control::api::{metrics, show};
 use sluice_control::desire::{Claims, Report};
+use sluice_control::mesos::overlay::OverlaySeen;
 use sluice_control::offline::local_from_config;
 use sluice_control::run::publication::{Moment, Publication};
 use sluice_dataplane::counters::Counters;
@@ -285,6 +286,7 @@ fn a_mesos() -> MesosState {
         stream_errors: 2,
         waiting: 3,
         error: Some("silent".into()),
+        overlay: Some(OverlaySeen { asked: true, answers: true, errors: 1, ..OverlaySeen::default() }),
         ..MesosState::default()
     }
 }
@@ -301,6 +303,10 @@ async fn every_source_is_shown_with_when_it_was_heard_and_what_went_wrong() {
         json!({"kind": "mesos", "name": "http://10.0.0.1:5050", "connected": true, "leader": "10.0.0.1:5050", "listed": true,
             "heard_seconds_ago": 2.5, "events": 9, "stream_errors": 2, "list_errors": 0, "agents_waited_for": 3,
             "error": "silent"})
+    );
+    assert_eq!(
+        (&shown[2]["kind"], &shown[2]["connected"], &shown[2]["list_errors"]),
+        (&json!("overlay"), &json!(true), &json!(1))
     );
 }
 

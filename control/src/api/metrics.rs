@@ -350,7 +350,7 @@ fn marathons(text: &mut Text, observed: &Observed) {
 fn mesos(text: &mut Text, observed: &Observed) {
     let all = (observed.mesos)();
     type Read = fn(&super::observed::MesosState) -> Box<dyn Display>;
-    let families: [(Kind, &str, &str, Read); 6] = [
+    let families: [(Kind, &str, &str, Read); 7] = [
         (Kind::Gauge, "mesos_connected", "1 while the event stream is open.", |m| Box::new(u8::from(m.connected))),
         (Kind::Gauge, "mesos_known", "1 once everything was known.", |m| Box::new(u8::from(m.known))),
         (
@@ -369,6 +369,9 @@ fn mesos(text: &mut Text, observed: &Observed) {
         (Kind::Counter, "mesos_failovers_held_total", "Changes of master after which agents were waited for.", |m| {
             Box::new(m.held)
         }),
+        (Kind::Gauge, "mesos_overlay_agents", "Agents that have joined its overlay, by its last answer.", |m| {
+            Box::new(m.overlay.as_ref().map_or(0, |overlay| overlay.agents))
+        }),
     ];
     for (kind, name, help, read) in families {
         text.family(kind, name, help, |f| {
@@ -385,6 +388,8 @@ fn mesos(text: &mut Text, observed: &Observed) {
             for mesos in &all {
                 f.sample(&[("mesos", &mesos.name), ("kind", &"stream")], mesos.stream_errors);
                 f.sample(&[("mesos", &mesos.name), ("kind", &"listing")], mesos.list_errors);
+                let overlay = mesos.overlay.as_ref().map_or(0, |overlay| overlay.errors);
+                f.sample(&[("mesos", &mesos.name), ("kind", &"overlay")], overlay);
             }
         },
     );

@@ -237,7 +237,12 @@ fn sources(document: &Value) -> String {
         let is = |key: &str| source.get(key).and_then(Value::as_bool).unwrap_or(false);
         let heard = source.get("heard_seconds_ago").and_then(Value::as_f64);
         let heard = heard.map_or_else(|| "never".to_owned(), |seconds| format!("{seconds:.0} s ago"));
-        let stream = if is("connected") { "open" } else { "down" };
+        let stream = match (kind.as_str(), is("connected"), source.get("error").is_some_and(Value::is_string)) {
+            ("overlay", true, _) => "polled",
+            ("overlay", false, false) => "none",
+            (_, true, _) => "open",
+            (_, false, _) => "down",
+        };
         let waited = source.get("agents_waited_for").and_then(Value::as_u64).unwrap_or(0);
         if waited > 0 {
             notes.push_str(&format!(
