@@ -253,7 +253,8 @@ fn main() {
         "{:<38} {:>8} {:>8} {:>8} {:>8}   milliseconds from event to answer, {changes} changes",
         "", "least", "median", "99 %", "most"
     );
-    for shape in SHAPES {
+    let only = std::env::var("SHAPE").ok().and_then(|number| number.parse().ok());
+    for (_, shape) in SHAPES.into_iter().enumerate().filter(|(n, _)| only.is_none_or(|only: usize| only == *n)) {
         let mut delays = runtime.block_on(measure(shape, changes));
         delays.sort();
         let at = |part: usize| delays[(delays.len() * part / 1000).min(delays.len() - 1)].as_secs_f64() * 1e3;

@@ -22,7 +22,7 @@ use crate::marathon::complaints::Complaints;
 use crate::marathon::fetch::{Fetch, Section};
 use crate::marathon::fetch_error::{FetchError, StartError};
 use crate::marathon::hosts::{self, Resolve};
-use crate::marathon::shell::Running;
+use crate::running::Running;
 use crate::view::Event;
 
 /// Inputs that wait; a reader of the stream waits when there are more.

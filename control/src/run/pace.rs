@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Publications a second at most; what changes meanwhile goes into the next one.
+/// Publications a second at most, names that follow services not counted; what changes meanwhile goes into the next one.
 pub const PER_SECOND: u32 = 50;
 
 /// When the next publication is due.
@@ -47,11 +47,11 @@ impl Pace {
         self.due = None;
     }
 
-    /// It is done; with more to follow (`Publication::names_wait`) the next one is due as soon as it may.
+    /// It is done; what follows of it (`Publication::names_wait`) is due at once.
     pub fn done(&mut self, now: Instant, more: bool) {
         self.not_before = now + Duration::from_secs(1) / PER_SECOND;
         if more {
-            self.sooner(self.not_before);
+            self.sooner(now);
         }
     }
 
@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(pace.due(), Some(at(11)));
         pace.begun();
         pace.done(at(12), true);
-        assert_eq!(pace.due(), Some(at(32)), "more follows");
+        assert_eq!(pace.due(), Some(at(12)), "more follows");
         pace.begun();
         pace.again(at(1032));
         pace.done(at(33), false);
