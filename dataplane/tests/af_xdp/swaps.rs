@@ -188,8 +188,10 @@ fn asker(socket: &UdpSocket, stop: &AtomicBool) -> u32 {
     let (mut number, mut newest) = (0u32, 0);
     while !stop.load(Ordering::Relaxed) {
         let train = number..number + TRAIN;
-        let name = |n: u32| if n % 2 == 0 { &b"still"[..] } else { b"turn" };
-        train.clone().for_each(|n| drop(socket.send(&question(n as u16 & 0x7fff, name(n))).unwrap()));
+        for n in train.clone() {
+            let name = if n.is_multiple_of(2) { &b"still"[..] } else { b"turn" };
+            socket.send(&question(n as u16 & 0x7fff, name)).unwrap();
+        }
         for n in train {
             let mut length = socket.recv(&mut bytes).unwrap_or_else(|error| panic!("question {n} is lost: {error}"));
             while bytes[..2] == [0xff; 2] {
@@ -198,7 +200,7 @@ fn asker(socket: &UdpSocket, stop: &AtomicBool) -> u32 {
             assert_eq!(bytes[..2], (n as u16 & 0x7fff).to_be_bytes(), "another than question {n}");
             assert_eq!((bytes[3] & 15, bytes[7]), (0, 1), "question {n}: no address");
             let address = u32::from_be_bytes(bytes[length - 4..length].try_into().unwrap());
-            if n % 2 == 0 {
+            if n.is_multiple_of(2) {
                 assert_eq!(address, 0xa00_0007);
             } else {
                 assert!(address >= newest, "an older table's answer: {address} after {newest}");
