@@ -134,10 +134,10 @@ mod tests {
             let count = u64::from(tick * 10 + tick.saturating_sub(100) * 20);
             rate.look(count, begun + tick * Duration::from_millis(100));
         }
-        let seen = rate.read(8_000, begun + Duration::from_secs(20));
+        let seen = rate.read(4_000, begun + Duration::from_secs(20));
         assert!((290.0..=310.0).contains(&seen), "{seen}");
         let long_after = begun + Duration::from_secs(1000);
-        rate.look(8_000, long_after);
-        assert_eq!(rate.read(8_000, long_after + Duration::from_secs(1)), 0.0);
+        rate.look(4_000, long_after);
+        assert_eq!(rate.read(4_000, long_after + Duration::from_secs(1)), 0.0);
     }
 }
