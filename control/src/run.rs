@@ -292,11 +292,16 @@ impl Machine {
                 }
                 () = sleep_until(due), if pace.due().is_some() => {
                     pace.begun();
-                    if !self.publish(observed, std::mem::take(&mut heard), listed).await {
-                        pace.again(Instant::now() + AGAIN);
-                    }
+                    let published = self.publish(observed, std::mem::take(&mut heard), listed).await;
                     self.answer();
-                    pace.done(Instant::now(), self.publication.names_wait());
+                    let names_wait = self.publication.names_wait();
+                    pace.done(Instant::now(), published && names_wait);
+                    if !published {
+                        pace.again(Instant::now() + AGAIN);
+                        if names_wait {
+                            pace.changed(Instant::now());
+                        }
+                    }
                 }
             }
         }
