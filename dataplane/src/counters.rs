@@ -4,6 +4,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use sluice_config::model::Origin;
+
 use crate::verdict::{DropReason, Reply};
 
 /// A counter with one writer: an ordinary load and store, not a locked add.
@@ -71,6 +73,13 @@ pub fn dns_type(rtype: u16) -> usize {
     }
 }
 
+/// The place of an origin in [`Counters::dns_sources`].
+#[must_use]
+#[inline]
+pub fn dns_source(origin: Option<Origin>) -> usize {
+    origin.map_or(Origin::ALL.len(), |origin| origin as usize)
+}
+
 /// One worker's block.
 #[derive(Debug)]
 #[repr(align(64))]
@@ -127,6 +136,8 @@ pub struct Counters {
     pub dns: [Counter; 16],
     /// DNS answers by question type, in the order of [`DNS_TYPES`], the rest last.
     pub dns_types: [Counter; DNS_TYPES.len() + 1],
+    /// DNS answers by where their zone's names come from, in the order of [`Origin::ALL`]; those of no zone last.
+    pub dns_sources: [Counter; Origin::ALL.len() + 1],
     /// Events lost because their ring was full.
     pub events_lost: Counter,
     drops: [Counter; DropReason::COUNT],
@@ -174,6 +185,7 @@ impl Counters {
             probes_answered: Counter::default(),
             dns: Default::default(),
             dns_types: Default::default(),
+            dns_sources: Default::default(),
             events_lost: Counter::default(),
             drops: std::array::from_fn(|_| Counter::default()),
             answers: Default::default(),

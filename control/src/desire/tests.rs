@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use sluice_config::model::{Backend, Protocol, Service, Sharing};
+use sluice_config::model::{Backend, OverlayAgent, Protocol, Service, Sharing};
 
 use super::*;
 use crate::desire::claims::tests::claimed;

@@ -177,6 +177,7 @@ fn reply(
 fn count(counters: &Counters, answer: &Answer<'_>, rcode: Rcode) {
     counters.dns[usize::from(rcode.header_bits())].add(1);
     counters.dns_types[counters::dns_type(answer.qtype())].add(1);
+    counters.dns_sources[counters::dns_source(answer.origin())].add(1);
 }
 
 /// Of answers of any kind, to whomever.

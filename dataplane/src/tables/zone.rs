@@ -15,7 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use sluice_config::model::Reach;
+use sluice_config::model::{Origin, Reach};
 
 use super::hash::NameKey;
 use crate::frame;
@@ -85,6 +85,7 @@ struct Authority {
     /// The NS records, owned by the question.
     ns: Box<[u8]>,
     reach: Reach,
+    origin: Origin,
     compat: bool,
 }
 
@@ -181,6 +182,13 @@ impl<'a> Found<'a> {
     #[must_use]
     pub fn ns(&self) -> &'a [u8] {
         &self.authority.ns
+    }
+
+    /// What the answer is counted by.
+    #[must_use]
+    #[inline]
+    pub fn origin(&self) -> Origin {
+        self.authority.origin
     }
 
     /// Whether Mesos-DNS's quirks hold.

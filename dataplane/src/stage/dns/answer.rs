@@ -4,6 +4,8 @@
 //! last. An answer is never longer than the client takes, and never more than one comes of a query. Control answers
 //! over TCP by the same functions ([`answer`]).
 
+use sluice_config::model::Origin;
+
 use crate::tables::dns::Terms;
 use crate::tables::zone::{Entry, Found, Probe, RrSet, Zones};
 use crate::verdict::DropReason;
@@ -85,9 +87,11 @@ pub(super) fn read_probed<'a>(
         return;
     };
     match (refused(&query), found.entry.answer(query.qtype)) {
-        (None, Some(set)) => *said = Ok(Answer::to(&query, Rcode::NoError, Body::Records(set))),
-        (None, None) => *said = Ok(Answer::to(&query, Rcode::NoError, other(found))),
-        (Some(rcode), _) => *said = Ok(Answer::to(&query, rcode, Body::Nothing)),
+        (None, Some(set)) => {
+            *said = Ok(Answer::to(&query, Rcode::NoError, Body::Records(set), Some(found.origin())));
+        }
+        (None, None) => *said = Ok(Answer::to(&query, Rcode::NoError, other(found), Some(found.origin()))),
+        (Some(rcode), _) => *said = Ok(Answer::to(&query, rcode, Body::Nothing, None)),
     }
 }
 
@@ -101,6 +105,8 @@ pub struct Answer<'a> {
     pub(super) edns: Option<Edns>,
     /// Question type; 0 when none was read.
     pub(super) qtype: u16,
+    /// Whose zone it is from.
+    pub(super) origin: Option<Origin>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -155,17 +161,19 @@ pub(super) fn unusual<'a>(message: &[u8], zones: &'a Zones) -> Result<Answer<'a>
 }
 
 fn refusal<'a>(question_end: usize, edns: Option<Edns>, rcode: Rcode) -> Answer<'a> {
-    Answer { question_end: question_end as u16, rcode, body: Body::Nothing, edns, qtype: 0 }
+    Answer { question_end: question_end as u16, rcode, body: Body::Nothing, edns, qtype: 0, origin: None }
 }
 
 #[inline(never)]
 fn served<'a>(query: &Query, found: Option<Found<'a>>) -> Answer<'a> {
-    let (rcode, body) = match (refused(query), found) {
-        (Some(rcode), _) => (rcode, Body::Nothing),
-        (None, None) => (Rcode::Refused, Body::Nothing),
-        (None, Some(found)) => said(query, found),
-    };
-    Answer::to(query, rcode, body)
+    match (refused(query), found) {
+        (Some(rcode), _) => Answer::to(query, rcode, Body::Nothing, None),
+        (None, None) => Answer::to(query, Rcode::Refused, Body::Nothing, None),
+        (None, Some(found)) => {
+            let (rcode, body) = said(query, found);
+            Answer::to(query, rcode, body, Some(found.origin()))
+        }
+    }
 }
 
 /// Why a query gets no answer, whatever it is about.
@@ -197,8 +205,8 @@ fn other(found: Found<'_>) -> Body<'_> {
 
 impl<'a> Answer<'a> {
     #[inline(always)]
-    fn to(query: &Query, rcode: Rcode, body: Body<'a>) -> Self {
-        Self { question_end: query.question_end() as u16, rcode, body, edns: query.edns, qtype: query.qtype }
+    fn to(query: &Query, rcode: Rcode, body: Body<'a>, origin: Option<Origin>) -> Self {
+        Self { question_end: query.question_end() as u16, rcode, body, edns: query.edns, qtype: query.qtype, origin }
     }
 
     /// Where the question ends.
@@ -212,6 +220,12 @@ impl<'a> Answer<'a> {
     #[must_use]
     pub fn qtype(&self) -> u16 {
         self.qtype
+    }
+
+    /// Whose zone it is from; `None` where no zone was asked.
+    #[must_use]
+    pub fn origin(&self) -> Option<Origin> {
+        self.origin
     }
 
     /// Whether the message is a question about a name that is none of ours, and a forwarder's, if there is one: of class
