@@ -55,7 +55,7 @@ pub(super) fn reply<const V6: bool>(
         Body::Records(set) => records.answer(set, u16::from_be_bytes([header[0], header[1]]), end, zones)?,
         Body::Negative(found) => {
             let soa = found.soa();
-            let owner = (0xc000 | (end - 4 - soa.apex_len) as u16).to_be_bytes();
+            let owner = (0xc000 | end.saturating_sub(4 + soa.apex_len) as u16).to_be_bytes();
             records.put(soa.record, 2, soa.sum)?;
             *records.room.first_chunk_mut::<2>()? = owner;
             records.sum.eight(u64::from(u16::from_ne_bytes(owner)));
