@@ -20,7 +20,7 @@ mod zone;
 
 pub use health::{FailOpen, Health, HealthCheck, Pace, Passive, Probe, is_path};
 pub use mesos::{Access, Masters, Mesos, ZooKeeper};
-pub use zone::{Reach, Record, RecordData, Records, Zone};
+pub use zone::{Origin, Reach, Record, RecordData, Records, Zone};
 
 /// An Ethernet address, octets in wire order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -87,6 +87,8 @@ pub struct OverlayView {
     pub networks: Vec<OverlayNetwork>,
     /// Agents that have joined, sorted.
     pub agents: Vec<OverlayAgent>,
+    /// Agents that are listed and have not joined, or not again. Of what was applied to a view there are none.
+    pub joining: BTreeSet<Ipv4Addr>,
     /// What could not be read.
     pub rejected: Vec<Rejected>,
 }
@@ -281,7 +283,10 @@ impl ClusterView {
                     self.said.values_mut().for_each(|said| said.is_later = false);
                 }
             }
-            Event::Overlay(overlay) => self.overlay = overlay,
+            Event::Overlay(mut overlay) => {
+                overlay.keep(&self.overlay);
+                self.overlay = overlay;
+            }
         }
     }
 
@@ -314,6 +319,20 @@ impl ClusterView {
     #[must_use]
     pub fn agent_address(&self, host: &str) -> Option<IpAddr> {
         host.parse().ok().or_else(|| self.hosts.get(host).copied().map(IpAddr::V4))
+    }
+}
+
+impl OverlayView {
+    /// A master that has just begun to lead may know nothing yet, and agents register again one by one: who was there and
+    /// is not said to be gone stays.
+    fn keep(&mut self, before: &Self) {
+        let joining = std::mem::take(&mut self.joining);
+        let knows_none = self.agents.is_empty() && joining.is_empty();
+        self.agents.extend(before.agents.iter().filter(|a| knows_none || joining.contains(&a.ip)).cloned());
+        self.agents.sort();
+        if self.networks.is_empty() {
+            self.networks.clone_from(&before.networks);
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use sluice_control::api::observed::{MarathonState, MesosState, Observed, Publish
 use sluice_control::api::serve::{CONNECTIONS, HEADER, Socket, serve_tcp};
 use sluice_control::api::{metrics, show};
 use sluice_control::desire::{Claims, Report};
+use sluice_control::mesos::overlay::OverlaySeen;
 use sluice_control::offline::local_from_config;
 use sluice_control::run::publication::{Moment, Publication};
 use sluice_dataplane::counters::Counters;
@@ -52,6 +53,11 @@ fn observed() -> Observed {
     observed.note(Published { tables, report: Arc::new(Report::default()) }, Duration::from_millis(2));
     observed.marathon_to_dataplane.observe(Duration::from_millis(30));
     observed
+}
+
+/// The shape of an object that counts.
+fn numbers(names: &[&str]) -> Value {
+    names.iter().map(|name| ((*name).to_owned(), json!("number"))).collect::<serde_json::Map<_, _>>().into()
 }
 
 #[test]
@@ -109,6 +115,15 @@ async fn the_schema_of_every_document_is_as_published() {
             "ports": [{"port": "string", "rx": "number", "rx_bytes": "number", "tx": "number", "tx_bytes": "number"}]}]),
         ),
         ("zone", json!([{"name": "string", "type": "string", "ttl": "number", "values": ["string"]}])),
+        (
+            "names",
+            json!({"queries": "number", "queries_per_second": "number",
+            "types": numbers(&["a", "aaaa", "any", "cname", "mx", "ns", "other", "ptr", "soa", "srv", "txt"]),
+            "rcodes": numbers(&show::RCODES),
+            "sources": numbers(&["mesos", "dcos", "reverse", "static", "none"]),
+            "dropped": numbers(&["dns_malformed", "dns_bad_checksum", "dns_source_port", "dns_rate"]),
+            "kernel": numbers(&observed.names.all().map(|(name, _)| name))}),
+        ),
         ("labels", json!({"labels": [], "more_labels": "bool", "rejected": [], "fail_open": [], "mixed_groups": []})),
         ("sources", json!([])),
         ("resolvers", json!({"resolvers": [], "counters": {}})),
@@ -136,6 +151,13 @@ async fn packets_drops_and_books_are_those_of_the_workers() {
     assert_eq!(drops["books"]["balanced"], false, "a packet that went nowhere is seen");
     let workers = show::document(&observed, "workers").await.unwrap();
     assert_eq!(workers[1]["dns"], json!({"nxdomain": 2}));
+    observed.workers[0].drops(DropReason::DnsRate).add(3);
+    observed.names.tcp_answers.fetch_add(4, std::sync::atomic::Ordering::Relaxed);
+    let names = show::document(&observed, "names").await.unwrap();
+    assert_eq!(
+        (&names["queries"], &names["rcodes"]["nxdomain"], &names["dropped"]["dns_rate"]),
+        (&json!(9), &json!(2), &json!(3))
+    );
 }
 
 #[test]
@@ -266,6 +288,7 @@ fn a_mesos() -> MesosState {
         stream_errors: 2,
         waiting: 3,
         error: Some("silent".into()),
+        overlay: Some(OverlaySeen { asked: true, answers: true, errors: 1, ..OverlaySeen::default() }),
         ..MesosState::default()
     }
 }
@@ -282,6 +305,10 @@ async fn every_source_is_shown_with_when_it_was_heard_and_what_went_wrong() {
         json!({"kind": "mesos", "name": "http://10.0.0.1:5050", "connected": true, "leader": "10.0.0.1:5050", "listed": true,
             "heard_seconds_ago": 2.5, "events": 9, "stream_errors": 2, "list_errors": 0, "agents_waited_for": 3,
             "error": "silent"})
+    );
+    assert_eq!(
+        (&shown[2]["kind"], &shown[2]["connected"], &shown[2]["list_errors"]),
+        (&json!("overlay"), &json!(true), &json!(1))
     );
 }
 

@@ -7,7 +7,7 @@
 //! | `/readyz` | 200 once tables are published and every Marathon of the configuration was listed, else 503 |
 //! | `/metrics` | Prometheus text, version 0.0.4 |
 //! | `/v1/{version,config,hosts,services,enumerate,axfr,records,vips}` | names as Mesos-DNS and Spartan have them, see [`mesos_dns`] |
-//! | `/v1/show/{vips,backends,drains,sessions,drops,workers,zone,labels,policy}` | JSON; the schema is the types of [`show`] |
+//! | `/v1/show/{vips,backends,drains,sessions,drops,workers,zone,names,labels,sources,policy}` | JSON; the schema is the types of [`show`] |
 //! | `/v1/policy/{from}/{to}` | whether one may talk to the other, see [`policy`] |
 //! | `/v1/explain/{name}/{type}` | what is said to a question, and why, see [`explain`] |
 //! | `POST /v1/{drain,undrain}` | an operator's word, see [`orders`] |
@@ -28,6 +28,7 @@ pub mod histogram;
 pub mod judged;
 pub mod mesos_dns;
 pub mod metrics;
+pub mod names;
 pub mod observed;
 pub mod orders;
 pub mod policy;

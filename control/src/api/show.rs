@@ -13,6 +13,7 @@ use sluice_dataplane::verdict::DropReason;
 
 use super::books::{Books, dropped};
 use super::judged::{Standing, drains, standing};
+use super::names::names;
 use super::observed::{Observed, Published};
 use super::policy;
 use super::sources::sources;
@@ -20,8 +21,20 @@ use super::zone;
 use crate::desire::labels::{self, Label};
 
 /// Everything that can be shown.
-pub const SUBJECTS: &[&str] =
-    &["vips", "backends", "drains", "sessions", "drops", "workers", "zone", "labels", "sources", "resolvers", "policy"];
+pub const SUBJECTS: &[&str] = &[
+    "vips",
+    "backends",
+    "drains",
+    "sessions",
+    "drops",
+    "workers",
+    "zone",
+    "names",
+    "labels",
+    "sources",
+    "resolvers",
+    "policy",
+];
 
 /// Most sessions listed at once.
 pub const MOST_SESSIONS: usize = 1000;
@@ -195,6 +208,7 @@ pub async fn document(observed: &Observed, what: &str) -> Option<Value> {
             let desired = &p.tables.desired;
             zone::rows(&desired.shared.zones, desired.local.soa_serial, false)
         })),
+        "names" => serde_json::to_value(names(observed)),
         "labels" => serde_json::to_value(of_labels(published)),
         "sources" => serde_json::to_value(sources(observed)),
         "resolvers" => serde_json::to_value(observed.forwarder.as_ref().map(|f| f.shown()).unwrap_or_default()),
@@ -294,7 +308,7 @@ async fn drops(observed: &Observed) -> Drops {
 }
 
 /// Response code names (IANA DNS RCODEs).
-pub(super) const RCODES: [&str; 16] = [
+pub const RCODES: [&str; 16] = [
     "noerror",
     "formerr",
     "servfail",

@@ -106,6 +106,8 @@ fn is_part_of(agent: &OverlayAgent, network: &OverlayNetwork) -> bool {
 /// An agent's parts of a network.
 fn parts_of(agent: &OverlayAgent, network: &OverlayNetwork) -> impl Iterator<Item = IpNet> {
     let (four, six) = (agent.subnets.get(&network.name), agent.subnets6.get(&network.name));
+    // One that the network does not have would be nobody's to forge.
+    let six = six.filter(|part| network.subnet6.is_some_and(|net| net.contains(*part)));
     [four.map(|net| IpNet::V4(*net)), six.map(|net| IpNet::V6(*net))].into_iter().flatten()
 }
 
