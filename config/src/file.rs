@@ -234,6 +234,9 @@ pub(crate) struct Overlay {
     pub(crate) vtep_mac: Value<String>,
     pub(crate) underlay: Value<String>,
     pub(crate) mtu: Value<i64>,
+    pub(crate) leases: Value<bool>,
+    pub(crate) lease_store: Value<String>,
+    pub(crate) token_file: Value<String>,
     pub(crate) network: Sections<Network>,
     pub(crate) agent: Sections<Agent>,
 }

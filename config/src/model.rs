@@ -32,6 +32,13 @@ impl Mac {
     pub fn is_group(self) -> bool {
         self.0[0] & 1 == 1
     }
+
+    /// The MAC that DC/OS gives a VTEP: its OUI and the low 24 bits of the VTEP's address.
+    #[must_use]
+    pub fn of_vtep(vtep: Ipv4Addr) -> Self {
+        let [_, b, c, d] = vtep.octets();
+        Self([0x70, 0xb3, 0xd5, b, c, d])
+    }
 }
 
 impl fmt::Display for Mac {
@@ -612,10 +619,21 @@ pub struct Overlay {
     pub underlay: Option<Ipv4Addr>,
     /// Largest inner packet; `None` is the underlay's MTU less 50.
     pub mtu: Option<u16>,
+    /// Whether, and how, agents get their places from us.
+    pub leases: Option<LeaseDesk>,
     /// Networks, by name in file order.
     pub networks: Vec<OverlayNetwork>,
     /// Agents given in the file.
     pub agents: Vec<OverlayAgent>,
+}
+
+/// `leases = true` of `[overlay]`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LeaseDesk {
+    /// File that keeps leases; `None` is one in the state folder.
+    pub store: Option<PathBuf>,
+    /// File of the word that agents must show; `None` asks for none.
+    pub token_file: Option<PathBuf>,
 }
 
 /// One `[[overlay.network]]`.

@@ -158,6 +158,7 @@ fn overlay() -> Overlay {
         vtep_mac: Mac([0x70, 0xb3, 0xd5, 0x80, 0, 9]),
         underlay: None,
         mtu: None,
+        leases: None,
         networks: vec![OverlayNetwork {
             name: "dcos".into(),
             subnet: "9.0.0.0/8".parse().unwrap(),

@@ -12,6 +12,7 @@ pub mod desire;
 pub mod dns;
 pub mod health;
 mod json_file;
+pub mod lease;
 pub mod marathon;
 pub mod mesos;
 pub mod names;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use sluice_config::model::{OverlayAgent, OverlayNetwork, Protocol};
 
 use crate::health::Judgements;
+use crate::lease::desk::Leased;
 use crate::mesos::facts::Facts;
 use crate::rejected::Rejected;
 
@@ -89,6 +90,8 @@ pub struct OverlayView {
     pub agents: Vec<OverlayAgent>,
     /// What could not be read.
     pub rejected: Vec<Rejected>,
+    /// Places that Sluice itself gave.
+    pub leased: Leased,
 }
 
 /// One task: a Marathon task, or a container of a pod instance.
@@ -281,7 +284,10 @@ impl ClusterView {
                     self.said.values_mut().for_each(|said| said.is_later = false);
                 }
             }
-            Event::Overlay(overlay) => self.overlay = overlay,
+            Event::Overlay(overlay) => {
+                let leased = std::mem::take(&mut self.overlay.leased);
+                self.overlay = OverlayView { leased, ..overlay };
+            }
         }
     }
 

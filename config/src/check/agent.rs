@@ -8,12 +8,11 @@ use ipnet::Ipv4Net;
 use toml::Spanned;
 
 use super::claims::{Claims, Owner};
-use super::overlay::oui;
 use super::port::unique;
 use super::{address, value};
 use crate::diagnostic::Findings;
 use crate::file;
-use crate::model::{OverlayAgent, OverlayNetwork};
+use crate::model::{Mac, OverlayAgent, OverlayNetwork};
 use crate::words::{nearest, short};
 
 /// A part of a network, whose it is, and where that is written (nowhere: an empty range).
@@ -60,7 +59,7 @@ fn agent(
     let vtep_mac = file.vtep_mac.as_ref().map(|mac| value::mac("vtep_mac", mac, found));
     let subnets = file.subnets.iter().filter_map(|(name, part)| subnet(name, part, networks, found)).collect();
     let (ip, vtep_ip) = (ip?, vtep_ip?);
-    Some(OverlayAgent { ip, vtep_ip, vtep_mac: vtep_mac.unwrap_or_else(|| Some(oui(vtep_ip)))?, subnets })
+    Some(OverlayAgent { ip, vtep_ip, vtep_mac: vtep_mac.unwrap_or_else(|| Some(Mac::of_vtep(vtep_ip)))?, subnets })
 }
 
 fn in_vtep_subnet(ip: Ipv4Addr, vtep: Ipv4Net, at: &Range<usize>, found: &mut Findings<'_>) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::ops::Range;
+use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
 use toml::Spanned;
@@ -12,7 +13,7 @@ use super::port::unique;
 use super::{address, agent, value};
 use crate::diagnostic::Findings;
 use crate::file;
-use crate::model::{Isolation, Mac, Overlay, OverlayAgent, OverlayNetwork, Port, Vni};
+use crate::model::{Isolation, LeaseDesk, Mac, Overlay, OverlayAgent, OverlayNetwork, Port, Vni};
 use crate::words::short;
 
 /// Each network is a claim and a policy table.
@@ -46,7 +47,7 @@ pub(super) fn overlay(
         first_of_many(ports, &span, found);
     }
     let vtep_mac = file.vtep_mac.as_ref().and_then(|mac| value::mac("vtep_mac", mac, found));
-    let recorded_mac = own.as_ref().map_or_else(|| oui(vtep.addr()), |own| own.vtep_mac);
+    let recorded_mac = own.as_ref().map_or_else(|| Mac::of_vtep(vtep.addr()), |own| own.vtep_mac);
     Overlay {
         vni: vni(file, found),
         udp_port: value::number("port", &file.port, 64_000, 1..=65_535, found),
@@ -54,15 +55,27 @@ pub(super) fn overlay(
         vtep_mac: vtep_mac.unwrap_or(recorded_mac),
         underlay,
         mtu: file.mtu.as_ref().and_then(|mtu| value::within("mtu", mtu, 552..=15_950, found)),
+        leases: leases(file, found),
         networks,
         agents: agents.into_iter().map(|(_, agent)| agent).collect(),
     }
 }
 
-/// The MAC that DC/OS gives a VTEP: its OUI and the low 24 bits of the VTEP's address.
-pub(super) fn oui(vtep: Ipv4Addr) -> Mac {
-    let [_, b, c, d] = vtep.octets();
-    Mac([0x70, 0xb3, 0xd5, b, c, d])
+fn leases(file: &file::Overlay, found: &mut Findings<'_>) -> Option<LeaseDesk> {
+    let gives = value::flag(&file.leases, false);
+    for (key, at) in [("lease_store", &file.lease_store), ("token_file", &file.token_file)] {
+        if let (Some(at), false) = (at, gives) {
+            found.error(
+                &at.span(),
+                format!("`{key}` is for leases, and none are given here"),
+                "add `leases = true`, or remove the key",
+            );
+        }
+    }
+    let mut path = |key, value, what| value::filled(key, value, what, found).map(PathBuf::from);
+    let store = path("lease_store", &file.lease_store, "the path of a file in a folder that exists");
+    let token_file = path("token_file", &file.token_file, "the path of a file of one line");
+    gives.then_some(LeaseDesk { store, token_file })
 }
 
 fn vni(file: &file::Overlay, found: &mut Findings<'_>) -> Vni {

@@ -105,7 +105,14 @@ impl Report {
             listing.rejected.iter().cloned().for_each(|r| self.reject(r));
         }
         cluster.view.mesos.iter().flat_map(|facts| &facts.rejected).cloned().for_each(|r| self.reject(r));
-        cluster.view.overlay.rejected.iter().cloned().for_each(|r| self.reject(r));
+        cluster
+            .view
+            .overlay
+            .rejected
+            .iter()
+            .chain(&cluster.view.overlay.leased.rejected)
+            .cloned()
+            .for_each(|r| self.reject(r));
         self.mesos.clone_from(&cluster.view.mesos);
         self.hosts.clone_from(&cluster.view.hosts);
         let heard = cluster.view.marathons.iter();
@@ -267,12 +274,13 @@ fn containers(cluster: &Cluster<'_>) -> Vec<Container> {
     by_ip.into_iter().map(container).collect()
 }
 
-/// Remote VTEPs: the file's word about an agent goes before the master's.
+/// Remote VTEPs: the file's word about an agent goes before the master's, and that before our own leases.
 fn agents(config: &Config, view: &ClusterView, local: &Local) -> Vec<OverlayAgent> {
     let own = local.vtep.as_ref().map(|v| v.vtep.addr());
     let mut by_ip = BTreeMap::new();
     let of_file = config.overlay.iter().flat_map(|o| &o.agents);
-    for agent in view.overlay.agents.iter().chain(of_file).filter(|a| Some(a.vtep_ip) != own) {
+    let of_leases = &view.overlay.leased.agents;
+    for agent in of_leases.iter().chain(&view.overlay.agents).chain(of_file).filter(|a| Some(a.vtep_ip) != own) {
         by_ip.insert(agent.ip, agent.clone());
     }
     by_ip.into_values().collect()

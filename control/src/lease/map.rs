@@ -1,0 +1,140 @@
+//! What an agent is told: the whole overlay, and what Sluice serves. Plain data that both sides read and write as JSON.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::{Ipv4Net, Ipv4Subnets};
+use serde::{Deserialize, Serialize};
+use sha1::{Digest as _, Sha1};
+use sluice_config::model::{Config, OverlayAgent};
+use sluice_dataplane::tables::Tables;
+
+use super::Lease;
+
+/// What an agent asks for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ask {
+    /// Its underlay address, from which it must ask.
+    pub agent: Ipv4Addr,
+    /// The networks that it wants a subnet of.
+    #[serde(default)]
+    pub networks: Vec<String>,
+    /// The version of the map that it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
+/// What it is told. Fields are added, never renamed or removed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Told {
+    /// Its lease, where it has one.
+    pub lease: Option<Lease>,
+    /// The version of the map.
+    pub version: String,
+    /// The map, unless the agent has this version already.
+    pub map: Option<Map>,
+}
+
+/// One member of the overlay.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Member {
+    /// Underlay address.
+    pub ip: Ipv4Addr,
+    /// Its VTEP's address.
+    pub vtep_ip: Ipv4Addr,
+    /// Its VTEP's MAC.
+    pub vtep_mac: String,
+    /// Its subnet in each network.
+    pub subnets: BTreeMap<String, Ipv4Net>,
+}
+
+/// One network.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Network {
+    /// Its name.
+    pub name: String,
+    /// All its container addresses.
+    pub subnet: Ipv4Net,
+}
+
+/// The overlay as it is now. Equal maps have equal versions, whichever node and run they come from.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Map {
+    /// VXLAN network identifier.
+    pub vni: u32,
+    /// Outer UDP port.
+    pub port: u16,
+    /// Prefix length of the VTEPs' subnet.
+    pub vtep_prefix: u8,
+    /// Largest packet of a container.
+    pub mtu: u16,
+    /// Sluice's own place, which is among the members too.
+    pub sluice: Member,
+    /// Every member, sorted; whoever asks is among them.
+    pub members: Vec<Member>,
+    /// The networks, in the configuration's order.
+    pub networks: Vec<Network>,
+    /// What Sluice serves: ranges of named VIPs, and VIPs outside them.
+    pub vips: Vec<Ipv4Net>,
+    /// Where names are asked for.
+    pub dns: Vec<Ipv4Addr>,
+}
+
+impl Map {
+    /// The map that these tables are made from; `None` where this node has no place in an overlay.
+    #[must_use]
+    pub fn of(config: &Config, tables: &Tables) -> Option<Self> {
+        let (shared, local) = (&tables.desired.shared, &tables.desired.local);
+        let vtep = local.vtep.as_ref()?;
+        let own = shared.networks.iter().filter_map(|n| Some((n.name.clone(), n.own?)));
+        let sluice = member(&OverlayAgent {
+            ip: vtep.underlay,
+            vtep_ip: vtep.vtep.addr(),
+            vtep_mac: vtep.mac,
+            subnets: own.collect(),
+        });
+        let mut members: Vec<Member> = shared.agents.iter().map(member).chain([sluice.clone()]).collect();
+        members.sort();
+        let network = |n: &sluice_config::model::OverlayNetwork| Network { name: n.name.clone(), subnet: n.subnet };
+        Some(Self {
+            vni: vtep.vni.get(),
+            port: vtep.udp_port,
+            vtep_prefix: vtep.vtep.prefix_len(),
+            mtu: vtep.mtu,
+            sluice,
+            members,
+            networks: shared.networks.iter().map(network).collect(),
+            vips: vips(config, tables),
+            dns: config.dns.addresses.clone(),
+        })
+    }
+
+    /// What tells this map from another.
+    #[must_use]
+    pub fn version(&self) -> String {
+        // Names and numbers always are JSON.
+        let text = serde_json::to_vec(self).unwrap_or_default();
+        Sha1::digest(&text).iter().take(8).map(|octet| format!("{octet:02x}")).collect()
+    }
+}
+
+fn member(agent: &OverlayAgent) -> Member {
+    let OverlayAgent { ip, vtep_ip, vtep_mac, subnets } = agent;
+    Member { ip: *ip, vtep_ip: *vtep_ip, vtep_mac: vtep_mac.to_string(), subnets: subnets.clone() }
+}
+
+fn vips(config: &Config, tables: &Tables) -> Vec<Ipv4Net> {
+    let mut vips = Vec::new();
+    if !config.marathons.is_empty() || config.mesos.is_some() {
+        vips.extend(Ipv4Subnets::new(*config.vip.named.start(), *config.vip.named.end(), 0));
+    }
+    let services = tables.desired.shared.services.iter().filter_map(|service| match service.key.ip {
+        IpAddr::V4(ip) if !config.vip.named.contains(&ip) => Some(Ipv4Net::from(ip)),
+        _ => None,
+    });
+    vips.extend(services);
+    vips.sort();
+    vips.dedup();
+    vips
+}
