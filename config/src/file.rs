@@ -248,6 +248,7 @@ pub(crate) struct Network {
     pub(crate) subnet: Value<String>,
     pub(crate) prefix: Value<i64>,
     pub(crate) own: Value<String>,
+    pub(crate) mode: Value<String>,
     pub(crate) isolation: Value<String>,
     pub(crate) underlay_allow: List<String>,
 }

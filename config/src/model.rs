@@ -647,10 +647,22 @@ pub struct OverlayNetwork {
     pub prefix: u8,
     /// Our own part (`own`), which holds the SNAT addresses and the host port's address.
     pub own: Option<Ipv4Net>,
+    /// Whether agents send to each other, or everything to us.
+    pub mode: NetworkMode,
     /// Whether groups are enforced.
     pub isolation: Isolation,
     /// Underlay prefixes that may reach grouped containers.
     pub underlay_allow: Vec<Ipv4Net>,
+}
+
+/// `mode` of a network.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum NetworkMode {
+    /// Agents send to each other.
+    #[default]
+    Direct,
+    /// Agents that run `sluice agent` send everything to us.
+    Hub,
 }
 
 /// `isolation` of a network.

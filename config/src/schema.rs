@@ -536,11 +536,11 @@ pub static SECTIONS: &[Section] = &[
             ),
             later("subnet6", Text, Words("none"), "IPv6 addresses."),
             later("prefix6", Integer, Words("none"), "Prefix length of each agent's IPv6 part."),
-            later(
+            key(
                 "mode",
                 Text,
                 Value("\"direct\""),
-                "`direct`: agents send to each other; `hub`: agents send everything here.",
+                "`direct`: agents send to each other; `hub`: those that run `sluice agent` send everything here.",
             ),
             key("isolation", Text, Value("\"enforced\""), "Whether groups are `enforced` or the network is `open`."),
             key("underlay_allow", Texts, Value("[]"), "Underlay prefixes that may reach containers that have groups."),

@@ -164,6 +164,7 @@ fn overlay() -> Overlay {
             subnet: "9.0.0.0/8".parse().unwrap(),
             prefix: 24,
             own: Some("9.0.9.0/24".parse().unwrap()),
+            mode: sluice_config::model::NetworkMode::Direct,
             isolation: Isolation::Enforced,
             underlay_allow: Vec::new(),
         }],

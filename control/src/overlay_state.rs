@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use serde_json::Value;
-use sluice_config::model::{Isolation, Mac, OverlayAgent, OverlayNetwork};
+use sluice_config::model::{Isolation, Mac, NetworkMode, OverlayAgent, OverlayNetwork};
 
 use crate::marathon::text::readable;
 use crate::rejected::Rejected;
@@ -65,6 +65,7 @@ fn network(overlay: &Value) -> Option<OverlayNetwork> {
         subnet: subnet.trunc(),
         prefix: u8::try_from(overlay["prefix"].as_u64()?).ok().filter(|p| *p <= 32)?,
         own: None,
+        mode: NetworkMode::default(),
         isolation: Isolation::default(),
         underlay_allow: Vec::new(),
     })

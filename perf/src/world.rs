@@ -151,6 +151,7 @@ fn network() -> Result<OverlayNetwork> {
         subnet: net(Ipv4Addr::new(9, 0, 0, 0), 8)?,
         prefix: 24,
         own: Some(net(Ipv4Addr::new(9, 0, 9, 0), 24)?),
+        mode: sluice_config::model::NetworkMode::Direct,
         isolation: Isolation::Enforced,
         underlay_allow: Vec::new(),
     })

@@ -13,11 +13,12 @@ use super::port::unique;
 use super::{address, agent, value};
 use crate::diagnostic::Findings;
 use crate::file;
-use crate::model::{Isolation, LeaseDesk, Mac, Overlay, OverlayAgent, OverlayNetwork, Port, Vni};
+use crate::model::{Isolation, LeaseDesk, Mac, NetworkMode, Overlay, OverlayAgent, OverlayNetwork, Port, Vni};
 use crate::words::short;
 
 /// Each network is a claim and a policy table.
 const MOST_NETWORKS: usize = 256;
+const MODE: &[(&str, NetworkMode)] = &[("direct", NetworkMode::Direct), ("hub", NetworkMode::Hub)];
 const ISOLATION: &[(&str, Isolation)] = &[("enforced", Isolation::Enforced), ("open", Isolation::Open)];
 
 /// Names that DC/OS's overlay module keeps (facts: Mesos overlay module).
@@ -172,6 +173,7 @@ fn network(
         subnet,
         prefix: prefix(file, subnet, &span, found),
         own: file.own.as_ref().and_then(|own| inside(own, subnet, found)),
+        mode: value::choice("mode", &file.mode, NetworkMode::Direct, MODE, found),
         isolation: value::choice("isolation", &file.isolation, Isolation::Enforced, ISOLATION, found),
         underlay_allow,
     }

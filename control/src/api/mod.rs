@@ -7,7 +7,7 @@
 //! | `/readyz` | 200 once tables are published and every Marathon of the configuration was listed, else 503 |
 //! | `/metrics` | Prometheus text, version 0.0.4 |
 //! | `/v1/{version,config,hosts,services,enumerate,axfr,records,vips}` | names as Mesos-DNS and Spartan have them, see [`mesos_dns`] |
-//! | `/v1/show/{vips,backends,drains,sessions,drops,workers,zone,labels}` | JSON; the schema is the types of [`show`] |
+//! | `/v1/show/{vips,backends,drains,sessions,drops,workers,zone,labels,sources,resolvers,networks,vteps,leases}` | JSON; the schema is the types of [`show`] |
 //! | `/v1/explain/{name}/{type}` | what is said to a question, and why, see [`explain`] |
 //! | `POST /v1/overlay/{lease,leave}`, `GET /v1/overlay/map` | an agent's place in the overlay and everybody's, see [`overlay`] |
 //! | `POST /v1/overlay/release` | an operator's word on a lease, on the unix socket alone |
@@ -27,6 +27,7 @@ pub mod books;
 pub mod explain;
 pub mod histogram;
 pub mod judged;
+pub mod members;
 pub mod mesos_dns;
 pub mod metrics;
 pub mod observed;

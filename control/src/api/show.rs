@@ -13,14 +13,28 @@ use sluice_dataplane::verdict::DropReason;
 
 use super::books::{Books, dropped};
 use super::judged::{Standing, drains, standing};
+use super::members;
 use super::observed::{Observed, Published};
 use super::sources::sources;
 use super::zone;
 use crate::desire::labels::{self, Label};
 
 /// Everything that can be shown.
-pub const SUBJECTS: &[&str] =
-    &["vips", "backends", "drains", "sessions", "drops", "workers", "zone", "labels", "sources", "resolvers"];
+pub const SUBJECTS: &[&str] = &[
+    "vips",
+    "backends",
+    "drains",
+    "sessions",
+    "drops",
+    "workers",
+    "zone",
+    "labels",
+    "sources",
+    "resolvers",
+    "networks",
+    "vteps",
+    "leases",
+];
 
 /// Most sessions listed at once.
 pub const MOST_SESSIONS: usize = 1000;
@@ -197,6 +211,9 @@ pub async fn document(observed: &Observed, what: &str) -> Option<Value> {
         "labels" => serde_json::to_value(of_labels(published)),
         "sources" => serde_json::to_value(sources(observed)),
         "resolvers" => serde_json::to_value(observed.forwarder.as_ref().map(|f| f.shown()).unwrap_or_default()),
+        "networks" => serde_json::to_value(members::networks(published)),
+        "vteps" => serde_json::to_value(members::vteps(observed, published)),
+        "leases" => serde_json::to_value(members::leases(observed)),
         _ => return None,
     };
     value.ok()

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::{Ipv4Net, Ipv4Subnets};
 use serde::{Deserialize, Serialize};
 use sha1::{Digest as _, Sha1};
-use sluice_config::model::{Config, OverlayAgent};
+use sluice_config::model::{Config, NetworkMode, OverlayAgent};
 use sluice_dataplane::tables::Tables;
 
 use super::Lease;
@@ -56,6 +56,8 @@ pub struct Network {
     pub name: String,
     /// All its container addresses.
     pub subnet: Ipv4Net,
+    /// Whether agents send everything of it to Sluice (`mode = "hub"`).
+    pub hub: bool,
 }
 
 /// The overlay as it is now. Equal maps have equal versions, whichever node and run they come from.
@@ -96,7 +98,11 @@ impl Map {
         });
         let mut members: Vec<Member> = shared.agents.iter().map(member).chain([sluice.clone()]).collect();
         members.sort();
-        let network = |n: &sluice_config::model::OverlayNetwork| Network { name: n.name.clone(), subnet: n.subnet };
+        let network = |n: &sluice_config::model::OverlayNetwork| Network {
+            name: n.name.clone(),
+            subnet: n.subnet,
+            hub: n.mode == NetworkMode::Hub,
+        };
         Some(Self {
             vni: vtep.vni.get(),
             port: vtep.udp_port,
@@ -108,6 +114,12 @@ impl Map {
             vips: vips(config, tables),
             dns: config.dns.addresses.clone(),
         })
+    }
+
+    /// Whether a network is there and in hub mode.
+    #[must_use]
+    pub fn is_hub(&self, name: &str) -> bool {
+        self.networks.iter().any(|network| network.hub && network.name == name)
     }
 
     /// What tells this map from another.
@@ -131,7 +143,7 @@ fn vips(config: &Config, tables: &Tables) -> Vec<Ipv4Net> {
     }
     let services = tables.desired.shared.services.iter().filter_map(|service| match service.key.ip {
         IpAddr::V4(ip) if !config.vip.named.contains(&ip) => Some(Ipv4Net::from(ip)),
-        _ => None,
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
     });
     vips.extend(services);
     vips.sort();

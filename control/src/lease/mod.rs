@@ -178,11 +178,10 @@ impl Leases {
             .collect();
         subnets.sort();
         // Prefixes are nested or apart: in this order one that holds another comes right before what it holds.
-        let pair = subnets.windows(2).find_map(|pair| match pair {
+        subnets.windows(2).find_map(|pair| match pair {
             [(a, one), (b, other)] if a.contains(b) => Some(format!("{a} of {one} and {b} of {other} overlap")),
             _ => None,
-        });
-        pair
+        })
     }
 
     fn free_vtep(&self, pool: &Pool) -> Result<Ipv4Addr, Refusal> {

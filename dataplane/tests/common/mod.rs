@@ -96,6 +96,7 @@ pub fn desired(workers: usize) -> Desired {
                 subnet: net("9.0.0.0/8"),
                 prefix: 24,
                 own: Some(net("9.0.9.0/24")),
+                mode: NetworkMode::Direct,
                 isolation: Isolation::Enforced,
                 underlay_allow: vec![],
             }],
