@@ -148,7 +148,7 @@ impl Plan {
         let networks = own_networks(lease, map)?;
         let name = settings.device(map.vni);
         let others: Vec<&Member> = map.members.iter().filter(|m| m.ip != settings.address).collect();
-        let mtu = settings.mtu.unwrap_or(map.mtu);
+        let mtu = settings.mtu.unwrap_or(map.mtu).min(map.mtu);
         let device = Device {
             vni: map.vni,
             port: map.port,
@@ -284,3 +284,6 @@ pub fn for_nodes(map: &Map) -> String {
         "# /etc/resolv.conf of every node\n{servers}# routes of a node that runs no `sluice agent`, where no router has them\n{routes}"
     )
 }
+
+#[cfg(test)]
+mod tests;

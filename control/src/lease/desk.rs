@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use sluice_config::model::OverlayAgent;
+use sluice_config::model::{Config, OverlayAgent};
 use tokio::sync::{mpsc, oneshot};
 
 use super::file::{File, LeasesError};
@@ -88,6 +88,8 @@ pub struct Desk {
     leases: Leases,
     file: Option<File>,
     pool: Pool,
+    /// The places that DC/OS's overlay module told of when leases were last compared with them; `None` since a change.
+    settled: Option<Vec<OverlayAgent>>,
     heard: BTreeMap<Ipv4Addr, Instant>,
 }
 
@@ -98,7 +100,7 @@ impl Desk {
     /// When the file cannot be understood.
     pub fn open(file: Option<File>, pool: Pool) -> Result<Self, LeasesError> {
         let leases = file.as_ref().map(File::load).transpose()?.unwrap_or_default();
-        Ok(Self { leases, file, pool, heard: BTreeMap::new() })
+        Ok(Self { leases, file, pool, settled: None, heard: BTreeMap::new() })
     }
 
     /// Does what is wished, and keeps it. The lease as it is, or was, and whether anything changed.
@@ -106,6 +108,15 @@ impl Desk {
     /// # Errors
     /// When it may not or cannot be; nothing has changed then.
     pub fn obey(&mut self, agent: Ipv4Addr, wish: &Wish, now: Instant) -> Result<(Lease, bool), DeskError> {
+        if let (Wish::Take(networks), Some(lease)) = (wish, self.lease(agent)) {
+            // The usual question, of every agent every few seconds: nothing to change, nothing to copy.
+            let has_all = networks.iter().all(|name| lease.subnets.contains_key(name));
+            if has_all && !lease.left && self.wrong(agent, lease).is_none() {
+                let lease = lease.clone();
+                self.heard.insert(agent, now);
+                return Ok((lease, false));
+            }
+        }
         let mut leases = self.leases.clone();
         let (lease, changed) = match wish {
             Wish::Take(networks) => {
@@ -122,6 +133,7 @@ impl Desk {
         if changed {
             self.file.as_ref().ok_or(DeskError::NotKept)?.save(&leases)?;
             self.leases = leases;
+            self.settled = None;
         }
         match wish {
             Wish::Take(_) => drop(self.heard.insert(agent, now)),
@@ -136,9 +148,14 @@ impl Desk {
         self.leases.leases.get(&agent)
     }
 
-    /// Takes in what others have, and gives the leases that hold beside it.
-    pub fn settle(&mut self, pool: Pool) -> Leased {
-        self.pool = pool;
+    /// Takes in what DC/OS's overlay module tells, and gives the leases that hold beside it; `None` when nothing of both
+    /// has changed since.
+    pub fn settle(&mut self, config: &Config, told: &[OverlayAgent]) -> Option<Leased> {
+        if self.settled.as_deref() == Some(told) {
+            return None;
+        }
+        self.pool = Pool::of(config, told)?;
+        self.settled = Some(told.to_vec());
         let mut leased = Leased::default();
         for (agent, lease) in &self.leases.leases {
             match self.wrong(*agent, lease) {
@@ -147,7 +164,7 @@ impl Desk {
                 None => leased.agents.push(lease.agent(*agent)),
             }
         }
-        leased
+        Some(leased)
     }
 
     /// Every lease, for people.

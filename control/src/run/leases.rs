@@ -58,8 +58,9 @@ impl Machine {
     /// Takes the leases that hold beside what others say into the view.
     pub(super) fn lease_out(&mut self) {
         let overlay = &mut self.publication.view.overlay;
-        if let (Some(desk), Some(pool)) = (&self.desk, Pool::of(&self.config, &overlay.agents)) {
-            overlay.leased = desk::at(desk).settle(pool);
+        let settled = self.desk.as_ref().and_then(|desk| desk::at(desk).settle(&self.config, &overlay.agents));
+        if let Some(leased) = settled {
+            overlay.leased = leased;
         }
     }
 }

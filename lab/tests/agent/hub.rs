@@ -1,8 +1,10 @@
 //! A network in hub mode: groups are enforced between containers of one agent, because nothing there passes Sluice by.
 
+use std::process::Stdio;
+
 use nix::sys::signal::Signal;
 
-use super::world::{World, app, end, topology};
+use super::world::{World, app, end, topology, until};
 
 #[test]
 fn two_containers_of_one_agent_reach_each_other_through_sluice_and_only_with_a_group_in_common() {
@@ -56,4 +58,45 @@ fn two_containers_of_one_agent_reach_each_other_through_sluice_and_only_with_a_g
     world.said(&from, "curl -sS -m 3 http://red.marathon.l4lb.thisdcos.directory/");
     world.fails(&from, "curl -sS -m 2 http://blue.marathon.l4lb.thisdcos.directory/");
     end(agent, Signal::SIGTERM);
+}
+
+#[test]
+fn two_agents_in_hub_mode_send_to_each_other_through_sluice() {
+    let mut two_agents = topology(2);
+    two_agents.overlay.hub = true;
+    let Some(world) = World::start(&two_agents) else { return };
+    let agents = [world.agent("agent1"), world.agent("agent2")];
+    until("agent1 hears of agent2", || world.kernel("agent1").contains("44.128.0.2 dev vtep1024 lladdr").then_some(()));
+    world.said("c1", "ping -c 3 -i 0.2 -W 2 9.0.1.2");
+    let route = world.said("agent1", "ip route get 9.0.1.2 from 9.0.0.2 iif eth0");
+    assert!(route.contains("via 44.128.0.9 dev vtep1024"), "{route}");
+
+    let mut server = world.lab.command("c2", "iperf3").unwrap();
+    let mut server = server.args(["-s", "-1"]).stdout(Stdio::null()).spawn().unwrap();
+    until("iperf3 listens", || {
+        world.run("c2", &["ss", "-Hltn", "sport", "=", "5201"]).1.contains("5201").then_some(())
+    });
+    let report: serde_json::Value = serde_json::from_str(&world.said("c1", "iperf3 -c 9.0.1.2 -t 3 -J")).unwrap();
+    server.wait().unwrap();
+    let rate = report["end"]["sum_received"]["bits_per_second"].as_f64().unwrap();
+    println!("iperf3 between two agents in hub mode: {:.0} Mbit/s", rate / 1e6);
+    assert!(rate > 10e6, "{rate}");
+
+    let red = world.deploy(&app("/red", 2, &["red"], "/red:80"));
+    let blue = world.deploy(&app("/blue", 2, &["blue"], "/blue:80"));
+    let from = world.role_of(&red[0]);
+    world.said(&from, &format!("curl -sS -m 3 http://{}/", red[1]));
+    for stranger in &blue {
+        world.fails(&from, &format!("curl -sS -m 2 http://{stranger}/"));
+    }
+    // A task that goes gives its address back to host-local.
+    let to = world.lab.marathon("marathon").unwrap();
+    assert_eq!(world.lab.http("master", "DELETE", to, "/v2/apps/blue", "").unwrap().status, 200);
+    let kept = |ip: &String| {
+        ["agent1", "agent2"]
+            .iter()
+            .any(|agent| world.lab.state().file(&format!("cni-{agent}-state/dcos/{ip}")).exists())
+    };
+    until("addresses are free", || (!blue.iter().any(kept)).then_some(()));
+    agents.map(|agent| end(agent, Signal::SIGTERM));
 }
