@@ -1,19 +1,6 @@
 //! The agent's own small file: one section, `[agent]`. It stands alone, because an agent needs nothing else of Sluice's
-//! configuration and must not fail by a mistake in it.
-//!
-//! | key | type | default | meaning |
-//! |---|---|---|---|
-//! | `urls` | array of strings | required | Where the Sluice nodes' `api.listen` is, `http://10.0.0.9:8123`; the first that answers counts. |
-//! | `address` | string | required | This agent's underlay address, from which it asks and sends. |
-//! | `networks` | array of strings | `["dcos"]` | Networks that its containers may be in. |
-//! | `token_file` | string | none | File with the word of `overlay.token_file`. |
-//! | `device` | string | `"vtep"` and the VNI | The VXLAN device. |
-//! | `bridges` | table of strings | `m-` and the network's name | Bridge of each network in direct mode. |
-//! | `mtu` | integer | what Sluice says | Largest packet of a container, octets, 552 to 15950. |
-//! | `cni_folder` | string | `"/etc/cni/net.d"` | Folder that the CNI network configurations are written into, as `NETWORK.conf`. |
-//! | `cni_state` | string | host-local's own | Folder in which the plugin `host-local` keeps addresses (its `dataDir`). |
-//! | `node_routes` | true or false | `false` | Whether the agent's own processes reach VIPs and names by Sluice's underlay address, where no router knows the way. |
-//! | `refresh_seconds` | integer | `2` | From one question to the next, 1 to 60. |
+//! configuration and must not fail by a mistake in it. `config/README.md` lists
+//! its keys.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -182,6 +169,22 @@ fn is_interface(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const README: &str = include_str!("../../../config/README.md");
+
+    #[test]
+    fn the_readme_has_an_example_that_loads_and_every_key() {
+        let (_, section) = README.split_once("## The agent's own file").unwrap();
+        let section = section.split_once("\n## ").map_or(section, |(section, _)| section);
+        let (_, example) = section.split_once("```toml\n").unwrap();
+        parse(example.split_once("```").unwrap().0).unwrap();
+        let keys: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        // serde says which keys it would have taken.
+        let said = parse(&format!("{GOOD}no_such_key = 1\n")).unwrap_err();
+        let (_, known) = said.split_once("expected one of ").unwrap();
+        let known: Vec<&str> = known.trim().split(", ").map(|key| key.trim_matches('`')).collect();
+        assert_eq!(keys, known);
+    }
 
     fn parse(text: &str) -> Result<Settings, String> {
         Settings::parse(text, Path::new("agent.toml")).map_err(|error| error.to_string())

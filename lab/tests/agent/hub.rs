@@ -98,5 +98,5 @@ fn two_agents_in_hub_mode_send_to_each_other_through_sluice() {
             .any(|agent| world.lab.state().file(&format!("cni-{agent}-state/dcos/{ip}")).exists())
     };
     until("addresses are free", || (!blue.iter().any(kept)).then_some(()));
-    agents.map(|agent| end(agent, Signal::SIGTERM));
+    agents.into_iter().for_each(|agent| end(agent, Signal::SIGTERM));
 }
