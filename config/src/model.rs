@@ -445,6 +445,8 @@ pub struct Snat {
     pub underlay6: Vec<Ipv6Addr>,
     /// Source addresses towards overlay backends, inside our own overlay subnet.
     pub overlay: Vec<Ipv4Addr>,
+    /// The same of IPv6.
+    pub overlay6: Vec<Ipv6Addr>,
     /// Ports used on each address.
     pub ports: RangeInclusive<u16>,
     /// Ports that one client may hold, over all workers and backends, and still get one of those that are kept back for
@@ -637,7 +639,7 @@ pub struct LeaseDesk {
 }
 
 /// One `[[overlay.network]]`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct OverlayNetwork {
     /// Name, as apps say it.
     pub name: String,
@@ -647,12 +649,24 @@ pub struct OverlayNetwork {
     pub prefix: u8,
     /// Our own part (`own`), which holds the SNAT addresses and the host port's address.
     pub own: Option<Ipv4Net>,
+    /// All its IPv6 addresses, where it has any.
+    pub subnet6: Option<Ipv6Net>,
+    /// Prefix length of the part of them that each agent has.
+    pub prefix6: u8,
+    /// Our own part of them.
+    pub own6: Option<Ipv6Net>,
+    /// Its VNI; `None` is the overlay's.
+    pub vni: Option<Vni>,
+    /// Its outer UDP port; `None` is the overlay's.
+    pub udp_port: Option<u16>,
+    /// Largest inner packet, where that is less than the overlay's. Networks with one VNI and port share the least.
+    pub mtu: Option<u16>,
     /// Whether agents send to each other, or everything to us.
     pub mode: NetworkMode,
     /// Whether groups are enforced.
     pub isolation: Isolation,
     /// Underlay prefixes that may reach grouped containers.
-    pub underlay_allow: Vec<Ipv4Net>,
+    pub underlay_allow: Vec<IpNet>,
 }
 
 /// `mode` of a network.
@@ -686,6 +700,8 @@ pub struct OverlayAgent {
     pub vtep_mac: Mac,
     /// Its container subnet in each network, by network name.
     pub subnets: BTreeMap<String, Ipv4Net>,
+    /// The same of IPv6, in the networks that have it.
+    pub subnets6: BTreeMap<String, Ipv6Net>,
 }
 
 /// `[api]`.
@@ -934,7 +950,7 @@ pub struct Backend {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Container {
     /// Its overlay address.
-    pub ip: Ipv4Addr,
+    pub ip: IpAddr,
     /// Its network.
     pub network: String,
     /// Its groups, sorted, not empty.
@@ -962,6 +978,8 @@ pub struct Local {
     pub snat_underlay6: Vec<Ipv6Addr>,
     /// Source addresses towards overlay backends.
     pub snat_overlay: Vec<Ipv4Addr>,
+    /// IPv6 source addresses towards overlay backends.
+    pub snat_overlay6: Vec<Ipv6Addr>,
     /// First and last SNAT port.
     pub snat_ports: (u16, u16),
     /// As [`Snat::quota`]; each worker has an equal part, rounded up.
@@ -1052,10 +1070,10 @@ impl Local {
         v4.chain(self.dns_addresses6.iter().map(|ip| IpAddr::V6(*ip)))
     }
 
-    /// Every SNAT address in the order of its index: underlay, overlay, IPv6.
+    /// Every SNAT address in the order of its index: underlay, overlay, IPv6's underlay, IPv6's overlay.
     pub fn snat_addresses(&self) -> impl Iterator<Item = IpAddr> + Clone + '_ {
         let v4 = self.snat_underlay.iter().chain(&self.snat_overlay).map(|ip| IpAddr::V4(*ip));
-        v4.chain(self.snat_underlay6.iter().map(|ip| IpAddr::V6(*ip)))
+        v4.chain(self.snat_underlay6.iter().chain(&self.snat_overlay6).map(|ip| IpAddr::V6(*ip)))
     }
 }
 
@@ -1094,5 +1112,5 @@ pub struct OwnVtep {
     /// Largest inner packet.
     pub mtu: u16,
     /// The kernel's addresses in the overlay (on the host port): packets to them go to the host.
-    pub host_addresses: Vec<Ipv4Addr>,
+    pub host_addresses: Vec<IpAddr>,
 }

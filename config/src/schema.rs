@@ -25,8 +25,6 @@ pub struct Key {
     pub default: Absent,
     /// What it means, with units.
     pub meaning: &'static str,
-    /// `false` while only the default is accepted.
-    pub works: bool,
 }
 
 /// The type of a value.
@@ -65,15 +63,11 @@ use Absent::{Required, Value, Words};
 use Kind::{Boolean, Integer, Integers, Lists, Map, Text, Texts};
 
 const fn key(name: &'static str, kind: Kind, default: Absent, meaning: &'static str) -> Key {
-    Key { name, kind, default, meaning, works: true }
-}
-
-const fn later(name: &'static str, kind: Kind, default: Absent, meaning: &'static str) -> Key {
-    Key { name, kind, default, meaning, works: false }
+    Key { name, kind, default, meaning }
 }
 
 const fn below(name: &'static str, meaning: &'static str) -> Key {
-    Key { name, kind: Kind::Section, default: Words("none"), meaning, works: true }
+    Key { name, kind: Kind::Section, default: Words("none"), meaning }
 }
 
 /// What `service.health` leaves out.
@@ -324,15 +318,8 @@ pub static SECTIONS: &[Section] = &[
                 kind: Kind::Section,
                 default: Words("as in `[health]`"),
                 meaning: "How its backends are probed, as an inline table: `{kind = \"http\", path = \"/ready\"}`.",
-                works: true,
             },
-            Key {
-                name: "backends",
-                kind: Kind::Section,
-                default: Value("[]"),
-                meaning: "Its real servers.",
-                works: true,
-            },
+            Key { name: "backends", kind: Kind::Section, default: Value("[]"), meaning: "Its real servers." },
         ],
     },
     Section {
@@ -534,8 +521,17 @@ pub static SECTIONS: &[Section] = &[
                 Words("our entry among the agents, else the part that holds `snat.overlay`"),
                 "Our own part.",
             ),
-            later("subnet6", Text, Words("none"), "IPv6 addresses."),
-            later("prefix6", Integer, Words("none"), "Prefix length of each agent's IPv6 part."),
+            key("subnet6", Text, Words("none"), "All its containers' IPv6 addresses, `fd01:b::/64`."),
+            key("prefix6", Integer, Value("80"), "Prefix length of each agent's IPv6 part."),
+            key("own6", Text, Words("the part that holds an IPv6 address of `snat.overlay`"), "Our own IPv6 part."),
+            key("vni", Integer, Words("the overlay's"), "Its VXLAN network identifier, 1 to 16777215."),
+            key("port", Integer, Words("the overlay's"), "Its outer UDP port."),
+            key(
+                "mtu",
+                Integer,
+                Words("the overlay's"),
+                "Largest inner packet, octets, 552 to the overlay's; 1280 at least with IPv6. Networks with one VNI and port share the least.",
+            ),
             key(
                 "mode",
                 Text,
@@ -555,6 +551,7 @@ pub static SECTIONS: &[Section] = &[
             key("vtep_ip", Text, Required, "Its VTEP's address."),
             key("vtep_mac", Text, Words("70:b3:d5 and the low 24 bits of `vtep_ip`"), "Its VTEP's MAC."),
             key("subnets", Map, Value("{}"), "Its part of each network, `{dcos = \"9.0.1.0/24\"}`."),
+            key("subnets6", Map, Value("{}"), "The same of IPv6, `{dcos6 = \"fd01:b:0:0:1::/80\"}`."),
         ],
     },
     Section {

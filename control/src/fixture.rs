@@ -84,6 +84,7 @@ pub(crate) fn config() -> Config {
             underlay: vec![Ipv4Addr::new(192, 0, 2, 11)],
             underlay6: Vec::new(),
             overlay: vec![Ipv4Addr::new(9, 0, 9, 2)],
+            overlay6: Vec::new(),
             ports: 1024..=65535,
             quota: None,
         },
@@ -164,9 +165,8 @@ fn overlay() -> Overlay {
             subnet: "9.0.0.0/8".parse().unwrap(),
             prefix: 24,
             own: Some("9.0.9.0/24".parse().unwrap()),
-            mode: sluice_config::model::NetworkMode::Direct,
             isolation: Isolation::Enforced,
-            underlay_allow: Vec::new(),
+            ..OverlayNetwork::default()
         }],
         agents: Vec::new(),
     }

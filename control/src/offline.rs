@@ -46,6 +46,7 @@ pub(crate) fn of_file(config: &Config, ports: Vec<LocalPort>) -> Local {
         snat_underlay: config.snat.underlay.clone(),
         snat_underlay6: config.snat.underlay6.clone(),
         snat_overlay: config.snat.overlay.clone(),
+        snat_overlay6: config.snat.overlay6.clone(),
         snat_quota: config.snat.quota,
         snat_ports: (*config.snat.ports.start(), *config.snat.ports.end()),
         vtep: config.overlay.as_ref().and_then(|o| vtep(config, o, &ports)),
@@ -140,6 +141,6 @@ fn vtep(config: &Config, overlay: &Overlay, ports: &[LocalPort]) -> Option<OwnVt
         vni: overlay.vni,
         udp_port: overlay.udp_port,
         mtu: overlay_mtu(config, underlay_mtus(ports)),
-        host_addresses: config.host.iter().flat_map(|h| &h.addresses).map(Ipv4Net::addr).collect(),
+        host_addresses: config.host.iter().flat_map(|h| &h.addresses).map(|net| net.addr().into()).collect(),
     })
 }

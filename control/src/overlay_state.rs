@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde_json::Value;
-use sluice_config::model::{Isolation, Mac, NetworkMode, OverlayAgent, OverlayNetwork};
+use sluice_config::model::{Mac, OverlayAgent, OverlayNetwork};
 
 use crate::marathon::text::readable;
 use crate::rejected::Rejected;
@@ -64,25 +64,27 @@ fn network(overlay: &Value) -> Option<OverlayNetwork> {
         name: overlay["name"].as_str()?.to_owned(),
         subnet: subnet.trunc(),
         prefix: u8::try_from(overlay["prefix"].as_u64()?).ok().filter(|p| *p <= 32)?,
-        own: None,
-        mode: NetworkMode::default(),
-        isolation: Isolation::default(),
-        underlay_allow: Vec::new(),
+        subnet6: text(&overlay["subnet6"]).map(|net: Ipv6Net| net.trunc()),
+        prefix6: overlay["prefix6"].as_u64().and_then(|p| u8::try_from(p).ok()).filter(|p| *p <= 128).unwrap_or(80),
+        ..OverlayNetwork::default()
     })
 }
 
 fn agent(agent: &Value) -> Option<OverlayAgent> {
     let ip: Ipv4Addr = text(&agent["ip"])?;
     let mut vtep = None;
-    let mut subnets = BTreeMap::new();
+    let (mut subnets, mut subnets6) = (BTreeMap::new(), BTreeMap::new());
     for overlay in list(&agent["overlays"]) {
         if let Some((name, subnet, place)) = joined(overlay) {
             vtep = vtep.or(Some(place));
+            if let Some(subnet6) = text::<Ipv6Net>(&overlay["subnet6"]) {
+                subnets6.insert(name.clone(), subnet6.trunc());
+            }
             subnets.insert(name, subnet);
         }
     }
     let (vtep_ip, vtep_mac) = vtep.unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, Mac::default()));
-    Some(OverlayAgent { ip, vtep_ip, vtep_mac, subnets })
+    Some(OverlayAgent { ip, vtep_ip, vtep_mac, subnets, subnets6 })
 }
 
 /// Name, the agent's subnet, and its VTEP, of an overlay that is up on the agent.

@@ -71,6 +71,53 @@ pub fn dns_type(rtype: u16) -> usize {
     }
 }
 
+/// Denials by pair of parties ([`crate::tables::policy::Parties::label`]): of the first pairs that are denied, and of
+/// all others together.
+#[derive(Debug)]
+pub struct Denials {
+    pairs: [(AtomicU64, Counter); Self::PAIRS],
+    others: Counter,
+}
+
+impl Default for Denials {
+    fn default() -> Self {
+        Self { pairs: std::array::from_fn(|_| Default::default()), others: Counter::default() }
+    }
+}
+
+impl Denials {
+    /// Pairs that are counted by themselves.
+    pub const PAIRS: usize = 256;
+    /// Places that are looked at for a pair.
+    const TRIES: usize = 16;
+
+    /// Counts one; only the owning worker may call it. Labels are not 0.
+    pub fn add(&self, from: u32, to: u32) {
+        let pair = u64::from(from) << 32 | u64::from(to);
+        let home = (pair.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize;
+        let mut places = (home..home + Self::TRIES).map(|at| &self.pairs[at % Self::PAIRS]);
+        let place = places.find(|(there, _)| {
+            if there.load(Relaxed) == 0 {
+                there.store(pair, Relaxed);
+            }
+            there.load(Relaxed) == pair
+        });
+        place.map_or(&self.others, |(_, count)| count).add(1);
+    }
+
+    /// Every pair that was denied, sender first, with how often.
+    pub fn pairs(&self) -> impl Iterator<Item = ((u32, u32), u64)> + '_ {
+        let known = self.pairs.iter().map(|(pair, count)| (pair.load(Relaxed), count.get()));
+        known.filter(|(pair, _)| *pair != 0).map(|(pair, count)| (((pair >> 32) as u32, pair as u32), count))
+    }
+
+    /// Denials between pairs for which there was no place.
+    #[must_use]
+    pub fn others(&self) -> u64 {
+        self.others.get()
+    }
+}
+
 /// One worker's block.
 #[derive(Debug)]
 #[repr(align(64))]
@@ -129,6 +176,8 @@ pub struct Counters {
     pub dns_types: [Counter; DNS_TYPES.len() + 1],
     /// Events lost because their ring was full.
     pub events_lost: Counter,
+    /// Packets that policy kept from a party, by who sent them and who would have got them.
+    pub denied: Denials,
     drops: [Counter; DropReason::COUNT],
     answers: [Counter; Reply::ALL.len()],
     answered: [Counter; DropReason::COUNT],
@@ -175,6 +224,7 @@ impl Counters {
             dns: Default::default(),
             dns_types: Default::default(),
             events_lost: Counter::default(),
+            denied: Denials::default(),
             drops: std::array::from_fn(|_| Counter::default()),
             answers: Default::default(),
             answered: std::array::from_fn(|_| Counter::default()),

@@ -4,11 +4,13 @@ use crate::burst::Packet;
 use crate::limiter::NewFlows;
 use crate::sessions::Sessions;
 use crate::tables::admission::Bounded;
+use crate::tables::overlay::Inner;
+use crate::tables::policy::Grouped;
 use crate::tables::{AddressTables, Tables};
 use crate::wire::{End, ip4, ip6, long, put};
 
 /// A family that packets are carried in.
-pub trait Family: Bounded {
+pub trait Family: Bounded + Grouped + Inner {
     /// ICMP's protocol number.
     const ICMP: u8;
 

@@ -56,9 +56,10 @@ drop_reasons! {
     VxlanPort, "vxlan_client_port", "VXLAN on a port whose role is client; agents belong on an underlay port";
     VxlanHeader, "vxlan_bad_header", "the VXLAN flags are not exactly I (RFC 7348 section 5)";
     VxlanUnknownVtep, "vxlan_unknown_vtep", "VXLAN from an address that is no known agent; is the agent in the overlay's state?";
-    VxlanUnknownVni, "vxlan_unknown_vni", "VXLAN with a VNI that we do not have";
-    VxlanInner, "vxlan_inner", "the inner frame is not IPv4 to our VTEP's MAC";
+    VxlanUnknownVni, "vxlan_unknown_vni", "VXLAN with a VNI that we do not have on this port, or from an agent that has no part of its networks";
+    VxlanInner, "vxlan_inner", "the inner frame is not IP to our VTEP's MAC";
     OverlaySpoof, "overlay_src_spoof", "an overlay source that does not belong to the sending agent's subnet, or that came outside a tunnel";
+    VxlanNested, "vxlan_nested", "VXLAN in VXLAN: one tunnel is taken off, never two";
     EcnLost, "ecn_lost", "congestion marked on the tunnel of a packet that cannot carry the mark (RFC 6040 section 4.2)";
     VxlanFragment, "vxlan_fragment", "VXLAN in fragments, which are not reassembled here; raise the underlay's MTU or lower the overlay's";
     // classify
@@ -75,6 +76,7 @@ drop_reasons! {
     // isolate
     GroupDenied, "group_denied", "source and destination share no isolation group on one network";
     GroupUnderlay, "group_underlay", "the underlay may not reach a grouped container or VIP; see underlay_allow";
+    GroupMasqueraded, "group_masqueraded", "group unknown: an agent asked a grouped VIP or container in its own name, masquerading its container; run `sluice agent` there, or see underlay_allow";
     AdmissionSource, "admission_source", "the service is not for this source; see its allow and deny";
     // reply
     EchoLimited, "echo_limited", "more echo requests to VIPs than limits.echo_per_second answers; raise it, or look for a flood";

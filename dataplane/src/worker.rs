@@ -25,7 +25,7 @@ use crate::stage::dns::guard::Guard;
 use crate::stage::probe::Carry;
 use crate::stage::seeker::Seeker;
 use crate::stage::{
-    decap, dns, egress, encap, express, follow, fragment, icmp_error, isolate, parse, probe, refuse, reply,
+    decap, dns, egress, encap, express, follow, fragment, hub, icmp_error, isolate, parse, probe, refuse, reply,
 };
 use crate::tables::Tables;
 use crate::time::Nanos;
@@ -130,6 +130,9 @@ impl<P: Port> Worker<P> {
             let seeker = Seeker::new(&tables, flows, counters, (*id, workers), now);
             let balance = Balance::new(&tables, flows, counters, *id, now);
             let left = express::run(burst, pool, &balance);
+            if left.carried {
+                hub::run(burst, pool, &balance);
+            }
             let mut seen = Seen::default();
             if left.others {
                 parse::run(burst, pool, &tables);
@@ -139,7 +142,7 @@ impl<P: Port> Worker<P> {
                     let carry = Carry { tables: &tables, counters, worker: *id, now };
                     probe::run(burst, pool, &carry, &mut self.probing);
                 }
-                isolate::run(burst, &tables);
+                isolate::run(burst, &tables, counters);
             }
             if seen.fragments {
                 fragment::run(burst, datagrams, &seeker);

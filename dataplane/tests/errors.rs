@@ -282,7 +282,7 @@ fn errors_of_ipv6_reach_client_and_backend() {
 fn errors_are_no_way_round_policy() {
     let club = vec!["club".to_string()];
     let mut grouped = desired(1);
-    let member = |address: &str| Container { ip: ip(address), network: "dcos".into(), groups: club.clone() };
+    let member = |address: &str| Container { ip: v4(address), network: "dcos".into(), groups: club.clone() };
     grouped.shared.containers = vec![member("9.0.1.2"), member("9.0.1.7"), member("9.0.2.2")];
     let mut machine = Machine::new(desired(1));
     let request = tcp((CLIENT, 6000), (NAMED, 80), "S");

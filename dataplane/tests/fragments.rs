@@ -272,7 +272,7 @@ fn sources_are_asked_about_every_fragment() {
 fn policy_is_asked_about_every_fragment() {
     let club = vec!["club".to_string()];
     let mut grouped = desired(1);
-    let member = |address: &str| Container { ip: ip(address), network: "dcos".into(), groups: club.clone() };
+    let member = |address: &str| Container { ip: v4(address), network: "dcos".into(), groups: club.clone() };
     grouped.shared.containers = vec![member("9.0.2.2"), member("9.0.2.3")];
     let wrap = |parts: &[Vec<u8>]| parts.iter().map(|p| vxlan(1, 1024, p)).collect::<Vec<_>>();
     let parts = |id| wrap(&split(&udp(("9.0.1.7", 7000), ("9.0.2.3", 80), &payload(400)), id, &[104, 200]));

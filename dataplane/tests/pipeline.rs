@@ -410,7 +410,7 @@ fn vxlan_is_refused_on_a_client_port() {
 fn groups_are_enforced_before_any_state_is_made() {
     let mut grouped = desired(1);
     let club = vec!["secret-club".to_owned()];
-    let member = |address: &str| Container { ip: ip(address), network: "dcos".into(), groups: club.clone() };
+    let member = |address: &str| Container { ip: v4(address), network: "dcos".into(), groups: club.clone() };
     grouped.shared.containers = vec![member("9.0.1.2"), member("9.0.1.7"), member("9.0.2.2")];
     for backend in &mut grouped.shared.services[0].backends {
         backend.groups = club.clone();
@@ -445,7 +445,7 @@ fn a_service_is_for_the_groups_that_it_names_too_and_for_everybody_where_it_says
     let mut grouped = desired(1);
     let (club, partners) = (vec!["secret-club".to_owned()], vec!["partners".to_owned()]);
     let member = |address: &str, groups: &[String]| Container {
-        ip: ip(address),
+        ip: v4(address),
         network: "dcos".into(),
         groups: groups.to_vec(),
     };

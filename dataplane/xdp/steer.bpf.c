@@ -5,7 +5,7 @@
 //   - IPv4 and IPv6 to an address with TAKE_ALL (VIPs, SNAT addresses), fragments included;
 //   - whole TCP, UDP and SCTP packets from an address and port in PRESERVED: replies of nat-preserve backends, which go
 //     to the client;
-//   - UDP to an address with TAKE_DNS and port 53 (DNS), or to its own port (VTEP);
+//   - UDP to an address with TAKE_DNS and port 53 (DNS), or with TAKE_TUNNELS and a port in TUNNELS (VTEP);
 //   - ARP requests and neighbour solicitations whose target has TAKE_ARP;
 //   - on Sluice's end of the host port (HOST_PORT), all IPv4, IPv6 to one station, and all ARP requests: the peer is private.
 // Non-first fragments of UDP to a DNS or VTEP address carry no port: they pass and are counted. So do, uncounted, those
@@ -23,11 +23,11 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-// A value of ADDRESSES: the low 16 bits are a UDP port (host byte order, 0 is none), the rest flags (steer.rs).
-#define TAKE_PORT 0x0000ffffu
-#define TAKE_ALL  0x00010000u
-#define TAKE_DNS  0x00020000u
-#define TAKE_ARP  0x00040000u
+// Flags that are a value of ADDRESSES (steer.rs).
+#define TAKE_ALL     0x1u
+#define TAKE_DNS     0x2u
+#define TAKE_ARP     0x4u
+#define TAKE_TUNNELS 0x8u
 
 #define DNS_PORT 53
 #define FRAGMENT_OFFSET 0x1fff // RFC 791 section 3.1
@@ -56,6 +56,14 @@ struct {
 	__type(key, struct sender);
 	__type(value, __u32);
 } PRESERVED SEC(".maps");
+
+// Outer UDP ports of the overlay, host byte order.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 512);
+	__type(key, __u16);
+	__type(value, __u32);
+} TUNNELS SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_XSKMAP);
@@ -195,7 +203,7 @@ static __always_inline __u16 udp_port(struct xdp_md *ctx, struct iphdr *ip, __u3
 
 static __always_inline int udp(struct xdp_md *ctx, __u16 port, __u32 flags)
 {
-	if ((flags & TAKE_DNS && port == DNS_PORT) || (port && port == (flags & TAKE_PORT)))
+	if ((flags & TAKE_DNS && port == DNS_PORT) || (flags & TAKE_TUNNELS && bpf_map_lookup_elem(&TUNNELS, &port)))
 		return take(ctx, TAKEN);
 	return pass();
 }
@@ -210,7 +218,7 @@ static __always_inline int ipv4(struct xdp_md *ctx, struct iphdr *ip, __u32 at, 
 	__u32 flags = flags_of(ip->daddr);
 	if (flags & TAKE_ALL || preserved4(ctx, ip, at, end))
 		return take(ctx, TAKEN);
-	if (!(flags & (TAKE_DNS | TAKE_PORT)) || ip->protocol != IPPROTO_UDP)
+	if (!(flags & (TAKE_DNS | TAKE_TUNNELS)) || ip->protocol != IPPROTO_UDP)
 		return pass();
 	if (ip->frag_off & bpf_htons(FRAGMENT_OFFSET)) {
 		count(FRAGMENT_PASSED);

@@ -153,7 +153,7 @@ impl Bench {
             Parse => parse::run(burst, pool, tables),
             Decap => decap::run(burst, pool, tables),
             Classify => _ = classify::run(burst, pool, tables),
-            Isolate => isolate::run(burst, tables),
+            Isolate => isolate::run(burst, tables, counters),
             Dns => dns::run(burst, pool, tables, counters, guard, NOW),
             Reply => reply::run(burst, pool, tables, events, counters, limits, NOW),
             Balanced => {

@@ -4,6 +4,7 @@
 //! overlay, groups and names), its packets ([`traffic`]) and a machine that is fed by hand ([`rig`]).
 
 pub mod calibration;
+pub mod hub;
 pub mod maglev;
 pub mod names;
 pub mod paths;

@@ -24,6 +24,8 @@ pub enum Path {
     VipNatNewFlow,
     /// Client to VIP, session known, backend behind VXLAN.
     OverlayEncap,
+    /// Container to a container of its group on another agent, 100,000 of them on 1,000 agents ([`crate::hub`]).
+    Hub,
     /// Client to a VIP in mode `dsr-ipip`, session known.
     VipDsrIpipHit,
     /// Client to a VIP in mode `dsr-vxlan`, session known.
@@ -46,7 +48,7 @@ pub enum Path {
 
 impl Path {
     /// In the order of reports.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::ParseDrop,
         Self::VipNatHit,
         Self::VipNatMixed,
@@ -54,6 +56,7 @@ impl Path {
         Self::VipNatHandover,
         Self::VipNatNewFlow,
         Self::OverlayEncap,
+        Self::Hub,
         Self::VipDsrIpipHit,
         Self::VipDsrVxlanHit,
         Self::VipHashOnly,
@@ -76,6 +79,7 @@ impl Path {
             Self::VipNatHandover => "vip-nat-handover",
             Self::VipNatNewFlow => "vip-nat-new-flow",
             Self::OverlayEncap => "overlay-encap",
+            Self::Hub => "hub",
             Self::VipDsrIpipHit => "vip-dsr-ipip-hit",
             Self::VipDsrVxlanHit => "vip-dsr-vxlan-hit",
             Self::VipHashOnly => "vip-hash-only",
@@ -92,7 +96,13 @@ impl Path {
     #[must_use]
     pub fn curve(self) -> &'static [u32] {
         match self {
-            Self::ParseDrop | Self::DnsA | Self::DnsMix10k | Self::Dns6Mix10k | Self::DnsMix1m | Self::Idle => &[0],
+            Self::ParseDrop
+            | Self::Hub
+            | Self::DnsA
+            | Self::DnsMix10k
+            | Self::Dns6Mix10k
+            | Self::DnsMix1m
+            | Self::Idle => &[0],
             // A table of one session is no table.
             Self::VipNewFlow => &CURVE[1..],
             Self::VipNatHit
@@ -120,6 +130,7 @@ impl Path {
             | Self::VipNatHandover
             | Self::VipNatNewFlow
             | Self::OverlayEncap
+            | Self::Hub
             | Self::VipDsrIpipHit
             | Self::VipDsrVxlanHit
             | Self::VipHashOnly
@@ -175,6 +186,7 @@ impl Path {
             | Self::Vip6NatMixed
             | Self::VipNatHandover
             | Self::OverlayEncap
+            | Self::Hub
             | Self::VipDsrIpipHit
             | Self::VipDsrVxlanHit
             | Self::DnsA

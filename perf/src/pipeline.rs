@@ -14,6 +14,7 @@ use sluice_dataplane::io::memory::MemoryPort;
 use sluice_dataplane::io::{BURST, Frames};
 
 use crate::calibration::Calibration;
+use crate::hub;
 use crate::names;
 use crate::paths::Path;
 use crate::report::Row;
@@ -28,9 +29,10 @@ const TURNS: u32 = FRAMES / BURST as u32;
 /// # Errors
 /// When packets do not go the way that the path is named for.
 pub fn measure(path: Path, sessions: u32, runs: u32) -> Result<Row> {
-    let tables = match path.names() {
-        Some(names) => world::tables_with(path.workers(), names::zones(names))?,
-        None => world::tables(path.workers())?,
+    let tables = match (path, path.names()) {
+        (Path::Hub, _) => hub::tables()?,
+        (_, Some(names)) => world::tables_with(path.workers(), names::zones(names))?,
+        (_, None) => world::tables(path.workers())?,
     };
     let mut rig = Rig::new(&tables, path.workers(), path.room(sessions))?;
     let mut scene = Scene::new(path, sessions, &mut rig)?;

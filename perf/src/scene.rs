@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use sluice_dataplane::sessions::{ACK, SYN};
 
+use crate::hub;
 use crate::names;
 use crate::paths::Path;
 use crate::rig::Rig;
@@ -81,6 +82,7 @@ impl Scene {
                     frame.clear();
                 }
             }
+            Path::Hub => hub::packet(n, frame),
             Path::Idle => frame.clear(),
             Path::VipNatHit | Path::OverlayEncap | Path::VipDsrIpipHit | Path::VipDsrVxlanHit | Path::VipHashOnly => {
                 from_client(frame, self.path, self.session(n), ACK);
@@ -130,6 +132,7 @@ impl Scene {
             | Path::VipNatMixed
             | Path::Vip6NatMixed
             | Path::OverlayEncap
+            | Path::Hub
             | Path::VipDsrIpipHit
             | Path::VipDsrVxlanHit
             | Path::DnsA
@@ -158,6 +161,7 @@ fn vip(path: Path) -> End {
         | Path::Vip6NatMixed
         | Path::VipNatHandover
         | Path::VipNatNewFlow
+        | Path::Hub
         | Path::DnsA
         | Path::DnsMix10k
         | Path::Dns6Mix10k

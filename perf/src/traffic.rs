@@ -80,13 +80,30 @@ pub fn udp(out: &mut Vec<u8>, from: End, to: End, payload: &[u8]) {
     pad(out);
 }
 
+/// A container and its agent.
+#[derive(Clone, Copy, Debug)]
+pub struct Station {
+    /// The agent's underlay address.
+    pub agent: Ipv4Addr,
+    /// Its VTEP's MAC.
+    pub mac: Mac,
+    /// The container's address and port.
+    pub container: End,
+}
+
 /// A TCP segment from a container of the first agent, in VXLAN to our VTEP.
 pub fn tunnelled(out: &mut Vec<u8>, from: End, to: End, flags: u8) {
+    between_agents(out, &Station { agent: AGENT.0, mac: AGENT.1, container: from }, to, flags);
+}
+
+/// A TCP segment from a container, in VXLAN of its agent to our VTEP; the inner frame is of the shortest length.
+pub fn between_agents(out: &mut Vec<u8>, from: &Station, to: End, flags: u8) {
     let mut inner = Vec::new();
-    tcp_between(&mut inner, (AGENT.1, VTEP_MAC), from, to, flags);
+    tcp_between(&mut inner, (from.mac, VTEP_MAC), from.container, to, flags);
+    pad(&mut inner);
     // RFC 7348 section 5: flags with I, reserved, VNI, reserved.
     let header = [8, 0, 0, 0, 0, 4, 0, 0];
-    udp(out, (AGENT.0, 50000), (OURS, VXLAN_PORT), &[&header[..], &inner].concat());
+    udp(out, (from.agent, 50000), (OURS, VXLAN_PORT), &[&header[..], &inner].concat());
 }
 
 /// A question for the address of `name`.

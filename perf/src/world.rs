@@ -76,11 +76,19 @@ pub fn tables(workers: usize) -> Result<Arc<Tables>> {
 /// # Errors
 /// As [`tables`].
 pub fn tables_with(workers: usize, zones: Vec<Zone>) -> Result<Arc<Tables>> {
-    let mut desired = Desired { shared: shared()?, local: local(workers)? };
+    let mut desired = desired(workers)?;
     desired.shared.zones = Arc::new(zones);
     let desired = Arc::new(desired);
     let tables = Tables::compile(&desired, &mut Ids::new(1024, 65536, 0), Nanos::default(), None)?;
     Ok(Arc::new(tables))
+}
+
+/// What they are compiled from.
+///
+/// # Errors
+/// As [`tables`].
+pub fn desired(workers: usize) -> Result<Desired> {
+    Ok(Desired { shared: shared()?, local: local(workers)? })
 }
 
 /// The same for one worker with every service in this mode, their backends on the VIP's port.
@@ -88,7 +96,7 @@ pub fn tables_with(workers: usize, zones: Vec<Zone>) -> Result<Arc<Tables>> {
 /// # Errors
 /// As [`tables`].
 pub fn tables_in(mode: Mode) -> Result<Arc<Tables>> {
-    let mut desired = Desired { shared: shared()?, local: local(1)? };
+    let mut desired = desired(1)?;
     for service in desired.shared.services.iter_mut() {
         service.mode = mode;
         for backend in &mut service.backends {
@@ -121,7 +129,7 @@ fn shared() -> Result<Shared> {
         networks: vec![network()?],
         agents: (0..10).map(agent).collect::<Result<_>>()?,
         containers: vec![Container {
-            ip: Ipv4Addr::new(9, 0, 101, 200),
+            ip: Ipv4Addr::new(9, 0, 101, 200).into(),
             network: "dcos".to_owned(),
             groups: vec!["blue".to_owned()],
         }],
@@ -151,9 +159,8 @@ fn network() -> Result<OverlayNetwork> {
         subnet: net(Ipv4Addr::new(9, 0, 0, 0), 8)?,
         prefix: 24,
         own: Some(net(Ipv4Addr::new(9, 0, 9, 0), 24)?),
-        mode: sluice_config::model::NetworkMode::Direct,
         isolation: Isolation::Enforced,
-        underlay_allow: Vec::new(),
+        ..OverlayNetwork::default()
     })
 }
 
@@ -163,6 +170,7 @@ fn agent(n: u8) -> Result<OverlayAgent> {
         vtep_ip: Ipv4Addr::new(44, 128, 1, 1 + n),
         vtep_mac: Mac([0x70, 0xb3, 0xd5, 0x80, 0, 1 + n]),
         subnets: BTreeMap::from([("dcos".to_owned(), net(Ipv4Addr::new(9, 0, 101 + n, 0), 24)?)]),
+        subnets6: BTreeMap::new(),
     })
 }
 
@@ -203,6 +211,7 @@ fn local(workers: usize) -> Result<Local> {
         snat_underlay: (201..=204).map(|n| Ipv4Addr::new(10, 0, 2, n)).collect(),
         snat_underlay6: (0x201..=0x204).map(|n| underlay6(2, n)).collect(),
         snat_overlay: (2..=5).map(|n| Ipv4Addr::new(9, 0, 9, n)).collect(),
+        snat_overlay6: Vec::new(),
         snat_quota: None,
         snat_ports: (1024, 65535),
         vtep: Some(OwnVtep {
@@ -212,7 +221,7 @@ fn local(workers: usize) -> Result<Local> {
             vni: Vni::new(1024).context("1024 is a VNI")?,
             udp_port: VXLAN_PORT,
             mtu: 1450,
-            host_addresses: vec![Ipv4Addr::new(9, 0, 9, 1)],
+            host_addresses: vec![Ipv4Addr::new(9, 0, 9, 1).into()],
         }),
         dns_addresses: vec![DNS],
         soa_serial: 1,

@@ -15,6 +15,7 @@ use sluice_dataplane::tables::ids::Ids;
 use sluice_dataplane::time::Nanos;
 use sluice_dataplane::verdict::DropReason;
 use sluice_dataplane::wire::checksum::{fold, sum};
+use sluice_perf::hub;
 use sluice_perf::paths::Path;
 use sluice_perf::rig::Rig;
 use sluice_perf::scene::Scene;
@@ -77,7 +78,8 @@ fn the_allocator_is_counted() {
 fn no_measured_path_allocates() {
     for path in Path::ALL {
         let workers = path.workers();
-        let mut rig = Rig::new(&world::tables(workers).unwrap(), workers, path.room(1024).min(4096)).unwrap();
+        let tables = if path == Path::Hub { hub::tables() } else { world::tables(workers) };
+        let mut rig = Rig::new(&tables.unwrap(), workers, path.room(1024).min(4096)).unwrap();
         let mut scene = Scene::new(path, 1024, &mut rig).unwrap();
         let mut frame = Vec::new();
         for n in 0..1000 {

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use toml::Spanned;
 
 use super::claims::{Claims, Owner};
+use super::overlay::inside6;
 use super::port::unique;
 use super::{address, value};
 use crate::diagnostic::Findings;
@@ -58,8 +59,15 @@ fn agent(
     }
     let vtep_mac = file.vtep_mac.as_ref().map(|mac| value::mac("vtep_mac", mac, found));
     let subnets = file.subnets.iter().filter_map(|(name, part)| subnet(name, part, networks, found)).collect();
+    let subnets6 = file.subnets6.iter().filter_map(|(name, part)| subnet6(name, part, networks, found)).collect();
     let (ip, vtep_ip) = (ip?, vtep_ip?);
-    Some(OverlayAgent { ip, vtep_ip, vtep_mac: vtep_mac.unwrap_or_else(|| Some(Mac::of_vtep(vtep_ip)))?, subnets })
+    Some(OverlayAgent {
+        ip,
+        vtep_ip,
+        vtep_mac: vtep_mac.unwrap_or_else(|| Some(Mac::of_vtep(vtep_ip)))?,
+        subnets,
+        subnets6,
+    })
 }
 
 fn in_vtep_subnet(ip: Ipv4Addr, vtep: Ipv4Net, at: &Range<usize>, found: &mut Findings<'_>) {
@@ -79,18 +87,7 @@ fn subnet(
     found: &mut Findings<'_>,
 ) -> Option<(String, Ipv4Net)> {
     let part_net = address::prefix4("subnets", part, found);
-    let Some(network) = networks.iter().find(|network| network.name == *name.get_ref()) else {
-        let remedy = match nearest(name.get_ref(), networks.iter().map(|network| network.name.as_str())) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => "add an [[overlay.network]] of that name".to_owned(),
-        };
-        found.error(
-            &name.span(),
-            format!("`subnets` has \"{}\", and no [[overlay.network]] has that name", short(name.get_ref())),
-            remedy,
-        );
-        return None;
-    };
+    let network = named("subnets", name, networks, found)?;
     let part_net = part_net?;
     if !network.subnet.contains(&part_net) && !network.subnet.addr().is_unspecified() {
         found.error(
@@ -101,6 +98,38 @@ fn subnet(
         return None;
     }
     Some((network.name.clone(), part_net))
+}
+
+fn subnet6(
+    name: &Spanned<String>,
+    part: &Spanned<String>,
+    networks: &[OverlayNetwork],
+    found: &mut Findings<'_>,
+) -> Option<(String, Ipv6Net)> {
+    let network = named("subnets6", name, networks, found)?;
+    Some((network.name.clone(), inside6("subnets6", part, network.subnet6, found)?))
+}
+
+/// The network that a key of `subnets` names.
+fn named<'a>(
+    key: &str,
+    name: &Spanned<String>,
+    networks: &'a [OverlayNetwork],
+    found: &mut Findings<'_>,
+) -> Option<&'a OverlayNetwork> {
+    let network = networks.iter().find(|network| network.name == *name.get_ref());
+    if network.is_none() {
+        let remedy = match nearest(name.get_ref(), networks.iter().map(|network| network.name.as_str())) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "add an [[overlay.network]] of that name".to_owned(),
+        };
+        found.error(
+            &name.span(),
+            format!("`{key}` has \"{}\", and no [[overlay.network]] has that name", short(name.get_ref())),
+            remedy,
+        );
+    }
+    network
 }
 
 /// Others' underlay addresses are theirs.

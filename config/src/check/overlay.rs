@@ -1,11 +1,11 @@
 //! `[overlay]`: the VTEP, its networks, the agents known from the file, and our own part of each network.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use std::path::PathBuf;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use toml::Spanned;
 
 use super::claims::{Claims, Owner};
@@ -26,6 +26,8 @@ const RESERVED: [&str; 4] = ["host", "bridge", "default", "none"];
 
 /// What stands for a value that was wrong and reported.
 const NOWHERE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 32);
+/// Prefix length of agents' IPv6 parts in DC/OS.
+const PREFIX6: u8 = 80;
 
 pub(super) fn overlay(
     at: &Spanned<file::Overlay>,
@@ -42,6 +44,7 @@ pub(super) fn overlay(
     agent::apart(&file.agent, &agents, &networks, found);
     agent::claim(&file.agent, &agents, claims);
     snat_inside(&networks, snat, found);
+    snat6_inside(&networks, snat, found);
     underlay_port(ports, &span, found);
     let underlay = underlay(file, own.as_ref(), claims, found);
     if underlay.is_none() && file.underlay.is_none() {
@@ -50,7 +53,7 @@ pub(super) fn overlay(
     let vtep_mac = file.vtep_mac.as_ref().and_then(|mac| value::mac("vtep_mac", mac, found));
     let recorded_mac = own.as_ref().map_or_else(|| Mac::of_vtep(vtep.addr()), |own| own.vtep_mac);
     Overlay {
-        vni: vni(file, found),
+        vni: vni(&file.vni, found).unwrap_or(Vni::DCOS),
         udp_port: value::number("port", &file.port, 64_000, 1..=65_535, found),
         vtep,
         vtep_mac: vtep_mac.unwrap_or(recorded_mac),
@@ -79,9 +82,8 @@ fn leases(file: &file::Overlay, found: &mut Findings<'_>) -> Option<LeaseDesk> {
     gives.then_some(LeaseDesk { store, token_file })
 }
 
-fn vni(file: &file::Overlay, found: &mut Findings<'_>) -> Vni {
-    let number = value::number("vni", &file.vni, Vni::DCOS.get(), 1..=0xff_ffff, found);
-    Vni::new(number).unwrap_or(Vni::DCOS)
+fn vni(given: &file::Value<i64>, found: &mut Findings<'_>) -> Option<Vni> {
+    value::within("vni", given.as_ref()?, 1..=0xff_ffff, found).and_then(Vni::new)
 }
 
 fn vtep(file: &file::Overlay, span: &Range<usize>, claims: &mut Claims, found: &mut Findings<'_>) -> Ipv4Net {
@@ -167,12 +169,23 @@ fn network(
     }
     let subnet = subnet.unwrap_or(NOWHERE);
     let underlay_allow =
-        value::each(&file.underlay_allow).iter().filter_map(|p| address::prefix4("underlay_allow", p, found)).collect();
+        value::each(&file.underlay_allow).iter().filter_map(|p| address::prefix("underlay_allow", p, found)).collect();
+    let subnet6 = file.subnet6.as_ref().and_then(|subnet| prefix6("subnet6", subnet, found));
+    if let (Some(at), Some(subnet)) = (&file.subnet6, subnet6) {
+        claims.net(Owner::Network(number), subnet, "overlay.network.subnet6", &at.span());
+    }
+    let least_mtu = if subnet6.is_some() { 1280 } else { 552 };
     OverlayNetwork {
         name: name(file, &span, found),
         subnet,
         prefix: prefix(file, subnet, &span, found),
         own: file.own.as_ref().and_then(|own| inside(own, subnet, found)),
+        subnet6,
+        prefix6: part6(file, subnet6, found),
+        own6: file.own6.as_ref().and_then(|own| inside6("own6", own, subnet6, found)),
+        vni: vni(&file.vni, found),
+        udp_port: file.port.as_ref().and_then(|port| value::within("port", port, 1..=65_535, found)),
+        mtu: file.mtu.as_ref().and_then(|mtu| value::within("mtu", mtu, least_mtu..=15_950, found)),
         mode: value::choice("mode", &file.mode, NetworkMode::Direct, MODE, found),
         isolation: value::choice("isolation", &file.isolation, Isolation::Enforced, ISOLATION, found),
         underlay_allow,
@@ -219,6 +232,44 @@ fn prefix(file: &file::Network, subnet: Ipv4Net, span: &Range<usize>, found: &mu
     value::number("prefix", &file.prefix, 24, bounds, found)
 }
 
+/// Prefix length of agents' parts of an IPv6 network.
+fn part6(file: &file::Network, subnet: Option<Ipv6Net>, found: &mut Findings<'_>) -> u8 {
+    let least = subnet.map_or(0, |subnet| subnet.prefix_len());
+    value::number("prefix6", &file.prefix6, PREFIX6.max(least), i64::from(least)..=126, found)
+}
+
+/// An IPv6 prefix.
+pub(super) fn prefix6(key: &str, text: &Spanned<String>, found: &mut Findings<'_>) -> Option<Ipv6Net> {
+    match address::prefix(key, text, found)? {
+        IpNet::V6(net) => Some(net),
+        IpNet::V4(net) => {
+            found.error(
+                &text.span(),
+                format!("`{key}` has {net}, which is not IPv6"),
+                "write an IPv6 prefix, for example \"fd01:b::/64\"",
+            );
+            None
+        }
+    }
+}
+
+/// An IPv6 prefix inside the network's.
+pub(super) fn inside6(
+    key: &str,
+    text: &Spanned<String>,
+    subnet: Option<Ipv6Net>,
+    found: &mut Findings<'_>,
+) -> Option<Ipv6Net> {
+    let part = prefix6(key, text, found)?;
+    let good = subnet.is_some_and(|subnet| subnet.contains(&part));
+    if !good {
+        let sentence = format!("`{key}` has {part}, which is not inside the network's `subnet6`");
+        let remedy = subnet.map_or_else(|| "add `subnet6`".to_owned(), |subnet| format!("write a part of {subnet}"));
+        found.error(&text.span(), sentence, remedy);
+    }
+    good.then_some(part)
+}
+
 /// A prefix inside the network.
 pub(super) fn inside(text: &Spanned<String>, subnet: Ipv4Net, found: &mut Findings<'_>) -> Option<Ipv4Net> {
     let part = address::prefix4("own", text, found)?;
@@ -246,6 +297,9 @@ fn own_parts(
             let recorded = own.and_then(|subnets| subnets.get(&network.name)).copied();
             network.own = recorded.or_else(|| part_of_snat(network, snat));
         }
+        if at.get_ref().own6.is_none() {
+            network.own6 = network.subnet6.and_then(|subnet| part_of_snat6(subnet, network.prefix6, snat));
+        }
     }
 }
 
@@ -253,6 +307,26 @@ fn part_of_snat(network: &OverlayNetwork, snat: &[Spanned<String>]) -> Option<Ip
     let ips = snat.iter().filter_map(|ip| ip.get_ref().parse::<Ipv4Addr>().ok());
     let first = ips.into_iter().find(|ip| network.subnet.contains(ip))?;
     Ipv4Net::new(first, network.prefix).ok().map(|net| net.trunc())
+}
+
+fn part_of_snat6(subnet: Ipv6Net, prefix: u8, snat: &[Spanned<String>]) -> Option<Ipv6Net> {
+    let mut ips = snat.iter().filter_map(|ip| ip.get_ref().parse::<Ipv6Addr>().ok());
+    let first = ips.find(|ip| subnet.contains(ip))?;
+    Ipv6Net::new(first, prefix).ok().map(|net| net.trunc())
+}
+
+/// As [`snat_inside`].
+fn snat6_inside(networks: &[OverlayNetwork], snat: &[Spanned<String>], found: &mut Findings<'_>) {
+    for text in snat {
+        let Ok(ip) = text.get_ref().parse::<Ipv6Addr>() else { continue };
+        if !networks.iter().any(|network| network.own6.is_some_and(|own| own.contains(&ip))) {
+            found.error(
+                &text.span(),
+                format!("`snat.overlay` has {ip}, which is in our own IPv6 part of no network"),
+                "write an address inside `own6` of an [[overlay.network]]",
+            );
+        }
+    }
 }
 
 /// Agents send replies to a SNAT address by their route to our part; elsewhere they are lost.

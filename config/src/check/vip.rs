@@ -105,11 +105,13 @@ pub(super) fn snat(
     found: &mut Findings<'_>,
 ) -> Snat {
     let file = file.map(|at| at.get_ref().clone()).unwrap_or_default();
-    let (underlay, underlay6) = underlay(&file.underlay, claims, found);
+    let (underlay, underlay6) = sources(("underlay", "snat.underlay"), Owner::Snat, &file.underlay, claims, found);
+    let (overlay, overlay6) = sources(("overlay", "snat.overlay"), Owner::SnatOverlay, &file.overlay, claims, found);
     let snat = Snat {
         underlay,
         underlay6,
-        overlay: addresses("overlay", Owner::SnatOverlay, "snat.overlay", &file.overlay, claims, found),
+        overlay,
+        overlay6,
         ports: ports(&file.ports, found),
         quota: file.quota.as_ref().and_then(|quota| value::within("quota", quota, 1..=16_777_216, found)),
     };
@@ -138,42 +140,29 @@ fn too_few(at: &Spanned<String>, snat: &Snat, workers: usize, found: &mut Findin
     found.error(&at.span(), sentence, remedy);
 }
 
-/// Source addresses towards the underlay, by family.
-fn underlay(list: &List<String>, claims: &mut Claims, found: &mut Findings<'_>) -> (Vec<Ipv4Addr>, Vec<Ipv6Addr>) {
+/// Source addresses towards one side, by family.
+fn sources(
+    (key, full_key): (&str, &'static str),
+    owner: Owner,
+    list: &List<String>,
+    claims: &mut Claims,
+    found: &mut Findings<'_>,
+) -> (Vec<Ipv4Addr>, Vec<Ipv6Addr>) {
     let (mut good, mut good6) = (Vec::new(), Vec::new());
-    for at in bounded("underlay", list, found) {
-        let Some(ip) = address::ip("underlay", at, found) else { continue };
+    for at in bounded(key, list, found) {
+        let Some(ip) = address::ip(key, at, found) else { continue };
         if address::is_link_local(ip) && ip.is_ipv6() {
-            let sentence = format!("`underlay` has {ip}, a link-local address");
+            let sentence = format!("`{key}` has {ip}, a link-local address");
             found.error(&at.span(), sentence, "write an address that backends route to this node");
             continue;
         }
-        claims.host(Owner::Snat, ip, "snat.underlay", &at.span());
+        claims.host(owner, ip, full_key, &at.span());
         match ip {
             IpAddr::V4(ip) => good.push(ip),
             IpAddr::V6(ip) => good6.push(ip),
         }
     }
     (good, good6)
-}
-
-/// A list of our IPv4 addresses, claimed.
-pub(super) fn addresses(
-    key: &str,
-    owner: Owner,
-    full_key: &'static str,
-    list: &List<String>,
-    claims: &mut Claims,
-    found: &mut Findings<'_>,
-) -> Vec<Ipv4Addr> {
-    let mut good = Vec::new();
-    for at in bounded(key, list, found) {
-        if let Some(ip) = address::ipv4(key, at, found) {
-            claims.host(owner, ip, full_key, &at.span());
-            good.push(ip);
-        }
-    }
-    good
 }
 
 /// The elements of a list that is not too long.

@@ -115,7 +115,12 @@ impl Ways<'_> {
     fn source(&self, ip: IpAddr, on_overlay: bool) -> Option<&'static str> {
         let local = self.local;
         let (none, reason) = match (on_overlay, ip) {
-            (true, _) => (local.snat_overlay.is_empty(), "nat needs a source address there: add `overlay` to [snat]"),
+            (true, IpAddr::V4(_)) => {
+                (local.snat_overlay.is_empty(), "nat needs a source address there: add `overlay` to [snat]")
+            }
+            (true, IpAddr::V6(_)) => {
+                (local.snat_overlay6.is_empty(), "nat needs a source address there: add an IPv6 `overlay` to [snat]")
+            }
             (false, IpAddr::V4(_)) => {
                 (local.snat_underlay.is_empty(), "nat needs a source address there: add an IPv4 `underlay` to [snat]")
             }

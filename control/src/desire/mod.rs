@@ -245,8 +245,10 @@ impl<'a> Cluster<'a> {
 
     /// The network that holds an address.
     fn network_of(&self, ip: IpAddr) -> Option<&OverlayNetwork> {
-        let IpAddr::V4(ip) = ip else { return None };
-        self.networks.iter().find(|n| n.subnet.contains(&ip))
+        self.networks.iter().find(|n| match ip {
+            IpAddr::V4(ip) => n.subnet.contains(&ip),
+            IpAddr::V6(ip) => n.subnet6.is_some_and(|subnet| subnet.contains(&ip)),
+        })
     }
 }
 
@@ -256,17 +258,17 @@ fn overlap(a: &OverlayNetwork, b: &OverlayNetwork) -> bool {
 
 /// Containers with groups. Two tasks of one address (a pod's) unite their groups.
 fn containers(cluster: &Cluster<'_>) -> Vec<Container> {
-    let mut by_ip: BTreeMap<Ipv4Addr, (String, BTreeSet<String>)> = BTreeMap::new();
+    let mut by_ip: BTreeMap<IpAddr, (String, BTreeSet<String>)> = BTreeMap::new();
     let tasks = cluster.view.marathons.values().flat_map(|l| &l.tasks);
     for task in tasks.filter(|t| t.state.is_eligible() && !t.groups.is_empty()) {
         for ip in &task.ips {
-            if let (IpAddr::V4(ip), Some(network)) = (*ip, cluster.network_of(*ip)) {
-                let entry = by_ip.entry(ip).or_insert_with(|| (network.name.clone(), BTreeSet::new()));
+            if let Some(network) = cluster.network_of(*ip) {
+                let entry = by_ip.entry(*ip).or_insert_with(|| (network.name.clone(), BTreeSet::new()));
                 entry.1.extend(task.groups.iter().cloned());
             }
         }
     }
-    let container = |(ip, (network, groups)): (Ipv4Addr, (String, BTreeSet<String>))| Container {
+    let container = |(ip, (network, groups)): (IpAddr, (String, BTreeSet<String>))| Container {
         ip,
         network,
         groups: groups.into_iter().collect(),

@@ -121,7 +121,7 @@ fn port_nets<'a>(cluster: &'a Cluster<'_>, local: &'a Local) -> impl Iterator<It
 fn snat<'a>(cluster: &'a Cluster<'_>, local: &'a Local) -> impl Iterator<Item = IpAddr> + 'a {
     let snat = &cluster.config.snat;
     let four = [&snat.underlay, &snat.overlay, &local.snat_underlay, &local.snat_overlay];
-    let six = [&snat.underlay6, &local.snat_underlay6];
+    let six = [&snat.underlay6, &snat.overlay6, &local.snat_underlay6, &local.snat_overlay6];
     four.into_iter().flatten().map(|ip| IpAddr::V4(*ip)).chain(six.into_iter().flatten().map(|ip| IpAddr::V6(*ip)))
 }
 

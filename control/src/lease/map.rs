@@ -90,12 +90,12 @@ impl Map {
         let (shared, local) = (&tables.desired.shared, &tables.desired.local);
         let vtep = local.vtep.as_ref()?;
         let own = shared.networks.iter().filter_map(|n| Some((n.name.clone(), n.own?)));
-        let sluice = member(&OverlayAgent {
+        let sluice = Member {
             ip: vtep.underlay,
             vtep_ip: vtep.vtep.addr(),
-            vtep_mac: vtep.mac,
+            vtep_mac: vtep.mac.to_string(),
             subnets: own.collect(),
-        });
+        };
         let mut members: Vec<Member> = shared.agents.iter().map(member).chain([sluice.clone()]).collect();
         members.sort();
         let network = |n: &sluice_config::model::OverlayNetwork| Network {
@@ -132,7 +132,7 @@ impl Map {
 }
 
 fn member(agent: &OverlayAgent) -> Member {
-    let OverlayAgent { ip, vtep_ip, vtep_mac, subnets } = agent;
+    let OverlayAgent { ip, vtep_ip, vtep_mac, subnets, .. } = agent;
     Member { ip: *ip, vtep_ip: *vtep_ip, vtep_mac: vtep_mac.to_string(), subnets: subnets.clone() }
 }
 

@@ -46,7 +46,13 @@ impl Lease {
     /// As every other agent of the overlay is known.
     #[must_use]
     pub fn agent(&self, ip: Ipv4Addr) -> OverlayAgent {
-        OverlayAgent { ip, vtep_ip: self.vtep_ip, vtep_mac: self.vtep_mac(), subnets: self.subnets.clone() }
+        OverlayAgent {
+            ip,
+            vtep_ip: self.vtep_ip,
+            vtep_mac: self.vtep_mac(),
+            subnets: self.subnets.clone(),
+            subnets6: BTreeMap::new(),
+        }
     }
 }
 

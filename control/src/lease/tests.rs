@@ -91,6 +91,7 @@ fn a_lease_that_somebody_else_has_a_part_of_is_reported_and_not_renewed() {
         vtep_ip: Ipv4Addr::new(44, 128, 0, 2),
         vtep_mac: Mac::default(),
         subnets: BTreeMap::new(),
+        subnets6: BTreeMap::new(),
     };
     let folder = Folder::new("conflict");
     let mut desk = folder.desk(pool(SMALL)).unwrap();

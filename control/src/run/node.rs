@@ -211,7 +211,7 @@ fn served(config: &Config, tables: &Tables, kernel: &Inventory) -> Served {
     let owned: BTreeSet<IpAddr> = kernel.addresses.iter().map(|(_, net)| net.addr()).collect();
     let dns = config.dns.all_addresses().filter(|ip| !owned.contains(ip));
     let snat = config.snat.underlay.iter().chain(&config.snat.overlay).map(|ip| IpAddr::V4(*ip));
-    let snat = snat.chain(config.snat.underlay6.iter().map(|ip| IpAddr::V6(*ip)));
+    let snat = snat.chain(config.snat.underlay6.iter().chain(&config.snat.overlay6).map(|ip| IpAddr::V6(*ip)));
     let alone: Vec<IpNet> = vips
         .chain(snat)
         .chain(dns)

@@ -24,10 +24,11 @@ mod error;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
 
-/// Flags of ADDRESSES (steer.bpf.c); the low 16 bits are a UDP port.
-const TAKE_ALL: u32 = 0x1_0000;
-const TAKE_DNS: u32 = 0x2_0000;
-const TAKE_ARP: u32 = 0x4_0000;
+/// Flags of ADDRESSES (steer.bpf.c).
+const TAKE_ALL: u32 = 1;
+const TAKE_DNS: u32 = 2;
+const TAKE_ARP: u32 = 4;
+const TAKE_TUNNELS: u32 = 8;
 
 /// Which side of Sluice an interface is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,6 +68,8 @@ pub struct Steer {
     held: BTreeMap<IpAddr, u32>,
     /// What PRESERVED holds.
     preserved: BTreeSet<Sender>,
+    /// What TUNNELS holds.
+    tunnels: BTreeSet<u16>,
 }
 
 /// An address and port with the IP protocol number.
@@ -90,6 +93,7 @@ impl Steer {
             link: None,
             held: BTreeMap::new(),
             preserved: BTreeSet::new(),
+            tunnels: BTreeSet::new(),
         })
     }
 
@@ -136,6 +140,12 @@ impl Steer {
     /// # Errors
     /// As [`Steer::set`].
     pub fn admit(&mut self, steering: &Steering) -> Result<(), SteerError> {
+        let fresh: Vec<_> = tunnels(steering).difference(&self.tunnels).copied().collect();
+        for port in fresh {
+            let put = self.ports()?.insert(port, 0, 0);
+            put.map_err(|e| failed(&self.interface, "add a tunnel's port", &e))?;
+            self.tunnels.insert(port);
+        }
         let wanted = entries(steering, self.side, is_local);
         let fresh: Vec<_> = wanted.into_iter().filter(|(ip, take)| self.held.get(ip) != Some(take)).collect();
         for (ip, take) in fresh {
@@ -170,6 +180,12 @@ impl Steer {
             removed.map_err(|e| failed(&self.interface, "remove a nat-preserve backend", &e))?;
             self.preserved.remove(&sender);
         }
+        let gone: Vec<_> = self.tunnels.difference(&tunnels(steering)).copied().collect();
+        for port in gone {
+            let removed = self.ports()?.remove(&port);
+            removed.map_err(|e| failed(&self.interface, "remove a tunnel's port", &e))?;
+            self.tunnels.remove(&port);
+        }
         Ok(())
     }
 
@@ -201,6 +217,10 @@ impl Steer {
 
     fn replies(&mut self) -> Result<HashMap<&mut MapData, [u8; 20], u32>, SteerError> {
         self.map(|e| HashMap::try_from(e.map_mut("PRESERVED")?).ok(), "PRESERVED")
+    }
+
+    fn ports(&mut self) -> Result<HashMap<&mut MapData, u16, u32>, SteerError> {
+        self.map(|e| HashMap::try_from(e.map_mut("TUNNELS")?).ok(), "TUNNELS")
     }
 
     fn addresses(&mut self) -> Result<HashMap<&mut MapData, [u8; 16], u32>, SteerError> {
@@ -266,13 +286,18 @@ fn entries(steering: &Steering, side: Side, local: impl Fn(IpAddr) -> bool) -> B
         let kernel_answers = ip.is_ipv4() && local(*ip);
         *entries.entry(*ip).or_default() |= TAKE_DNS | if kernel_answers { 0 } else { answer };
     }
-    if let Some((ip, port)) = steering.vtep {
-        *entries.entry(ip.into()).or_default() |= u32::from(port);
+    if let Some((ip, _)) = &steering.vtep {
+        *entries.entry((*ip).into()).or_default() |= TAKE_TUNNELS;
     }
     for ip in &steering.addresses {
         *entries.entry(*ip).or_default() |= TAKE_ALL | answer;
     }
     entries
+}
+
+/// Entries of TUNNELS.
+fn tunnels(steering: &Steering) -> BTreeSet<u16> {
+    steering.vtep.iter().flat_map(|(_, ports)| ports).copied().collect()
 }
 
 /// Whether the kernel owns `ip` in this network namespace: only then may a socket have it.

@@ -123,7 +123,7 @@ pub(super) fn source_is_sound<A: Family>(packet: &Packet, tables: &Tables) -> Re
         return Err(DropReason::Martian);
     }
     // Policy goes by addresses, so an overlay source counts only where decap has checked it.
-    if !from_host && packet.agent.is_none() && !A::V6 && tables.is_overlay(packet.tuple.src) {
+    if !from_host && packet.agent.is_none() && tables.overlay.has(A::ends(packet).0) {
         return Err(DropReason::OverlaySpoof);
     }
     Ok(())
@@ -218,10 +218,12 @@ fn tunnel_failed<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables) -> bo
         false => (quoted.get(ip4::field::PROTOCOL), usize::from(quoted.first().map_or(0, |octet| octet & 15)) * 4),
         true => (quoted.get(ip6::field::NEXT), ip6::HEADER),
     };
-    let vtep = tables.local.vtep.as_ref().map(|vtep| vtep.udp_port);
     let tunnelled = match protocol {
         Some(&(tunnel::IP4 | tunnel::IP6)) => true,
-        Some(&ip4::UDP) => [vtep, Some(gue::PORT)].contains(&Some(word(quoted, l4 + 2))),
+        Some(&ip4::UDP) => {
+            let port = word(quoted, l4 + 2);
+            port == gue::PORT || tables.overlay.is_port(port)
+        }
         Some(_) | None => false,
     };
     tunnelled && A::read(quoted).0 == A::ends(packet).1

@@ -5,19 +5,20 @@
 use sluice_config::model::{Mac, OwnVtep};
 
 use crate::burst::{Action, Burst, Packet};
+use crate::family::Family;
 use crate::fragments::Part;
 use crate::frame::Pool;
 use crate::stage::parse;
-use crate::tables::Tables;
+use crate::tables::{Agent, Tables};
 use crate::verdict::DropReason;
-use crate::wire::{ETHERNET, ip4, vxlan, word};
+use crate::wire::{ETHERNET, ip4, ip6, vxlan, word};
 
 /// Strips every packet that is VXLAN to us.
 pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables) {
     let Some(vtep) = &tables.local.vtep else { return };
     for packet in burst {
         if packet.action == Action::Parsed
-            && is_vxlan(packet, vtep)
+            && is_vxlan(packet, vtep, tables)
             && let Err(reason) = strip(packet, pool, tables, vtep)
         {
             packet.drop(reason);
@@ -26,9 +27,12 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables) {
 }
 
 #[inline]
-fn is_vxlan(packet: &Packet, vtep: &OwnVtep) -> bool {
+fn is_vxlan(packet: &Packet, vtep: &OwnVtep, tables: &Tables) -> bool {
     let tuple = &packet.tuple;
-    tuple.dport == vtep.udp_port && !packet.v6 && tuple.protocol == ip4::UDP && tuple.dst == vtep.underlay.to_bits()
+    !packet.v6
+        && tuple.protocol == ip4::UDP
+        && tuple.dst == vtep.underlay.to_bits()
+        && tables.overlay.is_port(tuple.dport)
 }
 
 #[inline]
@@ -39,20 +43,25 @@ fn strip(packet: &mut Packet, pool: &mut Pool, tables: &Tables, vtep: &OwnVtep) 
     if packet.part != Part::Whole {
         return Err(DropReason::VxlanFragment);
     }
-    let agent = tables.agent_numbers.get(packet.tuple.src).ok_or(DropReason::VxlanUnknownVtep)?;
+    let (source, port) = (packet.tuple.src, packet.tuple.dport);
     let bytes = pool.bytes(&packet.frame);
     let l4 = usize::from(packet.l4);
     // Parse has checked the UDP length against the packet: 8 to what there is.
     let header = bytes.get(l4 + 8..l4 + usize::from(word(bytes, l4 + 4))).unwrap_or_default();
-    let inner = header.get(vxlan::HEADER..).ok_or(DropReason::VxlanHeader)?;
-    if vxlan::vni(header).ok_or(DropReason::VxlanHeader)? != vtep.vni {
-        return Err(DropReason::VxlanUnknownVni);
+    if !tables.overlay.is_agent(source) {
+        return Err(DropReason::VxlanUnknownVtep);
     }
-    if inner.len() < ETHERNET || inner[..6] != vtep.mac.0 || word(inner, 12) != 0x0800 {
+    let inner = header.get(vxlan::HEADER..).ok_or(DropReason::VxlanHeader)?;
+    let vni = vxlan::vni(header).ok_or(DropReason::VxlanHeader)?;
+    // An agent that has no part of the networks with this VNI has no business there.
+    let lane = tables.overlay.lane(port, vni).ok_or(DropReason::VxlanUnknownVni)?;
+    let number = tables.overlay.agent(source, lane).ok_or(DropReason::VxlanUnknownVni)?;
+    let agent = tables.agents.get(number as usize).ok_or(DropReason::VxlanUnknownVtep)?;
+    let kind = word(inner, 12);
+    if inner.len() < ETHERNET || inner[..6] != vtep.mac.0 || ![0x0800, 0x86dd].contains(&kind) {
         return Err(DropReason::VxlanInner);
     }
-    let known = tables.agents.get(agent as usize).ok_or(DropReason::VxlanUnknownVtep)?;
-    if known.vtep_mac != Mac(std::array::from_fn(|i| inner[6 + i])) {
+    if agent.vtep_mac != Mac(std::array::from_fn(|i| inner[6 + i])) {
         return Err(DropReason::OverlaySpoof);
     }
     let outer_ecn = bytes[usize::from(packet.l3) + ip4::field::TOS] & 3;
@@ -61,12 +70,33 @@ fn strip(packet: &mut Packet, pool: &mut Pool, tables: &Tables, vtep: &OwnVtep) 
         return Err(DropReason::VxlanHeader);
     }
     packet.frame.set_len(inner.len() as u16);
-    parse::ip4(packet, pool.bytes(&packet.frame))?;
-    if !known.has(packet.tuple.src) {
+    packet.agent = Some(number as u16);
+    match kind {
+        0x0800 => {
+            parse::ip4(packet, pool.bytes(&packet.frame))?;
+            check::<u32>(packet, agent, tables)?;
+            if is_vxlan(packet, vtep, tables) {
+                return Err(DropReason::VxlanNested);
+            }
+        }
+        _ => {
+            parse::ip6(packet, pool.bytes(&packet.frame))?;
+            check::<u128>(packet, agent, tables)?;
+        }
+    }
+    carry_ecn(packet, pool, outer_ecn)
+}
+
+/// Whether the agent may send what was in the tunnel.
+#[inline]
+fn check<A: Family>(packet: &Packet, agent: &Agent, tables: &Tables) -> Result<(), DropReason> {
+    if !A::ends(packet).0.may_come_from(agent) {
         return Err(DropReason::OverlaySpoof);
     }
-    packet.agent = Some(agent as u16);
-    carry_ecn(packet, pool, outer_ecn)
+    let tuple = &packet.tuple;
+    // In a tunnel to another agent the same would come back to it as if from us.
+    let to_agent = !A::V6 && tuple.protocol == ip4::UDP && tables.overlay.is_agent(tuple.dst);
+    if to_agent && tables.overlay.is_port(tuple.dport) { Err(DropReason::VxlanNested) } else { Ok(()) }
 }
 
 /// RFC 6040 section 4.2, figure 4. Idempotent, so a packet that is handed over as received may pass here twice.
@@ -79,8 +109,10 @@ fn carry_ecn(packet: &mut Packet, pool: &mut Pool, outer: u8) -> Result<(), Drop
     }
     let l3 = usize::from(packet.l3);
     let ip = &mut pool.bytes_mut(&mut packet.frame)[l3..];
-    match (ip[ip4::field::TOS] & 3, outer) {
+    let inner = if packet.v6 { ip6::ecn(ip) } else { ip[ip4::field::TOS] & 3 };
+    match (inner, outer) {
         (NOT_ECT, ip4::CE) => return Err(DropReason::EcnLost),
+        (_, ip4::CE) | (ECT0, ECT1) if packet.v6 => ip6::set_ecn(ip, outer),
         (_, ip4::CE) | (ECT0, ECT1) => ip4::set_ecn(ip, outer),
         _ => {}
     }

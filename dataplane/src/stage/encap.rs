@@ -65,7 +65,7 @@ fn to_agent(
     if packet.ip_len > agent.room {
         return Err(DropReason::TooBig);
     }
-    let entropy = entropy(packet, tables, flows);
+    let entropy = entropy(packet, flows);
     wrap(packet, pool, if packet.v6 { v6 } else { v4 }, entropy)?;
     (packet.v6, packet.tuple.dst) = (false, agent.underlay.to_bits());
     packet.out = agent.hop.map_or(Out::Route, Out::Hop);
@@ -81,7 +81,7 @@ fn to_backend(
     number: u32,
 ) -> Result<(), DropReason> {
     let tunnel = tables.tunnels.get(number as usize).ok_or(DropReason::NoRoute)?;
-    let entropy = if tunnel.template.is_spread() { entropy(packet, tables, flows) } else { 0 };
+    let entropy = if tunnel.template.is_spread() { entropy(packet, flows) } else { 0 };
     wrap(packet, pool, &tunnel.template, entropy)?;
     match tunnel.destination {
         IpAddr::V4(ip) => (packet.v6, packet.tuple.dst) = (false, ip.to_bits()),
@@ -106,22 +106,23 @@ fn wrap(packet: &mut Packet, pool: &mut Pool, front: &Template, entropy: u16) ->
 /// What tells the packet's flow from others to the same place: the outer UDP source port, or IPv6's flow label. Of what
 /// was balanced it comes from the hash of the session's key.
 #[inline]
-pub(super) fn entropy(packet: &Packet, tables: &Tables, flows: &Flows) -> u16 {
+pub(super) fn entropy(packet: &Packet, flows: &Flows) -> u16 {
     // Both families have one key.
-    if packet.hash != 0 { flows.v4.entropy(packet.hash) } else { entropy_of_tuple(packet, tables) }
+    if packet.hash != 0 { flows.v4.entropy(packet.hash) } else { entropy_of_tuple(packet) }
 }
 
-/// Of what is passed on without a session.
-#[inline(never)]
-fn entropy_of_tuple(packet: &Packet, tables: &Tables) -> u16 {
-    let (tuple, key) = (&packet.tuple, tables.key);
-    let ports = u64::from(tuple.sport) << 16 | u64::from(tuple.dport);
-    let hash = match packet.v6 {
-        false => key.two(u64::from(tuple.src) << 32 | u64::from(tuple.dst), ports),
+/// Of what is passed on without a session. It spreads flows and keeps no secret: two multiplications are enough.
+#[inline]
+fn entropy_of_tuple(packet: &Packet) -> u16 {
+    let tuple = &packet.tuple;
+    let ends = match packet.v6 {
+        false => u64::from(tuple.src) << 32 | u64::from(tuple.dst),
         true => {
             let ([s0, s1], [d0, d1]) = (packet.ends6.0.words(), packet.ends6.1.words());
-            key.two(key.two(s0, s1), key.two(d0, d1) ^ ports)
+            (s0 ^ s1).rotate_left(23) ^ d0 ^ d1
         }
     };
-    hash as u16
+    let mixed = ends.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let ports = u64::from(tuple.sport) << 32 | u64::from(tuple.dport);
+    ((mixed ^ mixed >> 32 ^ ports).wrapping_mul(0xd6e8_feb8_6659_fd93) >> 48) as u16
 }

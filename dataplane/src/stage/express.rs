@@ -10,7 +10,7 @@ use crate::burst::{Action, Burst, Packet, Tuple};
 use crate::family::Family;
 use crate::frame::{self, Pool};
 use crate::stage::balance::Balance;
-use crate::stage::{classify, isolate, parse};
+use crate::stage::{classify, hub, isolate, parse};
 use crate::tables::snat::Side;
 use crate::tables::{Owned, Tables};
 use crate::wire::{ETHERNET, ip4, ip6, long, tcp, word};
@@ -22,6 +22,8 @@ pub struct Left {
     pub others: bool,
     /// Questions.
     pub questions: bool,
+    /// Packets between containers ([`hub`]).
+    pub carried: bool,
 }
 
 /// Looks at every packet; what there is for the stages that follow.
@@ -36,6 +38,7 @@ pub fn run(burst: &mut Burst, pool: &Pool, with: &Balance<'_>) -> Left {
                 // The headers are here; the name, and most answers, lie in the next three lines.
                 [64, 128, 192].iter().for_each(|line| frame::prefetch(bytes.as_ptr().wrapping_add(*line)));
             }
+            Kind::Carried => left.carried = true,
             Kind::Other => left.others = true,
         }
     }
@@ -47,6 +50,7 @@ pub fn run(burst: &mut Burst, pool: &Pool, with: &Balance<'_>) -> Left {
 enum Kind {
     Balanced,
     Question,
+    Carried,
     Other,
 }
 
@@ -57,7 +61,14 @@ fn one(packet: &mut Packet, bytes: &[u8], with: &Balance<'_>) -> Kind {
         return Kind::Other;
     }
     match word(ethernet, 12) {
-        0x0800 if ip4(packet, bytes) => known::<u32>(packet, with),
+        0x0800 => {
+            let Some(plain) = read4(bytes) else { return Kind::Other };
+            if plain.tuple.dst == with.tables.overlay.end() && hub::recognise(packet, &plain, bytes, with.tables) {
+                return Kind::Carried;
+            }
+            plain.note(packet);
+            known::<u32>(packet, with)
+        }
         0x86dd if ip6(packet, bytes) => known::<u128>(packet, with),
         _ => Kind::Other,
     }
@@ -80,28 +91,63 @@ const PLAIN4: usize = ETHERNET + ip4::HEADER;
 /// Ethernet and the fixed IPv6 header.
 const PLAIN6: usize = ETHERNET + ip6::HEADER;
 
+/// What a plain IPv4 packet says of itself.
+pub(super) struct Plain4 {
+    length: u16,
+    hops_left: u8,
+    tcp_flags: u8,
+    tuple: Tuple,
+}
+
+/// Reads a packet with its Ethernet header; `None` of one that is not plain.
 #[inline(always)]
-fn ip4(packet: &mut Packet, bytes: &[u8]) -> bool {
-    let Some((head, rest)) = bytes.split_first_chunk::<PLAIN4>() else { return false };
+pub(super) fn read4(bytes: &[u8]) -> Option<Plain4> {
+    let (head, rest) = bytes.split_first_chunk::<PLAIN4>()?;
     let at = |field: usize| ETHERNET + field;
     let length = word(head, at(ip4::field::LENGTH));
     // Shorter than the header itself it wraps, and is longer than any packet.
-    let Some(l4) = rest.get(..usize::from(length).wrapping_sub(ip4::HEADER)) else { return false };
+    let l4 = rest.get(..usize::from(length).wrapping_sub(ip4::HEADER))?;
     let (src, dst) = (long(head, at(ip4::field::SOURCE)), long(head, at(ip4::field::DESTINATION)));
     let protocol = head[at(ip4::field::PROTOCOL)];
-    let Some((ports, tcp_flags)) = transport(l4, protocol) else { return false };
+    let (ports, tcp_flags) = transport(l4, protocol)?;
     let plain = head[ETHERNET] == 0x45 && word(head, at(ip4::field::FRAGMENT)) & 0x3fff == 0;
     if !plain || parse::martian(src) || src == dst || !ip4::sound(&head[ETHERNET..]) {
-        return false;
+        return None;
     }
-    packet.l3 = ETHERNET as u8;
-    packet.l4 = PLAIN4 as u8;
-    packet.ip_len = length;
-    packet.hops_left = head[at(ip4::field::TTL)];
-    packet.tcp_flags = tcp_flags;
-    packet.frame.set_len(ETHERNET as u16 + length);
-    packet.tuple = Tuple { src, dst, sport: (ports >> 16) as u16, dport: ports as u16, protocol };
-    true
+    let tuple = Tuple { src, dst, sport: (ports >> 16) as u16, dport: ports as u16, protocol };
+    Some(Plain4 { length, hops_left: head[at(ip4::field::TTL)], tcp_flags, tuple })
+}
+
+impl Plain4 {
+    /// The addresses and ports.
+    #[inline(always)]
+    pub(super) fn tuple(&self) -> &Tuple {
+        &self.tuple
+    }
+
+    /// Octets of the IP packet.
+    #[inline(always)]
+    pub(super) fn length(&self) -> u16 {
+        self.length
+    }
+
+    /// TTL.
+    #[inline(always)]
+    pub(super) fn hops_left(&self) -> u8 {
+        self.hops_left
+    }
+
+    /// Notes it of the packet whose frame begins with its Ethernet header.
+    #[inline(always)]
+    pub(super) fn note(self, packet: &mut Packet) {
+        packet.l3 = ETHERNET as u8;
+        packet.l4 = PLAIN4 as u8;
+        packet.ip_len = self.length;
+        packet.hops_left = self.hops_left;
+        packet.tcp_flags = self.tcp_flags;
+        packet.frame.set_len(ETHERNET as u16 + self.length);
+        packet.tuple = self.tuple;
+    }
 }
 
 #[inline(always)]

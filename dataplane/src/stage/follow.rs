@@ -129,12 +129,13 @@ impl Seeker<'_> {
 
     fn admitted<A: Fragmented>(&self, packet: &Packet, asked: Asked, written: A) -> Result<(), DropReason> {
         let (source, destination) = A::ends(packet);
-        match asked {
+        let admitted = match asked {
             Asked::Service(number) => isolate::service_admitted(self.tables, source, number),
             Asked::Reply => isolate::pair_admitted(self.tables, written, source),
             Asked::Forward => isolate::pair_admitted(self.tables, source, destination),
             Asked::Nothing => Ok(()),
-        }
+        };
+        admitted.map_err(|denied| self.denied(denied))
     }
 }
 

@@ -84,9 +84,10 @@ impl Seeker<'_> {
             return Ok(());
         }
         let flow = Flow { backend: number, snat, port: from.port, protocol: balance::protocol(quoted.protocol) };
-        let Some(client) = self.client_of(flow, from.ip) else { return self.unknown(packet, snat) };
+        let Some(client) = self.client_of(flow, from.ip) else { return self.unknown::<A>(packet, snat) };
         let service = self.tables.service(client.service).ok_or(DropReason::IcmpNoSession)?;
-        isolate::service_answers(self.tables, client, end.ip)?;
+        isolate::service_answers(self.tables, client).map_err(|denied| self.denied(denied))?;
+        self.teller_admitted(packet, end.ip, client.ip)?;
         let vip = End { ip: A::from_ip(service.ip).ok_or(DropReason::IcmpNoSession)?, port: service.port };
         let to = Translation {
             outer_source: self.teller(packet, end.ip, client.ip, vip.ip),
@@ -100,12 +101,13 @@ impl Seeker<'_> {
 
     /// To an address that is not ours, from a container that serves in `nat-preserve` but whose peer is no client of the
     /// service: it is passed on like its other packets.
-    fn unknown(&self, packet: &mut Packet, snat: u8) -> Result<(), DropReason> {
-        let passes = snat == Flow::PRESERVED && packet.agent.is_some() && self.agent_of(packet.tuple.dst).is_some();
-        if packet.v6 || !passes {
+    fn unknown<A: Family>(&self, packet: &mut Packet, snat: u8) -> Result<(), DropReason> {
+        let passes = snat == Flow::PRESERVED && packet.agent.is_some() && self.agent_of(A::ends(packet).1).is_some();
+        if !passes {
             return Err(DropReason::IcmpNoSession);
         }
-        isolate::pair_admitted(self.tables, packet.tuple.src, packet.tuple.dst)?;
+        let (source, destination) = A::ends(packet);
+        isolate::pair_admitted(self.tables, source, destination).map_err(|denied| self.denied(denied))?;
         packet.action = Action::Forward;
         Ok(())
     }
@@ -122,7 +124,7 @@ impl Seeker<'_> {
         let number = A::tables(self.tables).service(vip.ip, vip.port, quoted.protocol).ok_or(DropReason::IcmpQuote)?;
         let service = self.tables.service(number).ok_or(DropReason::IcmpQuote)?;
         self.believe(packet, end.ip, self.agent_of(end.ip))?;
-        isolate::service_admitted(self.tables, end.ip, number)?;
+        isolate::service_admitted(self.tables, end.ip, number).map_err(|denied| self.denied(denied))?;
         if service.mode == Mode::NatPreserve
             && !packet.belongs(balance::preserved_owner(self.tables, end, quoted.protocol), self.worker)
         {
@@ -135,6 +137,9 @@ impl Seeker<'_> {
             None => self.by_maglev(service, quoted).ok_or(DropReason::IcmpNoSession)?,
         };
         let backend = self.tables.backend(flow.backend).ok_or(DropReason::IcmpNoSession)?;
+        if let Some(ip) = A::from_ip(backend.ip) {
+            self.teller_admitted(packet, end.ip, ip)?;
+        }
         let (out, ip) = (out::<A>(service.mode, backend)?, A::from_ip(backend.ip).ok_or(DropReason::IcmpNoSession));
         let to = match flow.way() {
             Way::Direct => {
@@ -177,10 +182,23 @@ impl Seeker<'_> {
             return Err(DropReason::OverlaySpoof);
         }
         let source = A::ends(packet).0;
-        if !A::V6 && source != far && self.tables.policy.is_grouped(packet.tuple.src) {
+        if source != far && self.tables.policy.is_grouped(source) {
             return Err(DropReason::GroupDenied);
         }
         Ok(())
+    }
+
+    /// Whether who tells of an error from a tunnel may talk to whom it is told to: what is no container, an agent's
+    /// VTEP, may, and so may `far` itself, in whose flow the error is.
+    fn teller_admitted<A: Family>(&self, packet: &Packet, far: A, to: A) -> Result<(), DropReason> {
+        let source = A::ends(packet).0;
+        let Some(agent) = packet.agent.and_then(|agent| self.tables.agents.get(usize::from(agent))) else {
+            return Ok(());
+        };
+        if source == far || source.to_ip() == agent.vtep_ip {
+            return Ok(());
+        }
+        isolate::pair_admitted(self.tables, source, to).map_err(|denied| self.denied(denied))
     }
 
     fn agent_of<A: Family>(&self, ip: A) -> Option<u16> {

@@ -1,38 +1,45 @@
 //! Isolate: may this source talk to this destination? Asked before any state is made. Replies are judged in balance,
 //! where their session tells the original client.
 
-use std::net::IpAddr;
-
-use crate::address::Address;
 use crate::burst::{Action, Burst, Packet};
+use crate::counters::Counters;
+use crate::family::Family;
 use crate::sessions::Client;
 use crate::stage::admission;
 use crate::tables::Tables;
-use crate::tables::admission::Bounded;
+use crate::tables::policy::Denied;
 use crate::verdict::DropReason;
 
 /// Drops what policy forbids.
-pub fn run(burst: &mut Burst, tables: &Tables) {
+pub fn run(burst: &mut Burst, tables: &Tables, counters: &Counters) {
     for packet in burst {
-        if let Err(reason) = admitted(packet, tables) {
-            packet.drop(reason);
+        if let Err(denied) = admitted(packet, tables) {
+            packet.drop(counted(denied, tables, counters));
         }
     }
+}
+
+/// The reason to drop, and who was kept from whom counted.
+#[cold]
+pub(super) fn counted(denied: Denied, tables: &Tables, counters: &Counters) -> DropReason {
+    if let Some((from, to)) = denied.pair {
+        let parties = tables.policy.parties();
+        counters.denied.add(parties.label(from), parties.label(to));
+    }
+    denied.reason
 }
 
 /// Whether a packet may go where it is about to.
 ///
 /// # Errors
-/// The reason to drop.
+/// Why not.
 #[inline]
-pub(super) fn admitted(packet: &Packet, tables: &Tables) -> Result<(), DropReason> {
+pub(super) fn admitted(packet: &Packet, tables: &Tables) -> Result<(), Denied> {
     match packet.action {
         Action::Balance(service) if packet.v6 => service_admitted(tables, packet.ends6.0, service),
         Action::Balance(service) => service_admitted(tables, packet.tuple.src, service),
-        // Groups are the overlay's, which carries IPv4.
-        Action::Forward if !packet.v6 && !tables.policy.is_empty() => {
-            tables.policy.admits(packet.tuple.src, packet.tuple.dst)
-        }
+        Action::Forward if packet.v6 => pair_admitted(tables, packet.ends6.0, packet.ends6.1),
+        Action::Forward => pair_admitted(tables, packet.tuple.src, packet.tuple.dst),
         // DNS answers everybody; replies and the rest are judged elsewhere or touch no container.
         Action::Done
         | Action::Parsed
@@ -43,50 +50,36 @@ pub(super) fn admitted(packet: &Packet, tables: &Tables) -> Result<(), DropReaso
         | Action::Return { .. }
         | Action::Error
         | Action::Later
-        | Action::Forward
         | Action::Host => Ok(()),
     }
 }
 
-/// Whether the service's own bounds and policy let `client` talk to it; groups are the overlay's, which carries IPv4.
+/// Whether the service's own bounds and policy let `client` talk to it.
 #[inline]
-pub(super) fn service_admitted<A: Bounded>(tables: &Tables, client: A, service: u16) -> Result<(), DropReason> {
+pub(super) fn service_admitted<A: Family>(tables: &Tables, client: A, service: u16) -> Result<(), Denied> {
     if !tables.admission.is_empty() {
         admission::source(tables, client, service)?;
     }
-    match client.to_ip() {
-        IpAddr::V4(client) if !tables.policy.is_empty() => {
-            tables.policy.admits_service(client.to_bits(), service, || near(tables, service))
-        }
-        IpAddr::V4(_) | IpAddr::V6(_) => Ok(()),
+    match tables.policy.is_empty() {
+        true => Ok(()),
+        false => tables.policy.admits_service(client, service),
     }
 }
 
-/// Whether policy lets a client talk to the service whose backend answers it, as for its packets there: the backend's
-/// groups are the service's.
+/// Whether policy lets a client talk to its service, as for its packets there: the backends' groups are the service's.
 #[inline]
-pub(super) fn service_answers<A: Address>(tables: &Tables, client: Client<A>, backend: A) -> Result<(), DropReason> {
-    match (client.ip.to_ip(), backend.to_ip()) {
-        (IpAddr::V4(ip), IpAddr::V4(backend)) if !tables.policy.is_empty() => {
-            tables.policy.admits_service(ip.to_bits(), client.service, || backend.to_bits())
-        }
-        _ => Ok(()),
+pub(super) fn service_answers<A: Family>(tables: &Tables, client: Client<A>) -> Result<(), Denied> {
+    match tables.policy.is_empty() {
+        true => Ok(()),
+        false => tables.policy.admits_service(client.ip, client.service),
     }
 }
 
 /// Whether policy lets one address talk to another, whatever service they meet through.
 #[inline]
-pub(super) fn pair_admitted<A: Address>(tables: &Tables, source: A, destination: A) -> Result<(), DropReason> {
-    match (source.to_ip(), destination.to_ip()) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) if !tables.policy.is_empty() => {
-            tables.policy.admits(source.to_bits(), destination.to_bits())
-        }
-        _ => Ok(()),
+pub(super) fn pair_admitted<A: Family>(tables: &Tables, source: A, destination: A) -> Result<(), Denied> {
+    match tables.policy.is_empty() {
+        true => Ok(()),
+        false => tables.policy.admits(source, destination),
     }
-}
-
-/// Any backend of the service: all lie in the network whose groups it has.
-fn near(tables: &Tables, service: u16) -> u32 {
-    let first = tables.service(service).and_then(|s| s.maglev.first());
-    first.and_then(|number| u32::from_ip(tables.backend(*number)?.ip)).unwrap_or_default()
 }

@@ -13,6 +13,7 @@ pub mod express;
 pub(crate) mod fit;
 pub mod follow;
 pub mod fragment;
+pub mod hub;
 pub mod icmp_error;
 pub mod isolate;
 pub mod parse;

@@ -143,8 +143,7 @@ fn speaker<A: Speak>(packet: &Packet, tables: &Tables, reason: DropReason) -> Op
 fn own<A: Speak>(packet: &Packet, tables: &Tables) -> Option<A> {
     let local = &tables.local;
     if packet.agent.is_some() {
-        let ip = local.vtep.as_ref()?.host_addresses.first()?;
-        return A::from_ip((*ip).into());
+        return local.vtep.as_ref()?.host_addresses.iter().find_map(|ip| A::from_ip(*ip));
     }
     // The kernel takes nothing from an address that is its own.
     if local.host.is_some_and(|(port, _)| port == packet.ingress) {

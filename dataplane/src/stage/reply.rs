@@ -134,6 +134,6 @@ fn echo6(packet: &mut Packet, pool: &mut Pool) -> Option<Event> {
     put(icmp, 0, [129, 0]);
     Delta::default().word(kind, 0x8100).update(icmp, 2);
     packet.ends6 = (destination, source);
-    packet.leave(Out::Back);
+    packet.leave(packet.agent.map_or(Out::Back, Out::Agent));
     None
 }

@@ -3,8 +3,11 @@
 use crate::counters::Counters;
 use crate::family::{Family, Flows};
 use crate::sessions::{Client, Flow};
+use crate::stage::isolate;
+use crate::tables::policy::Denied;
 use crate::tables::{BackendEntry, Tables};
 use crate::time::Nanos;
+use crate::verdict::DropReason;
 
 /// This worker's part in the search.
 pub struct Seeker<'a> {
@@ -28,6 +31,11 @@ impl<'a> Seeker<'a> {
     pub fn new(tables: &'a Tables, flows: &'a Flows, counters: &'a Counters, among: (u8, u8), now: Nanos) -> Self {
         let (worker, workers) = among;
         Self { tables, flows, counters, worker, workers, now }
+    }
+
+    /// The reason to drop what is forbidden, counted.
+    pub(super) fn denied(&self, denied: Denied) -> DropReason {
+        isolate::counted(denied, self.tables, self.counters)
     }
 
     /// The flow and backend of a client's session, if its backend is still the service's. Keeps nothing alive.

@@ -61,6 +61,13 @@ impl<A: Address> Fib<A> {
         Self { octets: octets.collect(), starts: starts.into(), targets: targets.into() }
     }
 
+    /// Where all addresses from `first` to `last` lead, where that is one place.
+    #[must_use]
+    pub fn whole(&self, first: A, last: A) -> Option<Target> {
+        let range = |address| self.starts.partition_point(|s| *s <= address);
+        (range(first) == range(last)).then(|| self.lookup(first))?
+    }
+
     /// Where `address` leads.
     #[must_use]
     #[inline]

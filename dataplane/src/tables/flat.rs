@@ -3,6 +3,8 @@
 //! Open addressing with linear probing at no more than half load; one multiplication to find the slot (three for an
 //! IPv6 address and port). The multiplier is keyed, because tenants choose addresses and names.
 
+use crate::frame::prefetch;
+
 /// What a map is looked up by.
 pub trait Key: Copy + Eq {
     /// A key for slots that are empty; it may be a real one.
@@ -57,6 +59,7 @@ pub struct FlatMap<K> {
     slots: Box<[Slot<K>]>,
     multiplier: u64,
     shift: u32,
+    empty: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,11 +79,19 @@ impl<K: Key> FlatMap<K> {
         let capacity = (entries.len() * 2).next_power_of_two().max(8);
         let slots = vec![Slot { key: K::NONE, value: EMPTY }; capacity].into_boxed_slice();
         // Odd, so that the multiplication is a permutation.
-        let mut map = Self { slots, multiplier: seed | 1, shift: 64 - capacity.trailing_zeros() };
+        let mut map =
+            Self { slots, multiplier: seed | 1, shift: 64 - capacity.trailing_zeros(), empty: entries.is_empty() };
         for (key, value) in entries {
             map.insert(key, value);
         }
         map
+    }
+
+    /// Whether it has no entry.
+    #[must_use]
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.empty
     }
 
     fn insert(&mut self, key: K, value: u32) {
@@ -96,6 +107,14 @@ impl<K: Key> FlatMap<K> {
     #[inline]
     fn home(&self, key: K) -> usize {
         (key.folded(self.multiplier).wrapping_mul(self.multiplier) >> self.shift) as usize
+    }
+
+    /// Asks for the line in which `key` is looked for first.
+    #[inline]
+    pub fn expect(&self, key: K) {
+        if let Some(slot) = self.slots.get(self.home(key)) {
+            prefetch(slot);
+        }
     }
 
     /// The value of `key`.

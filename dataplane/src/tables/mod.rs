@@ -10,25 +10,26 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use sluice_config::model::{
-    AnswerRates, Desired, Empty, Local, LocalPort, Mac, Mode, OverlayAgent, OwnVtep, Protocol, Service, Shared, VipKey,
+    AnswerRates, Desired, Empty, Local, LocalPort, Mac, Mode, OwnVtep, Protocol, Service, Shared, VipKey,
 };
 
 use crate::address::{Address, Districts};
 use crate::limiter::{Answer, Rate};
 use crate::sessions::{Flow, Lifetimes, Way};
 use crate::time::Nanos;
-use crate::wire::tunnel::{Family, Outer, Template};
-use crate::wire::vxlan;
 use admission::Admissions;
 use fib::{Fib, Target};
 use flat::FlatMap;
 use hash::HashKey;
 use ids::{BackendKey, Ids};
+use overlay::{Inner, Lanes, Overlay};
 use policy::Policy;
 use probe::Probes;
 use snat::{Side, Snat};
 use tunnel::{Kind, Tunnel};
 use zone::Zones;
+
+pub use overlay::Agent;
 
 pub mod admission;
 pub mod dns;
@@ -37,6 +38,7 @@ pub mod flat;
 pub mod hash;
 pub mod ids;
 pub mod maglev;
+pub mod overlay;
 mod patch;
 pub mod policy;
 pub mod probe;
@@ -70,12 +72,10 @@ pub struct Tables {
     pub hops: Box<[Hop]>,
     /// Tunnels to backends by number ([`BackendEntry::tunnel`]).
     pub tunnels: Box<[Tunnel]>,
-    /// First and last address of every overlay network and of the VTEPs: who speaks from there comes out of a tunnel.
-    pub overlay: Box<[(u32, u32)]>,
-    /// Agents by number.
+    /// What the overlay is made of.
+    pub overlay: Overlay,
+    /// Agents by number; one that has parts of networks with different VNIs or ports is one for each of these.
     pub agents: Box<[Agent]>,
-    /// Agent numbers by underlay address.
-    pub agent_numbers: FlatMap<u32>,
     /// Who may talk to whom.
     pub policy: Policy,
     /// Bounds of services.
@@ -314,36 +314,6 @@ impl Exit {
     }
 }
 
-/// An agent of the overlay, ready for packets.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Agent {
-    /// Outer destination.
-    pub underlay: Ipv4Addr,
-    /// VTEP address.
-    pub vtep_ip: Ipv4Addr,
-    /// Inner destination MAC.
-    pub vtep_mac: Mac,
-    /// First and last address of each of its subnets.
-    pub subnets: Box<[(u32, u32)]>,
-    /// The next hop towards `underlay`, where one was known when the tables were compiled.
-    pub hop: Option<u32>,
-    /// How that one is reached.
-    pub exit: Option<Exit>,
-    /// What precedes packets to it, IPv4 and IPv6; `None` without a VTEP of our own.
-    pub vxlan: Option<[Template; 2]>,
-    /// Largest inner packet: the overlay's MTU, or less where the underlay really leaves less.
-    pub room: u16,
-}
-
-impl Agent {
-    /// Whether an inner source may come from this agent: its containers, or its VTEP itself.
-    #[must_use]
-    #[inline]
-    pub fn has(&self, source: u32) -> bool {
-        source == self.vtep_ip.to_bits() || self.subnets.iter().any(|(first, last)| (*first..=*last).contains(&source))
-    }
-}
-
 /// This node's own, ready for packets.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LocalTables {
@@ -387,7 +357,7 @@ pub enum CompileError {
     #[error("{0} SNAT addresses: 254 are the most")]
     TooManySnat(usize),
     /// More agents than an index holds.
-    #[error("{0} overlay agents: 65535 are the most")]
+    #[error("{0} overlay agents, each counted once for every VNI and port: 65535 are the most")]
     TooManyAgents(usize),
 }
 
@@ -406,11 +376,12 @@ impl Tables {
         let Desired { shared, local } = &**desired;
         let key = HashKey::new(shared.hash_key);
         let seed = key.one(0x5eed);
-        if shared.agents.len() > usize::from(u16::MAX) {
-            return Err(CompileError::TooManyAgents(shared.agents.len()));
+        let lanes = Lanes::new(shared, local);
+        if lanes.count() > usize::from(u16::MAX) {
+            return Err(CompileError::TooManyAgents(lanes.count()));
         }
-        let ways = Ways::new(shared, local);
-        let agents: Box<[Agent]> = shared.agents.iter().map(|a| agent(a, &ways, local)).collect();
+        let ways = Ways::new(shared, local, &lanes);
+        let agents = lanes.agents(shared, local, &ways);
         // Before numbers are given: what does not compile takes none.
         let ours = addresses(shared, local)?;
         let before = Before::new(desired, key, previous);
@@ -419,8 +390,7 @@ impl Tables {
                 .unwrap_or_else(|| services(shared, &ways, before, ids, now));
         let policy = Policy::new(desired, ids, seed, now);
         let admission = Admissions::new(shared, ids, seed, now, local.workers);
-        let overlay: Box<[(u32, u32)]> =
-            overlay_nets(shared, local).map(|n| (n.network().to_bits(), n.broadcast().to_bits())).collect();
+        let overlay = Overlay::new(desired, &lanes, (&agents, &ways.v4), &ours, seed);
         let asks = |number: u16, mode| {
             mode == Mode::NatPreserve || admission.of(number).is_some() || policy.is_service_grouped(number)
         };
@@ -449,7 +419,6 @@ impl Tables {
             protocols: protocols.into(),
             snat: Snat::new(local),
             hops: hops.table.into(),
-            agent_numbers: FlatMap::new(seed, agents.iter().enumerate().map(|(i, a)| (a.underlay.to_bits(), i as u32))),
             policy,
             admission,
             zones: zones(desired, key, previous),
@@ -486,13 +455,6 @@ impl Tables {
             IpAddr::V4(ip) => self.v4.fib.lookup(ip.to_bits()),
             IpAddr::V6(ip) => self.v6.fib.lookup(ip.to_bits()),
         }
-    }
-
-    /// Whether an address lies in the overlay.
-    #[must_use]
-    #[inline]
-    pub fn is_overlay(&self, address: u32) -> bool {
-        self.overlay.iter().any(|(first, last)| (*first..=*last).contains(&address))
     }
 
     /// The service with this number.
@@ -556,7 +518,7 @@ impl Tables {
             addresses,
             dns: local.dns_addresses().collect(),
             preserved: self.preserved().filter_map(|n| self.outside(n)).collect(),
-            vtep: local.vtep.as_ref().map(|v| (v.underlay, v.udp_port)),
+            vtep: local.vtep.as_ref().map(|v| (v.underlay, self.overlay.ports().collect())),
         }
     }
 }
@@ -570,27 +532,8 @@ pub struct Steering {
     pub dns: Vec<IpAddr>,
     /// From these, whoever it goes to: backends of `nat-preserve` services, with their IP protocol number.
     pub preserved: BTreeSet<(SocketAddr, u8)>,
-    /// UDP to this address and port.
-    pub vtep: Option<(Ipv4Addr, u16)>,
-}
-
-fn agent(agent: &OverlayAgent, ways: &Ways, local: &Local) -> Agent {
-    let front = |vtep: &OwnVtep, family| {
-        let outer = Outer::V4 { source: vtep.underlay.to_bits(), destination: agent.ip.to_bits() };
-        vxlan::template(outer, family, vtep.udp_port, vtep.vni, vtep.mac, agent.vtep_mac)
-    };
-    let mtu = local.vtep.as_ref().map_or(u16::MAX, |vtep| vtep.mtu);
-    let hop = ways.hop(agent.ip.into());
-    Agent {
-        room: mtu.min(ways.mtu(agent.ip.into()).saturating_sub(vxlan::OVERHEAD as u16)),
-        vxlan: local.vtep.as_ref().map(|vtep| [front(vtep, Family::V4), front(vtep, Family::V6)]),
-        hop,
-        exit: ways.exit(hop),
-        underlay: agent.ip,
-        vtep_ip: agent.vtep_ip,
-        vtep_mac: agent.vtep_mac,
-        subnets: agent.subnets.values().map(|n| (n.network().to_bits(), n.broadcast().to_bits())).collect(),
-    }
+    /// UDP to this address and these ports.
+    pub vtep: Option<(Ipv4Addr, Vec<u16>)>,
 }
 
 /// Next hops as they are numbered: neighbours first, then gateways that no neighbour resolves.
@@ -646,9 +589,9 @@ struct Own {
 }
 
 impl Ways {
-    fn new(shared: &Shared, local: &Local) -> Self {
+    fn new(shared: &Shared, local: &Local, lanes: &Lanes) -> Self {
         let hops = Hops::new(local);
-        let prefixes = prefixes(shared, local, &hops);
+        let prefixes = prefixes(shared, local, &hops, lanes);
         let own = local.ports.iter().map(|port| Own {
             v4: port.addresses.first().map(ipnet::Ipv4Net::addr),
             v6: port.addresses6.first().map(ipnet::Ipv6Net::addr),
@@ -689,18 +632,10 @@ impl Ways {
     }
 }
 
-/// The overlay's networks and the VTEPs' subnet.
-fn overlay_nets<'a>(shared: &'a Shared, local: &'a Local) -> impl Iterator<Item = ipnet::Ipv4Net> + 'a {
-    shared.networks.iter().map(|n| n.subnet).chain(local.vtep.iter().map(|v| v.vtep.trunc()))
-}
-
 /// Every prefix that packets are routed by: the node's, then the overlay's; of equal ones the first wins.
-fn prefixes(shared: &Shared, local: &Local, hops: &Hops) -> Vec<(IpNet, Target)> {
-    let host = local.vtep.iter().flat_map(|v| &v.host_addresses).map(|ip| (IpAddr::V4(*ip).into(), Target::Host));
-    let agents = shared.agents.iter().enumerate().flat_map(|(number, agent)| {
-        let vtep = std::iter::once(agent.vtep_ip.into());
-        agent.subnets.values().copied().chain(vtep).map(move |net| (net.into(), Target::Agent(number as u16)))
-    });
+fn prefixes(shared: &Shared, local: &Local, hops: &Hops, lanes: &Lanes) -> Vec<(IpNet, Target)> {
+    let host = local.vtep.iter().flat_map(|v| &v.host_addresses).map(|ip| (IpNet::from(*ip), Target::Host));
+    let agents = lanes.prefixes(shared, local).map(|(net, number)| (net, Target::Agent(number)));
     let routes = local.routes.iter().filter_map(|route| {
         let target = match route.via {
             Some(via) => Target::Hop(*hops.numbers.get(&(via, route.port))?),
@@ -708,7 +643,7 @@ fn prefixes(shared: &Shared, local: &Local, hops: &Hops) -> Vec<(IpNet, Target)>
         };
         Some((route.prefix, target))
     });
-    let overlay = overlay_nets(shared, local).map(|net| (net.into(), Target::NoAgent));
+    let overlay = overlay::nets(shared, local).map(|net| (net, Target::NoAgent));
     host.chain(agents).chain(overlay).chain(routes).collect()
 }
 
@@ -740,7 +675,7 @@ fn addresses(shared: &Shared, local: &Local) -> Result<Vec<(IpAddr, u32)>, Compi
         let six = p.addresses6.iter().map(|net| (IpAddr::V6(net.addr()), Owned::Host.encode()));
         p.addresses.iter().map(|net| v4(&net.addr(), Owned::Host)).chain(six)
     });
-    let host = local.vtep.iter().flat_map(|v| &v.host_addresses).map(|ip| v4(ip, Owned::Host));
+    let host = local.vtep.iter().flat_map(|v| &v.host_addresses).map(|ip| (*ip, Owned::Host.encode()));
     let vtep = local.vtep.iter().map(|v| v4(&v.underlay, Owned::Vtep));
     // The last of equal ones counts: DNS takes one port only and leaves the rest to the kernel.
     Ok(edges.chain(ports).chain(host).chain(vtep).chain(vips).chain(snat).chain(dns).collect())
@@ -750,7 +685,7 @@ fn addresses(shared: &Shared, local: &Local) -> Result<Vec<(IpAddr, u32)>, Compi
 struct Names<'a> {
     seed: u64,
     ours: &'a [(IpAddr, u32)],
-    overlay: &'a [(u32, u32)],
+    overlay: &'a Overlay,
     services: &'a [Option<Arc<ServiceEntry>>],
     backends: &'a [Option<BackendEntry>],
     protocols: &'a [u8],
@@ -759,7 +694,7 @@ struct Names<'a> {
 }
 
 impl Names<'_> {
-    fn tables<A: Address>(&self, fib: Fib<A>, hops: &Hops) -> AddressTables<A> {
+    fn tables<A: Inner>(&self, fib: Fib<A>, hops: &Hops) -> AddressTables<A> {
         let ours = self.ours.iter().filter_map(|(ip, owned)| Some((A::from_ip(*ip)?, *owned)));
         let addresses = FlatMap::new(self.seed, ours);
         // An address that is something else of ours as well is that.
@@ -788,11 +723,9 @@ impl Names<'_> {
 }
 
 impl Names<'_> {
-    fn districts<A: Address>(&self) -> Districts {
+    fn districts<A: Inner>(&self) -> Districts {
         let ours = self.ours.iter().filter_map(|(ip, _)| A::from_ip(*ip)).map(Address::district);
-        let overlay = self.overlay.iter().flat_map(|(first, last)| first.district()..=last.district());
-        // The overlay carries IPv4.
-        Districts::new(ours.chain(overlay.filter(|_| !A::V6)))
+        Districts::new(ours.chain(self.overlay.districts::<A>()))
     }
 }
 
@@ -1033,7 +966,7 @@ fn put<T: Default + Clone>(table: &mut Vec<T>, index: usize, value: T) {
     table[index] = value;
 }
 
-fn local_tables(local: &Local, agents: &[Agent], tunnels: &[Tunnel], overlay: &[(u32, u32)]) -> LocalTables {
+fn local_tables(local: &Local, agents: &[Agent], tunnels: &[Tunnel], overlay: &Overlay) -> LocalTables {
     let mtus = local.ports.iter().map(|p| p.mtu).chain(local.vtep.iter().map(|v| v.mtu));
     let rooms = agents.iter().map(|a| a.room).chain(tunnels.iter().map(|t| t.room));
     LocalTables {
@@ -1054,7 +987,7 @@ fn local_tables(local: &Local, agents: &[Agent], tunnels: &[Tunnel], overlay: &[
         vtep: local.vtep.clone(),
         life: local.timeouts.into(),
         answers: answers(local),
-        dns: dns::Terms::new(local, overlay),
+        dns: dns::Terms::new(local, overlay.v4()),
     }
 }
 

@@ -19,13 +19,14 @@ const STEPS: [u32; 16] = [
     460_697, 492_967, 525_409,
 ];
 
-/// SNAT addresses by index: those towards the underlay first, then those towards the overlay, then IPv6's.
+/// SNAT addresses by index: those towards the underlay first, then those towards the overlay, then IPv6's likewise.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Snat {
     addresses: Box<[IpAddr]>,
-    /// Where those towards the overlay, and IPv6's, begin.
+    /// Where those towards the overlay, IPv6's, and IPv6's towards the overlay begin.
     overlay: u8,
     v6: u8,
+    overlay6: u8,
     ports: (u16, u16),
     /// A worker's part of `snat.quota`, where that is said.
     quota: Option<u32>,
@@ -52,6 +53,7 @@ impl Snat {
             addresses: local.snat_addresses().take(Flow::SNAT_ADDRESSES).collect(),
             overlay: local.snat_underlay.len() as u8,
             v6: (local.snat_underlay.len() + local.snat_overlay.len()) as u8,
+            overlay6: (local.snat_underlay.len() + local.snat_overlay.len() + local.snat_underlay6.len()) as u8,
             ports: local.snat_ports,
             quota: local.snat_quota.map(|quota| quota.div_ceil(workers.into())),
             workers,
@@ -76,7 +78,7 @@ impl Snat {
     #[must_use]
     #[inline]
     pub fn side(&self, index: u8) -> Side {
-        if (self.overlay..self.v6).contains(&index) { Side::Overlay } else { Side::Underlay }
+        if (self.overlay..self.v6).contains(&index) || index >= self.overlay6 { Side::Overlay } else { Side::Underlay }
     }
 
     /// The address for a new flow of this family: one of the side's, by hash.
@@ -86,8 +88,8 @@ impl Snat {
         let range = match (A::V6, side) {
             (false, Side::Underlay) => 0..self.overlay,
             (false, Side::Overlay) => self.overlay..self.v6,
-            (true, Side::Underlay) => self.v6..self.addresses.len() as u8,
-            (true, Side::Overlay) => 0..0,
+            (true, Side::Underlay) => self.v6..self.overlay6,
+            (true, Side::Overlay) => self.overlay6..self.addresses.len() as u8,
         };
         (!range.is_empty()).then(|| range.start + (hash % u64::from(range.end - range.start)) as u8)
     }

@@ -35,6 +35,18 @@ mod extension {
     pub(super) const DESTINATION: u8 = 60;
 }
 
+/// The ECN field, the low bits of the traffic class (RFC 3168 section 5).
+#[must_use]
+pub fn ecn(ip: &[u8]) -> u8 {
+    (word(ip, 0) >> 4) as u8 & 3
+}
+
+/// Writes the ECN field.
+pub fn set_ecn(ip: &mut [u8], ecn: u8) {
+    let first = (word(ip, 0) & !0x30) | u16::from(ecn & 3) << 4;
+    put(ip, 0, first.to_be_bytes());
+}
+
 /// Where the transport header is, and what it belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Walked {

@@ -37,6 +37,7 @@ pub(crate) fn config(queues: &[u32], mode: XdpMode) -> Config {
             underlay: Vec::new(),
             underlay6: Vec::new(),
             overlay: Vec::new(),
+            overlay6: vec![],
             ports: 1024..=65535,
             quota: None,
         },

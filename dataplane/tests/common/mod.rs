@@ -42,6 +42,10 @@ pub fn ip(text: &str) -> Ipv4Addr {
     text.parse().unwrap()
 }
 
+pub fn v4(text: &str) -> IpAddr {
+    ip(text).into()
+}
+
 pub fn backend(address: &str, network: Option<&str>) -> Backend {
     let address: SocketAddr = address.parse().unwrap();
     Backend { address, network: network.map(Into::into), weight: 1, agent: None, task: None, groups: vec![] }
@@ -62,6 +66,7 @@ fn agent(n: u8) -> OverlayAgent {
         vtep_ip: Ipv4Addr::new(44, 128, 0, 1 + n),
         vtep_mac: vtep_mac(1 + n),
         subnets: BTreeMap::from([("dcos".into(), format!("9.0.{n}.0/24").parse().unwrap())]),
+        subnets6: BTreeMap::new(),
     }
 }
 
@@ -96,9 +101,8 @@ pub fn desired(workers: usize) -> Desired {
                 subnet: net("9.0.0.0/8"),
                 prefix: 24,
                 own: Some(net("9.0.9.0/24")),
-                mode: NetworkMode::Direct,
                 isolation: Isolation::Enforced,
-                underlay_allow: vec![],
+                ..OverlayNetwork::default()
             }],
             agents: vec![agent(1), agent(2)],
             containers: vec![],
@@ -139,6 +143,7 @@ pub fn desired(workers: usize) -> Desired {
             snat_underlay6: vec![],
             snat_underlay: vec![ip("10.0.0.100")],
             snat_overlay: vec![ip("9.0.9.2")],
+            snat_overlay6: vec![],
             snat_quota: None,
             snat_ports: (1024, 65535),
             vtep: Some(OwnVtep {
@@ -148,7 +153,7 @@ pub fn desired(workers: usize) -> Desired {
                 vni: Vni::new(1024).unwrap(),
                 udp_port: 64000,
                 mtu: 1450,
-                host_addresses: vec![ip("9.0.9.1")],
+                host_addresses: vec![v4("9.0.9.1")],
             }),
             dns_addresses: vec![ip("198.51.100.1")],
             soa_serial: 1,

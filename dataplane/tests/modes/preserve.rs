@@ -68,7 +68,7 @@ fn a_container_that_is_a_backend_still_talks_to_other_containers_within_policy()
     assert_eq!(ends(&there[50..]), (("9.0.1.2".into(), 80), ("9.0.2.9".into(), 7)));
     let mut grouped = cluster(1, vec![service_in(Mode::NatPreserve, VIP, &OVERLAY)]);
     grouped.shared.containers =
-        vec![Container { ip: ip("9.0.2.9"), network: "dcos".into(), groups: vec!["blue".into()] }];
+        vec![Container { ip: v4("9.0.2.9"), network: "dcos".into(), groups: vec!["blue".into()] }];
     machine.publish(grouped);
     machine.refuse(0, 0, between(), DropReason::GroupDenied);
 }

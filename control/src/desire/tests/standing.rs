@@ -134,6 +134,7 @@ fn a_label_takes_no_agent_that_is_known_by_the_overlay_or_by_two_apps() {
         vtep_ip: Ipv4Addr::new(44, 128, 0, 4),
         vtep_mac: sluice_config::model::Mac([0x70, 0xb3, 0xd5, 0x80, 0, 4]),
         subnets: BTreeMap::new(),
+        subnets6: BTreeMap::new(),
     }];
     for case in [by_two, by_overlay] {
         let (desired, report) = case.run();

@@ -37,7 +37,7 @@ fn steering() -> Steering {
         preserved: [(BACKEND.into(), 31000), (BACKEND6.into(), 31000)]
             .map(|(ip, port): (IpAddr, u16)| (SocketAddr::new(ip, port), 6))
             .into(),
-        vtep: Some((VTEP.into(), 64000)),
+        vtep: Some((VTEP.into(), vec![64000])),
     }
 }
 
@@ -367,6 +367,6 @@ fn arp_is_answered_for_a_dns_address_only_where_the_kernel_does_not_own_it() {
     let wire = |local| entries(&steering(), Side::Wire { arp: true }, |_| local)[&IpAddr::V4(dns)];
     assert_eq!((wire(true), wire(false)), (TAKE_DNS, TAKE_DNS | TAKE_ARP));
     assert!(is_local(Ipv4Addr::LOCALHOST.into()) && !is_local(Ipv4Addr::new(203, 0, 113, 77).into()));
-    let both = Steering { dns: vec![dns.into()], vtep: Some((dns, 4789)), ..Steering::default() };
+    let both = Steering { dns: vec![dns.into()], vtep: Some((dns, vec![4789])), ..Steering::default() };
     assert_eq!(entries(&both, Side::Wire { arp: false }, |_| false)[&IpAddr::V4(dns)], TAKE_DNS | 4789);
 }

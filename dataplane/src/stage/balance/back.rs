@@ -37,7 +37,8 @@ impl Balance<'_> {
         backend: u32,
         client: Client<A>,
     ) -> Result<(), DropReason> {
-        isolate::service_answers(self.tables, client, A::ends(packet).0)?;
+        isolate::service_answers(self.tables, client)
+            .map_err(|denied| isolate::counted(denied, self.tables, self.counters))?;
         let service = self.tables.service(client.service).ok_or(DropReason::NoService)?;
         if !self.tables.serves(client.service, service, backend) {
             return Err(DropReason::SnatNoSession);
@@ -66,7 +67,8 @@ impl Balance<'_> {
         match A::tables(tables).fib.lookup(destination) {
             Some(Target::Agent(_)) if inside => {
                 let (source, destination) = A::ends(packet);
-                isolate::pair_admitted(tables, source, destination)?;
+                isolate::pair_admitted(tables, source, destination)
+                    .map_err(|denied| isolate::counted(denied, tables, self.counters))?;
                 self.forward::<A>(packet, pool)
             }
             Some(Target::NoAgent) if inside => Err(DropReason::NoAgent),

@@ -22,7 +22,7 @@ use crate::wire::{ETHERNET, End};
 pub(in crate::stage) type Ends<A> = Option<(End<A>, End<A>)>;
 
 /// A way whose every header is known.
-pub(super) struct Whole<'a> {
+pub(in crate::stage) struct Whole<'a> {
     exit: &'a Exit,
     front: Option<&'a Template>,
 }
@@ -52,13 +52,19 @@ impl Balance<'_> {
 
     /// Writes all that changes, of a packet that the way takes.
     #[inline(always)]
-    pub(super) fn send_off<A: Family>(&self, packet: &mut Packet, pool: &mut Pool, way: &Whole<'_>, ends: Ends<A>) {
+    pub(in crate::stage) fn send_off<A: Family>(
+        &self,
+        packet: &mut Packet,
+        pool: &mut Pool,
+        way: &Whole<'_>,
+        ends: Ends<A>,
+    ) {
         let room = way.room();
         // There is: the way takes the packet.
         let _prepended = packet.frame.prepend(room);
         let (l4, protocol) = (usize::from(packet.l4).wrapping_sub(ETHERNET), packet.tuple.protocol);
         let entropy = match way.front {
-            Some(front) if front.is_spread() => encap::entropy(packet, self.tables, self.flows),
+            Some(front) if front.is_spread() => encap::entropy(packet, self.flows),
             Some(_) | None => 0,
         };
         let bytes = pool.bytes_mut(&mut packet.frame);
@@ -129,7 +135,7 @@ impl<'a> Whole<'a> {
     }
 
     #[inline(always)]
-    fn to_agent<A: Family>(tables: &'a Tables, number: u16) -> Option<Self> {
+    pub(in crate::stage) fn to_agent<A: Family>(tables: &'a Tables, number: u16) -> Option<Self> {
         let agent = tables.agents.get(usize::from(number))?;
         let [v4_inside, v6_inside] = agent.vxlan.as_ref()?;
         Some(Self { exit: agent.exit.as_ref()?, front: Some(if A::V6 { v6_inside } else { v4_inside }) })
@@ -155,7 +161,7 @@ impl<'a> Whole<'a> {
     /// Whether nothing need be done to a packet that goes this way but what is known of it: it is whole, has no tags, and
     /// is so small that every way takes it.
     #[inline(always)]
-    pub(super) fn takes(&self, packet: &Packet, tables: &Tables) -> bool {
+    pub(in crate::stage) fn takes(&self, packet: &Packet, tables: &Tables) -> bool {
         packet.part == Part::Whole
             && packet.tagged == 0
             && usize::from(packet.l3) == ETHERNET

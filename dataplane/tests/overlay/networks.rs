@@ -1,0 +1,226 @@
+//! Several networks, each with a VNI, a port and an MTU of its own; IPv6 inside; what is spoofed.
+
+use std::net::IpAddr;
+
+use etherparse::PacketBuilder;
+use sluice_config::model::*;
+use sluice_dataplane::verdict::DropReason as R;
+
+use crate::common::six::{CLIENT6, ip6};
+use crate::common::*;
+
+const VIP6: &str = "fd01:c::80";
+
+/// `dcos` as it is everywhere, and `lab` with a VNI, a port and an MTU of its own; both have IPv6.
+fn cluster() -> Desired {
+    let mut desired = desired(1);
+    let shared = &mut desired.shared;
+    shared.networks[0].subnet = "9.0.0.0/9".parse().unwrap();
+    let six = |n: u8| format!("fd01:b:{n}::/64").parse().ok();
+    shared.networks[0] = OverlayNetwork { subnet6: six(0), prefix6: 80, ..shared.networks[0].clone() };
+    shared.networks.push(OverlayNetwork {
+        name: "lab".into(),
+        subnet: "9.128.0.0/9".parse().unwrap(),
+        prefix: 24,
+        subnet6: six(1),
+        prefix6: 80,
+        vni: Vni::new(7),
+        udp_port: Some(4789),
+        mtu: Some(1300),
+        ..OverlayNetwork::default()
+    });
+    for (agent, n) in shared.agents.iter_mut().zip(1..) {
+        agent.subnets.insert("lab".into(), format!("9.128.{n}.0/24").parse().unwrap());
+        let six = |net: u8| format!("fd01:b:{net}:0:{n}::/80").parse().unwrap();
+        agent.subnets6 = [("dcos".into(), six(0)), ("lab".into(), six(1))].into();
+    }
+    let key = VipKey { protocol: Protocol::Tcp, ip: ip6(VIP6).into(), port: 80 };
+    shared.services.push(Service::plain(key, vec![backend("[fd01:b::2:0:0:2]:80", Some("dcos"))]));
+    let local = &mut desired.local;
+    local.snat_overlay6 = vec![ip6("fd01:b::9:0:0:2")];
+    local.snat_underlay6 = vec![ip6("2001:db8::100")];
+    local.ports[0].addresses6 = vec!["2001:db8::9/64".parse().unwrap()];
+    local.neighbours.push(Neighbour { ip: ip6("2001:db8::1").into(), mac: ROUTER, port: 0 });
+    local.routes.push(Route { prefix: "2001:db8::/64".parse().unwrap(), via: None, port: 0 });
+    local.routes.push(Route { prefix: "::/0".parse().unwrap(), via: Some(ip6("2001:db8::1").into()), port: 0 });
+    local.vtep.as_mut().unwrap().host_addresses.push(ip6("fd01:b::9:0:0:1").into());
+    desired
+}
+
+/// As `vxlan`, on a port.
+fn on(port: u16, n: u8, vni: u32, inner: &[u8]) -> Vec<u8> {
+    let mut packet = vxlan(n, vni, inner);
+    packet[36..38].copy_from_slice(&port.to_be_bytes());
+    packet[40..42].fill(0);
+    packet
+}
+
+fn packet6(source: &str, destination: &str, hops: u8, payload: usize) -> Vec<u8> {
+    let builder = PacketBuilder::ethernet2(ROUTER.0, OURS.0)
+        .ipv6(ip6(source).octets(), ip6(destination).octets(), hops)
+        .udp(7000, 80);
+    let mut packet = vec![];
+    builder.write(&mut packet, &vec![7; payload]).unwrap();
+    packet
+}
+
+fn tcp6(source: (&str, u16), destination: (&str, u16), flags: (bool, bool)) -> Vec<u8> {
+    let builder = PacketBuilder::ethernet2(ROUTER.0, OURS.0)
+        .ipv6(ip6(source.0).octets(), ip6(destination.0).octets(), 64)
+        .tcp(source.1, destination.1, 1, 1000);
+    let builder = if flags.0 { builder.syn() } else { builder };
+    let builder = if flags.1 { builder.ack(1) } else { builder };
+    let mut packet = vec![];
+    builder.write(&mut packet, b"payload").unwrap();
+    packet
+}
+
+/// VNI, outer destination and port of what left in a tunnel.
+fn outer(packet: &[u8]) -> (u32, (String, u16)) {
+    (u32::from_be_bytes(packet[46..50].try_into().unwrap()) >> 8, ends(packet).1)
+}
+
+fn ends6(packet: &[u8]) -> [IpAddr; 2] {
+    let at = |i: usize| IpAddr::from(<[u8; 16]>::try_from(&packet[i..i + 16]).unwrap());
+    [at(22), at(38)]
+}
+
+#[test]
+fn each_network_has_its_vni_and_its_port() {
+    let mut machine = Machine::new(cluster());
+    let there = machine.pass(0, vxlan(1, 1024, &tcp(("9.0.1.7", 7000), ("9.0.2.7", 80), "S")));
+    assert_eq!(outer(&there), (1024, ("10.0.0.12".into(), 64000)));
+    let there = machine.pass(0, on(4789, 1, 7, &tcp(("9.128.1.7", 7000), ("9.128.2.7", 80), "S")));
+    assert_eq!(outer(&there), (7, ("10.0.0.12".into(), 4789)));
+    check_sums(&there[50..]);
+    // From one network to the other, as on one switch.
+    let there = machine.pass(0, on(4789, 1, 7, &tcp(("9.128.1.7", 7000), ("9.0.2.7", 80), "S")));
+    assert_eq!(outer(&there), (1024, ("10.0.0.12".into(), 64000)));
+}
+
+#[test]
+fn a_vni_of_another_port_and_a_source_of_another_network_are_refused() {
+    let mut machine = Machine::new(cluster());
+    let of = |source: &str| tcp((source, 7000), ("9.0.2.7", 80), "S");
+    machine.refuse(0, 0, on(64000, 1, 7, &of("9.128.1.7")), R::VxlanUnknownVni);
+    machine.refuse(0, 0, on(4789, 1, 1024, &of("9.0.1.7")), R::VxlanUnknownVni);
+    machine.refuse(0, 0, on(64000, 1, 9, &of("9.0.1.7")), R::VxlanUnknownVni);
+    machine.refuse(0, 0, on(4789, 1, 7, &of("9.0.1.7")), R::OverlaySpoof);
+    machine.refuse(0, 0, vxlan(1, 1024, &of("9.128.1.7")), R::OverlaySpoof);
+    machine.refuse(0, 0, vxlan(1, 1024, &of("9.0.2.8")), R::OverlaySpoof);
+    machine.refuse(0, 0, vxlan(7, 1024, &of("9.0.1.7")), R::VxlanUnknownVtep);
+    let mut only_dcos = cluster();
+    only_dcos.shared.agents[0].subnets.remove("lab");
+    only_dcos.shared.agents[0].subnets6.remove("lab");
+    machine.publish(only_dcos);
+    machine.refuse(0, 0, on(4789, 1, 7, &of("9.128.1.7")), R::VxlanUnknownVni);
+}
+
+#[test]
+fn a_tunnel_in_a_tunnel_is_refused() {
+    let mut machine = Machine::new(cluster());
+    let mut inner = vxlan(1, 1024, &tcp(("9.0.1.7", 7000), ("9.0.2.7", 80), "S"));
+    for destination in ["10.0.0.9", "10.0.0.12"] {
+        inner[26..30].copy_from_slice(&ip("9.0.1.7").octets());
+        inner[30..34].copy_from_slice(&ip(destination).octets());
+        inner[24..26].fill(0);
+        let sum = etherparse::Ipv4Header::from_slice(&inner[14..]).unwrap().0.calc_header_checksum();
+        inner[24..26].copy_from_slice(&sum.to_be_bytes());
+        machine.refuse(0, 0, vxlan(1, 1024, &inner), R::VxlanNested);
+    }
+}
+
+#[test]
+fn a_network_has_its_mtu_and_says_so() {
+    let mut machine = Machine::new(cluster());
+    let big = udp(("9.0.1.7", 7000), ("9.128.2.7", 80), &[7; 1273]);
+    let mut big: Vec<u8> = big;
+    big[20] = 0x40;
+    big[24..26].fill(0);
+    let sum = etherparse::Ipv4Header::from_slice(&big[14..]).unwrap().0.calc_header_checksum();
+    big[24..26].copy_from_slice(&sum.to_be_bytes());
+    let told = machine.pass(0, vxlan(1, 1024, &big));
+    assert_eq!(outer(&told), (1024, ("10.0.0.11".into(), 64000)));
+    let inner = &told[50 + 14..];
+    assert_eq!((inner[20], inner[21], u16::from_be_bytes([inner[26], inner[27]])), (3, 4, 1300));
+    let told = machine.pass(0, vxlan(1, 1024, &packet6("fd01:b::1:0:0:7", "fd01:b:1:0:2::7", 64, 1253)));
+    let inner = &told[50 + 14..];
+    assert_eq!((inner[6], inner[40], u32::from_be_bytes(inner[44..48].try_into().unwrap())), (58, 2, 1300));
+    assert_eq!(ends6(&told[50..]), [ip6("fd01:b::9:0:0:1").into(), IpAddr::from(ip6("fd01:b::1:0:0:7"))]);
+    machine.pass(0, vxlan(1, 1024, &packet6("fd01:b::1:0:0:7", "fd01:b:1:0:2::7", 64, 1252)));
+    // A handshake between the networks is told the less of both.
+    assert_eq!(machine.total(|c| c.dropped()), 0);
+}
+
+#[test]
+fn containers_reach_each_other_over_ipv6() {
+    let mut machine = Machine::new(cluster());
+    let there = machine.pass(0, vxlan(1, 1024, &packet6("fd01:b::1:0:0:7", "fd01:b::2:0:0:7", 64, 20)));
+    assert_eq!(outer(&there), (1024, ("10.0.0.12".into(), 64000)));
+    assert_eq!((there[50 + 12..50 + 14].to_vec(), there[50 + 14 + 7]), (vec![0x86, 0xdd], 63));
+    let there = machine.pass(0, on(4789, 1, 7, &packet6("fd01:b:1:0:1::7", "fd01:b:1:0:2::7", 64, 20)));
+    assert_eq!(outer(&there), (7, ("10.0.0.12".into(), 4789)));
+    machine.refuse(0, 0, vxlan(1, 1024, &packet6("fd01:b::2:0:0:7", "fd01:b::2:0:0:8", 64, 20)), R::OverlaySpoof);
+    machine.refuse(0, 0, packet6("fd01:b::1:0:0:7", "fd01:b::2:0:0:8", 64, 20), R::OverlaySpoof);
+    machine.refuse(0, 0, vxlan(1, 1024, &packet6("fd01:b::1:0:0:7", "fd01:b::5:0:0:8", 64, 20)), R::NoAgent);
+}
+
+#[test]
+fn a_vip_of_ipv6_has_its_backend_in_the_overlay() {
+    let mut machine = Machine::new(cluster());
+    for (client, sends) in [
+        (CLIENT6, (|packet: &[u8]| packet.to_vec()) as fn(&[u8]) -> Vec<u8>),
+        ("fd01:b::1:0:0:7", |packet| vxlan(1, 1024, packet)),
+        // The backend itself.
+        ("fd01:b::2:0:0:2", |packet| vxlan(2, 1024, packet)),
+    ] {
+        let there = machine.pass(0, sends(&tcp6((client, 7000), (VIP6, 80), (true, false))));
+        assert_eq!(outer(&there), (1024, ("10.0.0.12".into(), 64000)));
+        assert_eq!(ends6(&there[50..]), [ip6("fd01:b::9:0:0:2").into(), IpAddr::from(ip6("fd01:b::2:0:0:2"))]);
+        let port = u16::from_be_bytes([there[50 + 54], there[50 + 55]]);
+        let answer = tcp6(("fd01:b::2:0:0:2", 80), ("fd01:b::9:0:0:2", port), (true, true));
+        let back = machine.pass(0, vxlan(2, 1024, &answer));
+        let back = if client == CLIENT6 { &back[..] } else { &back[50..] };
+        assert_eq!(ends6(back), [ip6(VIP6).into(), IpAddr::from(ip6(client))]);
+    }
+    // Not out of a tunnel it is forged.
+    machine.refuse(0, 0, tcp6(("fd01:b::2:0:0:2", 80), ("fd01:b::9:0:0:2", 2000), (true, true)), R::OverlaySpoof);
+}
+
+#[test]
+fn groups_hold_over_ipv6() {
+    let mut grouped = cluster();
+    let member =
+        |ip: &str, group: &str| Container { ip: ip6(ip).into(), network: "dcos".into(), groups: vec![group.into()] };
+    grouped.shared.containers =
+        vec![member("fd01:b::1:0:0:7", "a"), member("fd01:b::2:0:0:2", "a"), member("fd01:b::2:0:0:8", "b")];
+    let services: Vec<_> = grouped
+        .shared
+        .services
+        .iter()
+        .map(|service| {
+            let mut service = Service::clone(service);
+            service.backends.iter_mut().filter(|b| b.address.is_ipv6()).for_each(|b| b.groups = vec!["a".into()]);
+            service
+        })
+        .collect();
+    grouped.shared.services = services.into();
+    let mut machine = Machine::new(quiet(grouped));
+    let from = |source: &str, to: &str| vxlan(1, 1024, &tcp6((source, 7000), (to, 80), (true, false)));
+    for (source, to, may) in [
+        ("fd01:b::1:0:0:7", "fd01:b::2:0:0:2", true),
+        ("fd01:b::1:0:0:7", VIP6, true),
+        ("fd01:b::1:0:0:7", "fd01:b::2:0:0:8", false),
+        ("fd01:b::1:0:0:7", "fd01:b::2:0:0:9", false),
+        ("fd01:b::1:0:0:9", "fd01:b::2:0:0:2", false),
+        ("fd01:b::1:0:0:9", VIP6, false),
+        ("fd01:b::1:0:0:9", "fd01:b::2:0:0:9", true),
+    ] {
+        if may {
+            machine.pass(0, from(source, to));
+        } else {
+            machine.refuse(0, 0, from(source, to), R::GroupDenied);
+        }
+    }
+    machine.refuse(0, 0, tcp6((CLIENT6, 7000), (VIP6, 80), (true, false)), R::GroupUnderlay);
+}
