@@ -116,13 +116,18 @@ impl World {
 
     /// What an agent's kernel has, but for counters and times.
     pub(crate) fn kernel(&self, role: &str) -> String {
-        let of = |line: &str| format!("$ {line}\n{}", self.said(role, line));
+        // In an order of its own: the kernel's is by index and by time.
+        let sorted = |mut lines: Vec<&str>| {
+            lines.sort_unstable();
+            lines.join("\n")
+        };
+        let of = |line: &str| format!("$ {line}\n{}", sorted(self.said(role, line).lines().collect()));
         let addresses = self.said(role, "ip -o addr");
         // Indices of interfaces are never used again.
         let addresses: Vec<&str> =
             addresses.lines().filter_map(|line| line.split_once(": ").map(|(_, rest)| rest)).collect();
         [
-            addresses.join("\n"),
+            sorted(addresses),
             of("ip route show table all"),
             of("ip rule"),
             of("ip neigh show nud permanent"),
