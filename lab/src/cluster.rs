@@ -285,12 +285,12 @@ impl Lab {
         Err(LabError::NotReady { why, log: self.log(&log), tail: self.tail(&log, 20) })
     }
 
-    /// Starts another container on an agent's overlay network; its address.
-    pub fn start_container(&self, agent: &str, role: &str) -> Result<std::net::Ipv4Addr, LabError> {
+    /// Starts another container on a network of an agent that `sluice agent` has set up; its address.
+    pub fn start_container(&self, agent: &str, role: &str, network: &str) -> Result<std::net::Ipv4Addr, LabError> {
         let roles = || self.topology.agents.iter().map(|a| a.name.as_str()).collect::<Vec<_>>().join(", ");
         let entry = self.topology.agents.iter().find(|entry| entry.name == agent);
         let entry = entry.ok_or_else(|| LabError::NoRole { role: agent.to_owned(), roles: roles() })?;
-        Ok(wiring::container::on_overlay(&self.state, &self.topology, entry, role)?.address)
+        Ok(wiring::container::by_cni(&self.state, entry, role, network)?.address)
     }
 
     /// The last lines of a process's log.

@@ -24,13 +24,7 @@ pub fn mesos_half(subnet: Ipv4Net) -> Ipv4Net {
 }
 
 /// The file of a network's configuration, and its text.
-pub(super) fn configuration(
-    settings: &Settings,
-    map: &Map,
-    network: &Network,
-    own: Ipv4Net,
-    mtu: u16,
-) -> (PathBuf, String) {
+pub(super) fn configuration(settings: &Settings, map: &Map, network: &Network, own: Ipv4Net) -> (PathBuf, String) {
     let mut ipam = json!({
         "type": "host-local",
         "ranges": [[{"subnet": mesos_half(own)}]],
@@ -44,7 +38,7 @@ pub(super) fn configuration(
         "name": network.name,
         "args": {"written_by": OURS},
         "ipMasq": false,
-        "mtu": mtu,
+        "mtu": settings.mtu.unwrap_or(network.mtu).min(network.mtu),
         "dns": {"nameservers": map.dns},
         "ipam": ipam,
     });

@@ -5,7 +5,7 @@
 //! else's and stays. Links come before entries, entries before routes, routes before rules, and go in the other order:
 //! no packet meets a way that leads nowhere.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use futures_util::TryStreamExt as _;
@@ -32,6 +32,9 @@ pub const AGENT: u8 = 84;
 const ALIAS: &str = "sluice agent";
 /// The device's name until it has its alias: what has this name is ours, whenever the process that made it ended.
 const UNFINISHED: &str = "sluice-agent0";
+
+/// The index of each VNI's device.
+type Tunnels = BTreeMap<u32, u32>;
 
 /// A link as the kernel tells of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -69,9 +72,14 @@ impl Kernel {
     /// # Errors
     /// What the kernel says; what was done stays, and the next call goes on.
     pub async fn settle(&mut self, plan: &Plan) -> Result<usize, NetlinkError> {
-        let (index, mut changes) = self.device(&plan.device).await?;
-        changes += self.peers(index, &plan.peers).await?;
-        changes += self.routes(index, &plan.routes).await?;
+        let mut changes = self.remove_others(&plan.devices).await?;
+        let mut tunnels = Tunnels::new();
+        for device in &plan.devices {
+            let (index, changed) = self.device(device).await?;
+            changes += changed + self.peers(index, &plan.peers).await?;
+            tunnels.insert(device.vni, index);
+        }
+        changes += self.routes(&tunnels, &plan.routes).await?;
         changes += self.rules(&plan.rules).await?;
         Ok(changes)
     }
@@ -82,7 +90,7 @@ impl Kernel {
     /// What the kernel says.
     pub async fn down(&mut self, bridges: &[String]) -> Result<(), NetlinkError> {
         self.rules(&BTreeSet::new()).await?;
-        for (_, message) in self.our_routes(0).await? {
+        for (_, message) in self.our_routes(&Tunnels::new()).await? {
             self.remove_route(message).await?;
         }
         let links = self.links().await?;
@@ -106,21 +114,21 @@ impl Kernel {
                 ),
             });
         }
-        let (fits, others): (Vec<Seen>, Vec<Seen>) =
-            links.into_iter().filter(Seen::is_ours).partition(|link| link.fits(wanted));
-        let mut changes = others.len();
+        let (link, made) = match links.into_iter().find(|link| link.fits(wanted)) {
+            Some(link) => (link, 0),
+            None => (self.make(wanted).await?, 1),
+        };
+        Ok((link.index, made + self.refresh(&link, wanted).await?))
+    }
+
+    /// Removes devices of ours that are none of these.
+    async fn remove_others(&self, wanted: &[Device]) -> Result<usize, NetlinkError> {
+        let ours = self.links().await?.into_iter().filter(Seen::is_ours);
+        let others: Vec<Seen> = ours.filter(|link| !wanted.iter().any(|device| link.fits(device))).collect();
         for old in &others {
             self.remove_link(old).await?;
         }
-        let link = match fits.into_iter().next() {
-            Some(link) => link,
-            None => {
-                changes += 1;
-                self.make(wanted).await?
-            }
-        };
-        changes += self.refresh(&link, wanted).await?;
-        Ok((link.index, changes))
+        Ok(others.len())
     }
 
     async fn make(&self, wanted: &Device) -> Result<Seen, NetlinkError> {
@@ -229,13 +237,13 @@ impl Kernel {
         Ok(changes)
     }
 
-    async fn routes(&mut self, index: u32, wanted: &BTreeSet<Route>) -> Result<usize, NetlinkError> {
-        let there = self.our_routes(index).await?;
+    async fn routes(&mut self, tunnels: &Tunnels, wanted: &BTreeSet<Route>) -> Result<usize, NetlinkError> {
+        let there = self.our_routes(tunnels).await?;
         let known: BTreeSet<Route> = there.iter().filter_map(|(route, _)| *route).collect();
         let mut changes = 0;
         for route in wanted.difference(&known) {
             // The kernel knows a route by table, destination and metric: ours is replaced without a gap, another's never.
-            let message = message(route, index);
+            let message = message(route, tunnels);
             let ours = known.iter().any(|k| k.key() == route.key());
             let request = self.handle.route().add(message);
             let request = if ours { request.replace() } else { request };
@@ -261,10 +269,10 @@ impl Kernel {
         Ok(changes)
     }
 
-    async fn our_routes(&self, index: u32) -> Result<Vec<(Option<Route>, RouteMessage)>, NetlinkError> {
+    async fn our_routes(&self, tunnels: &Tunnels) -> Result<Vec<(Option<Route>, RouteMessage)>, NetlinkError> {
         let all = inventory::routes(&self.handle).await?;
         let ours = all.into_iter().filter(|message| message.header.protocol == RouteProtocol::from(AGENT));
-        Ok(ours.map(|message| (read_route(&message, index), message)).collect())
+        Ok(ours.map(|message| (read_route(&message, tunnels), message)).collect())
     }
 
     async fn remove_route(&self, message: RouteMessage) -> Result<(), NetlinkError> {
@@ -352,7 +360,7 @@ impl Seen {
 impl Route {
     fn metric(&self) -> u32 {
         match self.to {
-            To::Vtep(_) | To::Gateway(_) => 0,
+            To::Vtep(..) | To::Gateway(_) => 0,
             To::Unreachable => UNREACHABLE_METRIC,
         }
     }
@@ -396,20 +404,23 @@ fn entry(message: &NeighbourMessage) -> Option<(IpAddr, String)> {
     address.zip(mac)
 }
 
-fn message(route: &Route, index: u32) -> RouteMessage {
+fn message(route: &Route, tunnels: &Tunnels) -> RouteMessage {
     let to = RouteMessageBuilder::<Ipv4Addr>::new()
         .destination_prefix(route.prefix.network(), route.prefix.prefix_len())
         .table_id(route.table)
         .protocol(RouteProtocol::from(AGENT));
     match route.to {
-        To::Vtep(via) => to.output_interface(index).gateway(via).build(),
+        // Only the first device has the VTEPs' subnet on link.
+        To::Vtep(via, vni) => {
+            to.output_interface(tunnels.get(&vni).copied().unwrap_or_default()).gateway(via).onlink().build()
+        }
         To::Gateway(via) => to.gateway(via).build(),
         To::Unreachable => to.kind(RouteType::Unreachable).priority(UNREACHABLE_METRIC).build(),
     }
 }
 
 /// A route as the plan has them; `None` for one that no plan has.
-fn read_route(message: &RouteMessage, index: u32) -> Option<Route> {
+fn read_route(message: &RouteMessage, tunnels: &Tunnels) -> Option<Route> {
     let (mut table, mut gateway, mut link) = (u32::from(message.header.table), None, 0);
     let mut prefix = Ipv4Net::default();
     for attribute in &message.attributes {
@@ -423,11 +434,12 @@ fn read_route(message: &RouteMessage, index: u32) -> Option<Route> {
             table = *number;
         }
     }
-    let to = match (message.header.kind, gateway) {
-        (RouteType::Unreachable, _) => To::Unreachable,
-        (_, Some(via)) if link == index => To::Vtep(via),
-        (_, Some(via)) => To::Gateway(via),
-        (_, None) => return None,
+    let tunnel = tunnels.iter().find(|(_, index)| **index == link).map(|(vni, _)| *vni);
+    let to = match (message.header.kind, gateway, tunnel) {
+        (RouteType::Unreachable, ..) => To::Unreachable,
+        (_, Some(via), Some(vni)) => To::Vtep(via, vni),
+        (_, Some(via), None) => To::Gateway(via),
+        (_, None, _) => return None,
     };
     Some(Route { table, prefix, to })
 }

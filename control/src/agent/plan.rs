@@ -25,6 +25,8 @@ pub const AGENTS: u32 = 42;
 pub const SERVED: u32 = 43;
 /// All that containers of hub networks send.
 pub const HUB: u32 = 44;
+/// The three of them for a VNI that is not the overlay's: this, 2^24 times their number, and the VNI.
+const TABLES_OF_VNIS: u32 = 0x4000_0000;
 /// Priorities of the rules, the first of them; the kernel's main table comes at 32766.
 const FIRST_RULE: u32 = 32_000;
 /// Metric of the routes behind an agent's own subnets.
@@ -74,8 +76,8 @@ pub struct Peer {
 /// Where a route leads.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum To {
-    /// A member's VTEP.
-    Vtep(Ipv4Addr),
+    /// A member's VTEP, in the tunnels of a VNI.
+    Vtep(Ipv4Addr, u32),
     /// A neighbour on the underlay.
     Gateway(Ipv4Addr),
     /// Nowhere: what is not there is told at once, and goes nowhere else.
@@ -117,9 +119,9 @@ impl fmt::Display for Rule {
 /// All of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Plan {
-    /// The VXLAN device.
-    pub device: Device,
-    /// Members that it knows.
+    /// The VXLAN devices, one of each VNI; the first one's address has the VTEPs' subnet on link.
+    pub devices: Vec<Device>,
+    /// Members that each of them knows.
     pub peers: BTreeSet<Peer>,
     /// Routes.
     pub routes: BTreeSet<Route>,
@@ -137,6 +139,11 @@ pub enum PlanError {
     /// The map does not fit the lease.
     #[error("Sluice's map has no network {0}, of which the lease has a subnet: is the node that answers another one?")]
     NoNetwork(String),
+    /// The kernel's tables and names are by VNI.
+    #[error(
+        "networks with VNI {0} have different UDP ports; an agent needs another VNI for each port: write `vni` of one of them"
+    )]
+    TwoPorts(u32),
 }
 
 impl Plan {
@@ -146,56 +153,49 @@ impl Plan {
     /// When lease and map contradict each other.
     pub fn of(settings: &Settings, lease: &Lease, map: &Map) -> Result<Self, PlanError> {
         let networks = own_networks(lease, map)?;
-        let name = settings.device(map.vni);
+        let devices = devices(settings, lease, map, &networks)?;
         let others: Vec<&Member> = map.members.iter().filter(|m| m.ip != settings.address).collect();
-        let mtu = settings.mtu.unwrap_or(map.mtu).min(map.mtu);
-        let device = Device {
-            vni: map.vni,
-            port: map.port,
-            local: settings.address,
-            mac: lease.vtep_mac().to_string(),
-            address: Ipv4Net::new(lease.vtep_ip, map.vtep_prefix).unwrap_or_else(|_| lease.vtep_ip.into()),
-            mtu: u32::from(map.mtu),
-            name,
-        };
-        let cni = networks.iter().map(|(network, net)| cni::configuration(settings, map, network, *net, mtu)).collect();
+        let cni = networks.iter().map(|(network, net)| cni::configuration(settings, map, network, *net)).collect();
         Ok(Self {
             peers: others.iter().map(|m| peer(m)).collect(),
             routes: routes(settings, &networks, &others, map),
-            rules: rules(&device.name, &networks),
+            rules: rules(&devices, &networks, map),
             masquerade: masquerade::rules(map, networks.iter().map(|(_, net)| *net)),
             cni,
-            device,
+            devices,
         })
     }
 
     /// Everything, as the commands that would do it.
     #[must_use]
     pub fn commands(&self) -> String {
-        let name = &self.device.name;
-        let peers = self.peers.iter().map(|Peer { vtep_ip, mac, underlay }| {
-            format!(
-                "ip neigh replace {vtep_ip} lladdr {mac} dev {name} nud permanent\n\
-                 bridge fdb replace {mac} dev {name} dst {underlay} self permanent"
-            )
+        let peers = self.devices.iter().flat_map(|Device { name, .. }| {
+            self.peers.iter().map(move |Peer { vtep_ip, mac, underlay }| {
+                format!(
+                    "ip neigh replace {vtep_ip} lladdr {mac} dev {name} nud permanent\n\
+                     bridge fdb replace {mac} dev {name} dst {underlay} self permanent"
+                )
+            })
         });
-        let routes = self.routes.iter().map(|route| route.command(name));
+        let devices = self.devices.iter().map(ToString::to_string);
+        let routes = self.routes.iter().map(|route| self.command(route));
         let rules = self.rules.iter().map(ToString::to_string);
-        let lines: Vec<String> = peers.chain(routes).chain(rules).collect();
-        let files = self.cni.iter().map(|(path, text)| format!("# {}\n{text}", path.display()));
-        let files: String = files.collect();
-        format!("{}\n{}\n# nft -f\n{}{files}", self.device, lines.join("\n"), self.masquerade)
+        let lines: Vec<String> = devices.chain(peers).chain(routes).chain(rules).collect();
+        let files: String = self.cni.iter().map(|(path, text)| format!("# {}\n{text}", path.display())).collect();
+        format!("{}\n# nft -f\n{}{files}", lines.join("\n"), self.masquerade)
     }
-}
 
-impl Route {
-    fn command(&self, device: &str) -> String {
-        let table = if self.table == MAIN { String::new() } else { format!(" table {}", self.table) };
-        match self.to {
-            To::Vtep(via) => format!("ip route replace {} via {via} dev {device}{table}", self.prefix),
-            To::Gateway(via) => format!("ip route replace {} via {via}{table}", self.prefix),
+    fn command(&self, route: &Route) -> String {
+        let table = if route.table == MAIN { String::new() } else { format!(" table {}", route.table) };
+        match route.to {
+            To::Vtep(via, vni) => {
+                let device = self.devices.iter().find(|device| device.vni == vni);
+                let device = device.map_or("", |device| device.name.as_str());
+                format!("ip route replace {} via {via} dev {device} onlink{table}", route.prefix)
+            }
+            To::Gateway(via) => format!("ip route replace {} via {via}{table}", route.prefix),
             To::Unreachable => {
-                format!("ip route replace unreachable {} metric {UNREACHABLE_METRIC}{table}", self.prefix)
+                format!("ip route replace unreachable {} metric {UNREACHABLE_METRIC}{table}", route.prefix)
             }
         }
     }
@@ -219,41 +219,72 @@ pub fn served(map: &Map) -> impl Iterator<Item = Ipv4Net> + '_ {
     map.vips.iter().copied().chain(map.dns.iter().map(|ip| Ipv4Net::from(*ip)))
 }
 
+/// One device of each VNI that this agent has a network of, the overlay's own first.
+fn devices(
+    settings: &Settings,
+    lease: &Lease,
+    map: &Map,
+    networks: &[(&Network, Ipv4Net)],
+) -> Result<Vec<Device>, PlanError> {
+    let mut ports = BTreeMap::new();
+    for (network, _) in networks {
+        if *ports.entry(network.vni).or_insert(network.port) != network.port {
+            return Err(PlanError::TwoPorts(network.vni));
+        }
+    }
+    let mut tunnels: Vec<(u32, u16)> = ports.into_iter().collect();
+    tunnels.sort_by_key(|(vni, _)| (*vni != map.vni, *vni));
+    let device = |(at, (vni, port)): (usize, (u32, u16))| {
+        let prefix = if at == 0 { map.vtep_prefix } else { 32 };
+        let mtu = networks.iter().filter(|(n, _)| n.vni == vni).map(|(n, _)| n.mtu).min().unwrap_or_default();
+        Device {
+            name: if vni == map.vni { settings.device(vni) } else { format!("vtep{vni}") },
+            vni,
+            port,
+            local: settings.address,
+            mac: lease.vtep_mac().to_string(),
+            address: Ipv4Net::new(lease.vtep_ip, prefix).unwrap_or_else(|_| lease.vtep_ip.into()),
+            mtu: u32::from(mtu),
+        }
+    };
+    Ok(tunnels.into_iter().enumerate().map(device).collect())
+}
+
+/// A table of what containers in the tunnels of a VNI send.
+fn table(number: u32, vni: u32, map: &Map) -> u32 {
+    if vni == map.vni { number } else { TABLES_OF_VNIS + ((number - AGENTS) << 24) + vni }
+}
+
 fn routes(settings: &Settings, networks: &[(&Network, Ipv4Net)], others: &[&Member], map: &Map) -> BTreeSet<Route> {
-    let sluice = To::Vtep(map.sluice.vtep_ip);
     let route = |table, prefix, to| Route { table, prefix, to };
     let mut routes = BTreeSet::new();
-    for member in others {
-        let to = To::Vtep(member.vtep_ip);
-        let host = Ipv4Net::from(member.ip);
-        routes.extend([route(AGENTS, host, to), route(HUB, host, to)]);
-        let direct = member.subnets.iter().filter(|(name, _)| !map.is_hub(name));
-        routes.extend(direct.map(|(_, net)| route(MAIN, *net, to)));
-    }
-    for prefix in served(map) {
-        routes.extend([route(SERVED, prefix, sluice), route(HUB, prefix, sluice)]);
-        if settings.node_routes {
-            routes.insert(route(MAIN, prefix, To::Gateway(map.sluice.ip)));
-        }
-    }
-    for network in &map.networks {
-        routes.insert(route(HUB, network.subnet, sluice));
-        if network.hub {
-            routes.insert(route(MAIN, network.subnet, sluice));
-        }
-    }
     // Without it, what comes for a container that is not there would go by another route, and round for ever.
     routes.extend(networks.iter().map(|(_, net)| route(MAIN, *net, To::Unreachable)));
-    if !networks.iter().any(|(network, _)| network.hub) {
-        routes.retain(|route| route.table != HUB);
+    if settings.node_routes {
+        routes.extend(served(map).map(|prefix| route(MAIN, prefix, To::Gateway(map.sluice.ip))));
     }
-    if networks.iter().all(|(network, _)| network.hub) {
-        routes.retain(|route| route.table != AGENTS && route.table != SERVED);
+    for (own, _) in networks {
+        let sluice = To::Vtep(map.sluice.vtep_ip, own.vni);
+        let [agents, containers] =
+            if own.hub { [HUB, HUB] } else { [AGENTS, SERVED] }.map(|number| table(number, own.vni, map));
+        routes.extend(others.iter().map(|m| route(agents, m.ip.into(), To::Vtep(m.vtep_ip, own.vni))));
+        routes.extend(served(map).map(|prefix| route(containers, prefix, sluice)));
+        if own.hub {
+            routes.extend(map.networks.iter().map(|network| route(containers, network.subnet, sluice)));
+        }
+        // The other networks in the same tunnels, too: DC/OS has all of them in one.
+        for network in map.networks.iter().filter(|network| network.vni == own.vni) {
+            let parts = others.iter().filter_map(|m| Some((*m.subnets.get(&network.name)?, m.vtep_ip)));
+            match network.hub {
+                true => drop(routes.insert(route(MAIN, network.subnet, sluice))),
+                false => routes.extend(parts.map(|(net, via)| route(MAIN, net, To::Vtep(via, own.vni)))),
+            }
+        }
     }
     routes
 }
 
-fn rules(device: &str, networks: &[(&Network, Ipv4Net)]) -> BTreeSet<Rule> {
+fn rules(devices: &[Device], networks: &[(&Network, Ipv4Net)], map: &Map) -> BTreeSet<Rule> {
     let rule = |at, from, iif: Option<&str>, table| Rule {
         priority: FIRST_RULE + at,
         from,
@@ -262,14 +293,16 @@ fn rules(device: &str, networks: &[(&Network, Ipv4Net)]) -> BTreeSet<Rule> {
     };
     let mut rules = BTreeSet::new();
     for (network, own) in networks {
+        let table = |number| table(number, network.vni, map);
         if network.hub {
             // What Sluice sends back to a container here, and what the agent itself sends, goes straight to it.
-            rules.insert(rule(0, None, Some(device), MAIN));
+            let device = devices.iter().find(|device| device.vni == network.vni);
+            rules.extend(device.map(|device| rule(0, None, Some(&device.name), MAIN)));
             rules.insert(rule(1, Some(*own), Some("lo"), MAIN));
-            rules.insert(rule(2, Some(*own), None, HUB));
+            rules.insert(rule(2, Some(*own), None, table(HUB)));
         } else {
-            rules.insert(rule(10, Some(network.subnet), None, SERVED));
-            rules.insert(rule(11, Some(network.subnet), None, AGENTS));
+            rules.insert(rule(10, Some(network.subnet), None, table(SERVED)));
+            rules.insert(rule(11, Some(network.subnet), None, table(AGENTS)));
         }
     }
     rules

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::{Ipv4Net, Ipv4Subnets};
 use serde::{Deserialize, Serialize};
 use sha1::{Digest as _, Sha1};
-use sluice_config::model::{Config, NetworkMode, OverlayAgent};
+use sluice_config::model::{Config, NetworkMode, OverlayAgent, OverlayNetwork};
 use sluice_dataplane::tables::Tables;
 
 use super::Lease;
@@ -56,6 +56,12 @@ pub struct Network {
     pub name: String,
     /// All its container addresses.
     pub subnet: Ipv4Net,
+    /// VXLAN network identifier.
+    pub vni: u32,
+    /// Outer UDP port.
+    pub port: u16,
+    /// Largest packet of a container.
+    pub mtu: u16,
     /// Whether agents send everything of it to Sluice (`mode = "hub"`).
     pub hub: bool,
 }
@@ -63,14 +69,10 @@ pub struct Network {
 /// The overlay as it is now. Equal maps have equal versions, whichever node and run they come from.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Map {
-    /// VXLAN network identifier.
+    /// The VNI of networks that have none of their own.
     pub vni: u32,
-    /// Outer UDP port.
-    pub port: u16,
     /// Prefix length of the VTEPs' subnet.
     pub vtep_prefix: u8,
-    /// Largest packet of a container.
-    pub mtu: u16,
     /// Sluice's own place, which is among the members too.
     pub sluice: Member,
     /// Every member, sorted; whoever asks is among them.
@@ -98,16 +100,22 @@ impl Map {
         };
         let mut members: Vec<Member> = shared.agents.iter().map(member).chain([sluice.clone()]).collect();
         members.sort();
-        let network = |n: &sluice_config::model::OverlayNetwork| Network {
+        let tunnel = |n: &OverlayNetwork| (n.vni.unwrap_or(vtep.vni), n.udp_port.unwrap_or(vtep.udp_port));
+        let mtu = |of: &OverlayNetwork| {
+            let sharing = shared.networks.iter().filter(|n| tunnel(n) == tunnel(of));
+            sharing.filter_map(|n| n.mtu).fold(vtep.mtu, u16::min)
+        };
+        let network = |n: &OverlayNetwork| Network {
             name: n.name.clone(),
             subnet: n.subnet,
+            vni: tunnel(n).0.get(),
+            port: tunnel(n).1,
+            mtu: mtu(n),
             hub: n.mode == NetworkMode::Hub,
         };
         Some(Self {
             vni: vtep.vni.get(),
-            port: vtep.udp_port,
             vtep_prefix: vtep.vtep.prefix_len(),
-            mtu: vtep.mtu,
             sluice,
             members,
             networks: shared.networks.iter().map(network).collect(),

@@ -66,15 +66,19 @@ pub(crate) fn on_overlay(
     role: &str,
 ) -> Result<Container, StateError> {
     if agent.sluice_agent {
-        let network = topology.overlay.name.clone();
-        let namespace = super::namespace(state, role, false)?;
-        let address = cni::add(state, &agent.name, &network, role, &namespace)?;
-        let network = Network::Cni { agent: agent.name.clone(), network };
-        return Ok(Container { role: role.to_owned(), address, network });
+        return by_cni(state, agent, role, &topology.overlay.name);
     }
     let subnet = mesos_half(agent.subnet);
     let mtu = topology.overlay.container_mtu;
     attach(state, agent, role, &mesos_bridge(topology), subnet, mtu)
+}
+
+/// A container on any network that `sluice agent` has configured on an agent.
+pub(crate) fn by_cni(state: &LabState, agent: &AgentEntry, role: &str, network: &str) -> Result<Container, StateError> {
+    let namespace = super::namespace(state, role, false)?;
+    let address = cni::add(state, &agent.name, network, role, &namespace)?;
+    let network = Network::Cni { agent: agent.name.clone(), network: network.to_owned() };
+    Ok(Container { role: role.to_owned(), address, network })
 }
 
 /// A container on the NAT bridge, reached by [`redirect`].

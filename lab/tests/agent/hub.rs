@@ -15,7 +15,7 @@ fn two_containers_of_one_agent_reach_each_other_through_sluice_and_only_with_a_g
     let agent = world.agent("agent1");
     let red = world.deploy(&app("/red", 2, &["red"], "/red:80"));
     let blue = world.deploy(&app("/blue", 1, &["blue"], "/blue:80"));
-    let plain = world.lab.start_container("agent1", "c3").unwrap().to_string();
+    let plain = world.lab.start_container("agent1", "c3", "dcos").unwrap().to_string();
     let (from, mate, stranger) = (world.role_of(&red[0]), red[1].as_str(), blue[0].as_str());
     let encapsulated =
         || -> u64 { world.said("agent1", "cat /sys/class/net/vtep1024/statistics/tx_packets").trim().parse().unwrap() };

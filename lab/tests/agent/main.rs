@@ -5,4 +5,5 @@
 mod direct;
 mod hub;
 mod leases;
+mod networks;
 mod world;

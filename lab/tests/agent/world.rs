@@ -34,6 +34,11 @@ pub(crate) fn topology(leased: usize) -> Topology {
 impl World {
     /// Marathons and Sluice run, agents not yet; `None`, with a sentence, where something is not there.
     pub(crate) fn start(topology: &Topology) -> Option<Self> {
+        Self::start_with(topology, |_| {})
+    }
+
+    /// The same with files of the lab changed before.
+    pub(crate) fn start_with(topology: &Topology, change: impl FnOnce(&Lab)) -> Option<Self> {
         let program = Path::new(env!("CARGO_BIN_EXE_sluice-lab")).with_file_name("sluice");
         for needed in [program.as_path(), Path::new("/usr/lib/cni/bridge")] {
             if !needed.is_file() {
@@ -42,6 +47,7 @@ impl World {
             }
         }
         let lab = Lab::up(topology, &Options::default()).unwrap();
+        change(&lab);
         let by = Path::new(env!("CARGO_BIN_EXE_sluice-lab"));
         let mut children = lab.start_marathons_by(by, Dialect::V1_9).unwrap();
         children.push(lab.start_sluice(&program).unwrap());

@@ -26,13 +26,18 @@ fn member(n: u8, networks: &[&str]) -> Member {
 
 /// Three members, of which the third is Sluice; the network `lab` is in hub mode.
 fn map() -> Map {
-    let network = |name: &str, subnet: &str, hub| Network { name: name.into(), subnet: subnet.parse().unwrap(), hub };
+    let network = |name: &str, subnet: &str, hub| Network {
+        name: name.into(),
+        subnet: subnet.parse().unwrap(),
+        vni: 1024,
+        port: 64_000,
+        mtu: 1450,
+        hub,
+    };
     let sluice = member(3, &["dcos", "lab"]);
     Map {
         vni: 1024,
-        port: 64_000,
         vtep_prefix: 20,
-        mtu: 1450,
         members: vec![member(1, &["dcos", "lab"]), member(2, &["dcos", "lab"]), sluice.clone()],
         sluice,
         networks: vec![network("dcos", "9.0.0.0/8", false), network("lab", "172.20.0.0/16", true)],
@@ -57,15 +62,15 @@ fn a_direct_network_goes_by_every_members_vtep_and_what_sluice_serves_by_its() {
     assert_eq!(
         lines(&plan, "ip route"),
         [
-            "ip route replace 10.0.0.12/32 via 44.128.0.2 dev vtep1024 table 42",
-            "ip route replace 10.0.0.13/32 via 44.128.0.3 dev vtep1024 table 42",
-            "ip route replace 11.0.0.0/8 via 44.128.0.3 dev vtep1024 table 43",
-            "ip route replace 172.16.0.1/32 via 44.128.0.3 dev vtep1024 table 43",
-            "ip route replace 198.51.100.1/32 via 44.128.0.3 dev vtep1024 table 43",
+            "ip route replace 10.0.0.12/32 via 44.128.0.2 dev vtep1024 onlink table 42",
+            "ip route replace 10.0.0.13/32 via 44.128.0.3 dev vtep1024 onlink table 42",
+            "ip route replace 11.0.0.0/8 via 44.128.0.3 dev vtep1024 onlink table 43",
+            "ip route replace 172.16.0.1/32 via 44.128.0.3 dev vtep1024 onlink table 43",
+            "ip route replace 198.51.100.1/32 via 44.128.0.3 dev vtep1024 onlink table 43",
             "ip route replace unreachable 9.0.1.0/24 metric 4000000",
-            "ip route replace 9.0.2.0/24 via 44.128.0.2 dev vtep1024",
-            "ip route replace 9.0.3.0/24 via 44.128.0.3 dev vtep1024",
-            "ip route replace 172.20.0.0/16 via 44.128.0.3 dev vtep1024",
+            "ip route replace 9.0.2.0/24 via 44.128.0.2 dev vtep1024 onlink",
+            "ip route replace 9.0.3.0/24 via 44.128.0.3 dev vtep1024 onlink",
+            "ip route replace 172.20.0.0/16 via 44.128.0.3 dev vtep1024 onlink",
         ]
     );
     assert_eq!(
@@ -92,13 +97,13 @@ fn whatever_a_container_of_a_hub_network_sends_into_any_network_goes_by_sluice()
     assert_eq!(
         hub,
         [
-            "ip route replace 9.0.0.0/8 via 44.128.0.3 dev vtep1024 table 44",
-            "ip route replace 10.0.0.12/32 via 44.128.0.2 dev vtep1024 table 44",
-            "ip route replace 10.0.0.13/32 via 44.128.0.3 dev vtep1024 table 44",
-            "ip route replace 11.0.0.0/8 via 44.128.0.3 dev vtep1024 table 44",
-            "ip route replace 172.16.0.1/32 via 44.128.0.3 dev vtep1024 table 44",
-            "ip route replace 172.20.0.0/16 via 44.128.0.3 dev vtep1024 table 44",
-            "ip route replace 198.51.100.1/32 via 44.128.0.3 dev vtep1024 table 44",
+            "ip route replace 9.0.0.0/8 via 44.128.0.3 dev vtep1024 onlink table 44",
+            "ip route replace 10.0.0.12/32 via 44.128.0.2 dev vtep1024 onlink table 44",
+            "ip route replace 10.0.0.13/32 via 44.128.0.3 dev vtep1024 onlink table 44",
+            "ip route replace 11.0.0.0/8 via 44.128.0.3 dev vtep1024 onlink table 44",
+            "ip route replace 172.16.0.1/32 via 44.128.0.3 dev vtep1024 onlink table 44",
+            "ip route replace 172.20.0.0/16 via 44.128.0.3 dev vtep1024 onlink table 44",
+            "ip route replace 198.51.100.1/32 via 44.128.0.3 dev vtep1024 onlink table 44",
         ]
     );
     assert!(!plan.commands().contains("table 42") && !plan.commands().contains("172.20.2.0/24"));
@@ -112,6 +117,30 @@ fn whatever_a_container_of_a_hub_network_sends_into_any_network_goes_by_sluice()
     );
     let conf: Value = serde_json::from_str(plan.cni.first_key_value().unwrap().1).unwrap();
     assert_eq!((&conf["type"], &conf["bridge"], &conf["mtu"]), (&"ptp".into(), &Value::Null, &1450.into()));
+}
+
+#[test]
+fn a_network_with_a_vni_of_its_own_has_a_device_and_tables_of_its_own() {
+    let mut map = map();
+    (map.networks[1].vni, map.networks[1].port, map.networks[1].mtu, map.networks[1].hub) = (2000, 4789, 1400, false);
+    let plan =
+        Plan::of(&settings("10.0.0.11", "networks = [\"dcos\", \"lab\"]\n"), &lease(&["dcos", "lab"]), &map).unwrap();
+    let devices: Vec<String> =
+        plan.devices.iter().map(|d| format!("{} {} {} {} {}", d.name, d.vni, d.port, d.address, d.mtu)).collect();
+    assert_eq!(devices, ["vtep1024 1024 64000 44.128.0.1/20 1450", "vtep2000 2000 4789 44.128.0.1/32 1400"]);
+    let (agents, served) = (TABLES_OF_VNIS + 2000, TABLES_OF_VNIS + (1 << 24) + 2000);
+    for line in [
+        "ip route replace 172.20.2.0/24 via 44.128.0.2 dev vtep2000 onlink".to_owned(),
+        "ip route replace 9.0.2.0/24 via 44.128.0.2 dev vtep1024 onlink".to_owned(),
+        format!("ip route replace 10.0.0.12/32 via 44.128.0.2 dev vtep2000 onlink table {agents}"),
+        format!("ip route replace 11.0.0.0/8 via 44.128.0.3 dev vtep2000 onlink table {served}"),
+        format!("ip rule add priority 32010 from 172.20.0.0/16 lookup {served}"),
+    ] {
+        assert!(plan.commands().lines().any(|l| l == line), "{line} is not in\n{}", plan.commands());
+    }
+    map.networks[1].vni = 1024;
+    let refused = Plan::of(&settings("10.0.0.11", ""), &lease(&["dcos", "lab"]), &map).unwrap_err();
+    assert_eq!(refused, PlanError::TwoPorts(1024));
 }
 
 #[test]
@@ -173,16 +202,16 @@ fn compare(case: &Value, node: &Value) {
         networks: vec![Network {
             name: text(&info["name"]),
             subnet: text(&info["subnet"]).parse().unwrap(),
-            hub: false,
+            ..map().networks.remove(0)
         }],
         members,
         ..map()
     };
     let lease = Lease { vtep_ip: own.vtep_ip, subnets: own.subnets, left: false };
     let plan = Plan::of(&settings(&own.ip.to_string(), ""), &lease, &map).unwrap();
-    assert_eq!((plan.device.name.as_str(), plan.device.port, plan.device.vni), ("vtep1024", 64_000, 1024));
-    assert_eq!(plan.device.mac, node["link"]["address"]);
-    assert_eq!(node["link"]["addrs"][0], plan.device.address.to_string());
+    assert_eq!((plan.devices[0].name.as_str(), plan.devices[0].port, plan.devices[0].vni), ("vtep1024", 64_000, 1024));
+    assert_eq!(plan.devices[0].mac, node["link"]["address"]);
+    assert_eq!(node["link"]["addrs"][0], plan.devices[0].address.to_string());
     let is_four = |value: &Value| value.as_str().is_some_and(|text| !text.contains(':'));
     let mut recorded = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for entry in node["entries"].as_array().unwrap() {
@@ -199,7 +228,7 @@ fn compare(case: &Value, node: &Value) {
     let forwarding = plan.peers.iter().map(|p| (p.underlay.to_string(), p.mac.clone()));
     // What Sluice adds: the way to what it serves, and that an absent container is told of.
     let routes = plan.routes.iter().filter_map(|route| match route.to {
-        To::Vtep(via) if route.table != SERVED => Some((route.table, route.prefix.to_string(), via.to_string())),
+        To::Vtep(via, 1024) if route.table != SERVED => Some((route.table, route.prefix.to_string(), via.to_string())),
         _ => None,
     });
     assert_eq!((neighbours.collect(), forwarding.collect(), routes.collect()), recorded);
