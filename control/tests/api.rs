@@ -198,12 +198,12 @@ async fn the_schema_of_every_document_is_as_published() {
         (
             "vteps",
             json!([{"ip": "string", "vtep_ip": "string", "vtep_mac": "string", "subnets": {"dcos": "string"},
-            "source": "string"}]),
+            "subnets6": {}, "source": "string"}]),
         ),
         (
             "leases",
             json!([{"agent": "string", "vtep_ip": "string", "vtep_mac": "string", "subnets": {"dcos": "string"},
-            "state": "string", "heard_ago": "null", "why": "null"}]),
+            "subnets6": {}, "state": "string", "heard_ago": "null", "why": "null"}]),
         ),
     ];
     assert_eq!(expected.iter().map(|(what, _)| *what).collect::<Vec<_>>(), show::SUBJECTS);

@@ -8,28 +8,28 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde_json::{Value, json};
 
+use super::plan::Own;
 use super::settings::Settings;
-use crate::lease::map::{Map, Network};
+use crate::lease::map::Map;
 
 /// What our files say of themselves: no other file is ever replaced or removed.
 const OURS: &str = "sluice agent";
 
 /// The half of a subnet that DC/OS gives the Mesos containerizer.
 #[must_use]
-pub fn mesos_half(subnet: Ipv4Net) -> Ipv4Net {
-    Ipv4Net::new(subnet.network(), (subnet.prefix_len() + 1).min(32)).unwrap_or(subnet)
+pub fn mesos_half(subnet: IpNet) -> IpNet {
+    IpNet::new(subnet.network(), (subnet.prefix_len() + 1).min(subnet.max_prefix_len())).unwrap_or(subnet)
 }
 
-/// The file of a network's configuration, and its text.
-pub(super) fn configuration(settings: &Settings, map: &Map, network: &Network, own: Ipv4Net) -> (PathBuf, String) {
-    let mut ipam = json!({
-        "type": "host-local",
-        "ranges": [[{"subnet": mesos_half(own)}]],
-        "routes": [{"dst": "0.0.0.0/0"}],
-    });
+/// The file of a network's configuration, and its text; `own` are this agent's subnets of it.
+pub(super) fn configuration(settings: &Settings, map: &Map, own: &[Own<'_>]) -> Option<(PathBuf, String)> {
+    let network = own.first()?.0;
+    let ranges: Vec<Value> = own.iter().map(|(_, net)| json!([{"subnet": mesos_half(*net)}])).collect();
+    let routes: Vec<Value> = own.iter().map(|(_, net)| json!({"dst": everything(net)})).collect();
+    let mut ipam = json!({"type": "host-local", "ranges": ranges, "routes": routes});
     if let (Some(folder), Some(ipam)) = (&settings.cni_state, ipam.as_object_mut()) {
         ipam.insert("dataDir".to_owned(), json!(folder));
     }
@@ -52,7 +52,11 @@ pub(super) fn configuration(settings: &Settings, map: &Map, network: &Network, o
         text.extend(plugin);
     }
     let path = settings.cni_folder.join(format!("{}.conf", network.name));
-    (path, format!("{text:#}\n"))
+    Some((path, format!("{text:#}\n")))
+}
+
+fn everything(like: &IpNet) -> &'static str {
+    if like.addr().is_ipv4() { "0.0.0.0/0" } else { "::/0" }
 }
 
 /// Writes a configuration, unless it stands there already. A reader never sees half of it.

@@ -6,17 +6,17 @@
 //! no packet meets a way that leads nowhere.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::TryStreamExt as _;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{InfoData, InfoVxlan, LinkAttribute, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage};
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType};
-use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteType};
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleHeader, RuleMessage};
 use rtnetlink::{Handle, IpVersion, LinkUnspec, LinkVxlan, RouteMessageBuilder};
 use sluice_config::model::Mac;
 
@@ -35,6 +35,16 @@ const UNFINISHED: &str = "sluice-agent0";
 
 /// The index of each VNI's device.
 type Tunnels = BTreeMap<u32, u32>;
+
+/// Lets a device speak IPv6, where new ones do not by themselves (net.ipv6.conf.default.disable_ipv6).
+fn switch_ipv6_on(device: &str) -> Result<(), NetlinkError> {
+    let path = format!("/proc/sys/net/ipv6/conf/{device}/disable_ipv6");
+    let now = std::fs::read_to_string(&path).tried(|| format!("read {path}: this kernel speaks no IPv6"))?;
+    if now.trim() == "0" {
+        return Ok(());
+    }
+    std::fs::write(&path, "0").tried(|| format!("write {path}"))
+}
 
 /// A link as the kernel tells of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -76,7 +86,10 @@ impl Kernel {
         let mut tunnels = Tunnels::new();
         for device in &plan.devices {
             let (index, changed) = self.device(device).await?;
-            changes += changed + self.peers(index, &plan.peers).await?;
+            if plan.speaks_ipv6() {
+                switch_ipv6_on(&device.name)?;
+            }
+            changes += changed + self.peers(index, &plan.peers, plan.speaks_ipv6()).await?;
             tunnels.insert(device.vni, index);
         }
         changes += self.routes(&tunnels, &plan.routes).await?;
@@ -186,13 +199,18 @@ impl Kernel {
     }
 
     /// Neighbours and forwarding entries.
-    async fn peers(&self, index: u32, wanted: &BTreeSet<Peer>) -> Result<usize, NetlinkError> {
+    async fn peers(&self, index: u32, wanted: &BTreeSet<Peer>, with_ipv6: bool) -> Result<usize, NetlinkError> {
         let neighbours: BTreeSet<(IpAddr, String)> =
-            wanted.iter().map(|peer| (IpAddr::V4(peer.vtep_ip), peer.mac.clone())).collect();
+            wanted.iter().flat_map(|peer| peer.neighbours().map(|ip| (ip, peer.mac.clone()))).collect();
         let forwarding: BTreeSet<(IpAddr, String)> =
             wanted.iter().map(|peer| (IpAddr::V4(peer.underlay), peer.mac.clone())).collect();
-        let forward = self.entries(index, AddressFamily::Bridge, &forwarding).await?;
-        Ok(forward + self.entries(index, AddressFamily::Inet, &neighbours).await?)
+        let (four, six): (BTreeSet<_>, BTreeSet<_>) = neighbours.into_iter().partition(|(ip, _)| ip.is_ipv4());
+        let mut changes = self.entries(index, AddressFamily::Bridge, &forwarding).await?;
+        changes += self.entries(index, AddressFamily::Inet, &four).await?;
+        if with_ipv6 {
+            changes += self.entries(index, AddressFamily::Inet6, &six).await?;
+        }
+        Ok(changes)
     }
 
     /// Makes the device's permanent entries of one family these: of each address and MAC.
@@ -289,24 +307,18 @@ impl Kernel {
 
     async fn rules(&self, wanted: &BTreeSet<Rule>) -> Result<usize, NetlinkError> {
         let mut there = Vec::new();
-        let mut listed = self.handle.rule().get(IpVersion::V4).execute();
-        while let Some(message) = listed.try_next().await.tried(|| "list rules".into())? {
-            there.extend(read_rule(&message).map(|rule| (rule, message)));
+        for family in [IpVersion::V4, IpVersion::V6] {
+            let mut listed = self.handle.rule().get(family).execute();
+            while let Some(message) = listed.try_next().await.tried(|| "list rules".into())? {
+                there.extend(read_rule(&message).map(|rule| (rule, message)));
+            }
         }
         let known: BTreeSet<Rule> = there.iter().map(|(rule, _)| rule.clone()).collect();
         let mut changes = 0;
         for rule in wanted.difference(&known) {
-            let request = self.handle.rule().add().v4().priority(rule.priority).table_id(rule.table);
-            let request = request.action(RuleAction::ToTable);
-            let request = match &rule.iif {
-                Some(iif) => request.input_interface(iif),
-                None => request,
-            };
-            let mut request = match rule.from {
-                Some(net) => request.source_prefix(net.network(), net.prefix_len()),
-                None => request,
-            };
-            request.message_mut().attributes.push(RuleAttribute::Protocol(RouteProtocol::from(AGENT)));
+            let mut request = self.handle.rule().add().priority(rule.priority);
+            request.message_mut().header = rule_header(rule);
+            request.message_mut().attributes.extend(rule_attributes(rule));
             unless(request.execute().await, &[libc::EEXIST]).tried(|| format!("do `{rule}`"))?;
             changes += 1;
         }
@@ -365,7 +377,7 @@ impl Route {
         }
     }
 
-    fn key(&self) -> (u32, Ipv4Net, u32) {
+    fn key(&self) -> (u32, IpNet, u32) {
         (self.table, self.prefix, self.metric())
     }
 }
@@ -394,6 +406,8 @@ fn entry(message: &NeighbourMessage) -> Option<(IpAddr, String)> {
     for attribute in &message.attributes {
         if let NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) = attribute {
             address = Some(IpAddr::V4(*ip));
+        } else if let NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) = attribute {
+            address = Some(IpAddr::V6(*ip));
         } else if let NeighbourAttribute::Destination(NeighbourAddress::Other(octets)) = attribute {
             // Of a bridge's family the parser does not know the address.
             address = <[u8; 4]>::try_from(octets.as_slice()).ok().map(|octets| IpAddr::V4(octets.into()));
@@ -405,35 +419,47 @@ fn entry(message: &NeighbourMessage) -> Option<(IpAddr, String)> {
 }
 
 fn message(route: &Route, tunnels: &Tunnels) -> RouteMessage {
-    let to = RouteMessageBuilder::<Ipv4Addr>::new()
-        .destination_prefix(route.prefix.network(), route.prefix.prefix_len())
-        .table_id(route.table)
-        .protocol(RouteProtocol::from(AGENT));
+    let (network, length) = (route.prefix.network(), route.prefix.prefix_len());
+    let mut message = match network {
+        IpAddr::V4(ip) => RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(ip, length).build(),
+        IpAddr::V6(ip) => RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(ip, length).build(),
+    };
+    message.header.protocol = RouteProtocol::from(AGENT);
+    // A number of more than an octet does not fit into the header.
+    message.header.table = u8::try_from(route.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
+    message.attributes.push(RouteAttribute::Table(route.table));
     match route.to {
-        // Only the first device has the VTEPs' subnet on link.
         To::Vtep(via, vni) => {
-            to.output_interface(tunnels.get(&vni).copied().unwrap_or_default()).gateway(via).onlink().build()
+            let link = tunnels.get(&vni).copied().unwrap_or_default();
+            // Only the first device has the VTEPs' subnet on link.
+            message.header.flags = RouteFlags::Onlink;
+            message.attributes.extend([RouteAttribute::Oif(link), RouteAttribute::Gateway(via.into())]);
         }
-        To::Gateway(via) => to.gateway(via).build(),
-        To::Unreachable => to.kind(RouteType::Unreachable).priority(UNREACHABLE_METRIC).build(),
+        To::Gateway(via) => message.attributes.push(RouteAttribute::Gateway(via.into())),
+        To::Unreachable => {
+            message.header.kind = RouteType::Unreachable;
+            message.attributes.push(RouteAttribute::Priority(UNREACHABLE_METRIC));
+        }
     }
+    message
 }
 
 /// A route as the plan has them; `None` for one that no plan has.
 fn read_route(message: &RouteMessage, tunnels: &Tunnels) -> Option<Route> {
     let (mut table, mut gateway, mut link) = (u32::from(message.header.table), None, 0);
-    let mut prefix = Ipv4Net::default();
+    let mut network = None;
     for attribute in &message.attributes {
-        if let RouteAttribute::Destination(RouteAddress::Inet(ip)) = attribute {
-            prefix = Ipv4Net::new(*ip, message.header.destination_prefix_length).ok()?;
-        } else if let RouteAttribute::Gateway(RouteAddress::Inet(ip)) = attribute {
-            gateway = Some(*ip);
+        if let RouteAttribute::Destination(to) = attribute {
+            network = inventory::address(to);
+        } else if let RouteAttribute::Gateway(via) = attribute {
+            gateway = inventory::address(via);
         } else if let RouteAttribute::Oif(oif) = attribute {
             link = *oif;
         } else if let RouteAttribute::Table(number) = attribute {
             table = *number;
         }
     }
+    let prefix = IpNet::new(network?, message.header.destination_prefix_length).ok()?;
     let tunnel = tunnels.iter().find(|(_, index)| **index == link).map(|(vni, _)| *vni);
     let to = match (message.header.kind, gateway, tunnel) {
         (RouteType::Unreachable, ..) => To::Unreachable,
@@ -444,15 +470,36 @@ fn read_route(message: &RouteMessage, tunnels: &Tunnels) -> Option<Route> {
     Some(Route { table, prefix, to })
 }
 
+fn rule_header(rule: &Rule) -> RuleHeader {
+    RuleHeader {
+        family: if rule.from.addr().is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 },
+        src_len: rule.from.prefix_len(),
+        action: RuleAction::ToTable,
+        ..RuleHeader::default()
+    }
+}
+
+fn rule_attributes(rule: &Rule) -> impl Iterator<Item = RuleAttribute> {
+    let from = (rule.from.prefix_len() > 0).then(|| RuleAttribute::Source(rule.from.network()));
+    let iif = rule.iif.clone().map(RuleAttribute::Iifname);
+    let ours = RuleAttribute::Protocol(RouteProtocol::from(AGENT));
+    let table = RuleAttribute::Table(rule.table);
+    [Some(ours), Some(table), from, iif].into_iter().flatten()
+}
+
 /// A rule of an agent's.
 fn read_rule(message: &RuleMessage) -> Option<Rule> {
-    let mut rule = Rule { priority: 0, from: None, iif: None, table: u32::from(message.header.table) };
+    let any = match message.header.family {
+        AddressFamily::Inet6 => IpNet::V6(Ipv6Net::default()),
+        _ => IpNet::V4(Ipv4Net::default()),
+    };
+    let mut rule = Rule { priority: 0, from: any, iif: None, table: u32::from(message.header.table) };
     let mut ours = false;
     for attribute in &message.attributes {
         if let RuleAttribute::Priority(priority) = attribute {
             rule.priority = *priority;
-        } else if let RuleAttribute::Source(IpAddr::V4(ip)) = attribute {
-            rule.from = Ipv4Net::new(*ip, message.header.src_len).ok();
+        } else if let RuleAttribute::Source(ip) = attribute {
+            rule.from = IpNet::new(*ip, message.header.src_len).ok()?;
         } else if let RuleAttribute::Iifname(name) = attribute {
             rule.iif = Some(name.clone());
         } else if let RuleAttribute::Table(table) = attribute {

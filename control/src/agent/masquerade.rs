@@ -4,27 +4,40 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::AgentError;
-use super::plan::served;
+use super::plan::{Own, served};
 use crate::lease::map::Map;
 
-/// The table's name.
-const TABLE: &str = "ip sluice_agent";
+/// Our table's name, in the families `ip` and `ip6`.
+const TABLE: &str = "sluice_agent";
 
-/// The whole table, for `nft -f`: replaced in one transaction, whatever was there.
-pub(super) fn rules(map: &Map, own: impl Iterator<Item = Ipv4Net>) -> String {
-    let own: Vec<String> = own.map(|net| net.to_string()).collect();
-    let mut kept: Vec<Ipv4Net> = map.networks.iter().map(|network| network.subnet).chain(served(map)).collect();
+/// The whole tables, for `nft -f`: replaced in one transaction, whatever was there.
+pub(super) fn rules(map: &Map, own: &[Own<'_>]) -> String {
+    let networks = map.networks.iter().flat_map(|n| [Some(IpNet::V4(n.subnet)), n.subnet6.map(IpNet::V6)]);
+    let kept: Vec<IpNet> = networks.flatten().chain(served(map)).collect();
+    let own: Vec<IpNet> = own.iter().map(|(_, net)| *net).collect();
+    let [four, six] = [true, false].map(|four| {
+        let of = |nets: &[IpNet]| nets.iter().copied().filter(|net| net.addr().is_ipv4() == four).collect::<Vec<_>>();
+        table(if four { "ip" } else { "ip6" }, &of(&own), &of(&kept))
+    });
+    four + &six
+}
+
+fn table(family: &str, own: &[IpNet], kept: &[IpNet]) -> String {
+    let empty = format!("table {family} {TABLE} {{}}\ndelete table {family} {TABLE}\n");
+    if own.is_empty() {
+        return empty;
+    }
     // A set of intervals takes none that another one holds.
-    kept = Ipv4Net::aggregate(&kept);
-    let kept: Vec<String> = kept.iter().map(ToString::to_string).collect();
+    let [own, kept] = [own, kept].map(|nets| {
+        let all: Vec<String> = IpNet::aggregate(&nets.to_vec()).iter().map(ToString::to_string).collect();
+        all.join(", ")
+    });
     format!(
-        "table {TABLE} {{}}\ndelete table {TABLE}\ntable {TABLE} {{\n  chain postrouting {{\n    type nat hook postrouting priority srcnat; policy accept;\n    \
-         ip saddr {{ {} }} ip daddr != {{ {} }} masquerade\n  }}\n}}\n",
-        own.join(", "),
-        kept.join(", ")
+        "{empty}table {family} {TABLE} {{\n  chain postrouting {{\n    type nat hook postrouting priority srcnat; policy accept;\n    \
+         {family} saddr {{ {own} }} {family} daddr != {{ {kept} }} masquerade\n  }}\n}}\n"
     )
 }
 
@@ -35,7 +48,7 @@ pub(super) fn apply(rules: &str) -> Result<(), AgentError> {
 
 /// Removes it.
 pub(super) fn remove() -> Result<(), AgentError> {
-    nft(&format!("table {TABLE} {{}}\ndelete table {TABLE}\n"))
+    nft(&["ip", "ip6"].map(|family| table(family, &[], &[])).concat())
 }
 
 fn nft(text: &str) -> Result<(), AgentError> {

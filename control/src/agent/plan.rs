@@ -7,15 +7,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use sluice_config::model::Mac;
 
 use super::settings::Settings;
 use super::{cni, masquerade};
-use crate::lease::Lease;
 use crate::lease::map::{Map, Member, Network};
+use crate::lease::{Lease, both};
 
 /// The kernel's main table.
 pub const MAIN: u32 = 254;
@@ -77,9 +78,9 @@ pub struct Peer {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum To {
     /// A member's VTEP, in the tunnels of a VNI.
-    Vtep(Ipv4Addr, u32),
+    Vtep(IpAddr, u32),
     /// A neighbour on the underlay.
-    Gateway(Ipv4Addr),
+    Gateway(IpAddr),
     /// Nowhere: what is not there is told at once, and goes nowhere else.
     Unreachable,
 }
@@ -90,7 +91,7 @@ pub struct Route {
     /// Its table.
     pub table: u32,
     /// Its destination.
-    pub prefix: Ipv4Net,
+    pub prefix: IpNet,
     /// Where it leads.
     pub to: To,
 }
@@ -100,8 +101,8 @@ pub struct Route {
 pub struct Rule {
     /// Its priority.
     pub priority: u32,
-    /// The sources that it is for; all of them without.
-    pub from: Option<Ipv4Net>,
+    /// The sources that it is for, and with them its family.
+    pub from: IpNet,
     /// The interface that packets come from; any without.
     pub iif: Option<String>,
     /// The table that they look into.
@@ -110,9 +111,10 @@ pub struct Rule {
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let from = self.from.map_or_else(|| "all".to_owned(), |net| net.to_string());
+        let from = if self.from.prefix_len() == 0 { "all".to_owned() } else { self.from.to_string() };
+        let family = if self.from.addr().is_ipv6() { " -6" } else { "" };
         let iif = self.iif.as_ref().map(|name| format!(" iif {name}")).unwrap_or_default();
-        write!(f, "ip rule add priority {} from {from}{iif} lookup {}", self.priority, self.table)
+        write!(f, "ip{family} rule add priority {} from {from}{iif} lookup {}", self.priority, self.table)
     }
 }
 
@@ -132,6 +134,9 @@ pub struct Plan {
     /// CNI network configurations, by file.
     pub cni: BTreeMap<PathBuf, String>,
 }
+
+/// A network that this agent has a subnet of, and one of its subnets there.
+pub type Own<'a> = (&'a Network, IpNet);
 
 /// Why there is no plan.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -155,25 +160,36 @@ impl Plan {
         let networks = own_networks(lease, map)?;
         let devices = devices(settings, lease, map, &networks)?;
         let others: Vec<&Member> = map.members.iter().filter(|m| m.ip != settings.address).collect();
-        let cni = networks.iter().map(|(network, net)| cni::configuration(settings, map, network, *net)).collect();
+        let names: BTreeSet<&str> = networks.iter().map(|(network, _)| network.name.as_str()).collect();
+        let of = |name: &str| networks.iter().filter(|(n, _)| n.name == name).copied().collect::<Vec<Own<'_>>>();
+        let cni = names.into_iter().filter_map(|name| cni::configuration(settings, map, &of(name))).collect();
         Ok(Self {
             peers: others.iter().map(|m| peer(m)).collect(),
             routes: routes(settings, &networks, &others, map),
             rules: rules(&devices, &networks, map),
-            masquerade: masquerade::rules(map, networks.iter().map(|(_, net)| *net)),
+            masquerade: masquerade::rules(map, &networks),
             cni,
             devices,
         })
+    }
+
+    /// Whether any of it is IPv6.
+    #[must_use]
+    pub fn speaks_ipv6(&self) -> bool {
+        self.routes.iter().any(|route| route.prefix.addr().is_ipv6())
     }
 
     /// Everything, as the commands that would do it.
     #[must_use]
     pub fn commands(&self) -> String {
         let peers = self.devices.iter().flat_map(|Device { name, .. }| {
-            self.peers.iter().map(move |Peer { vtep_ip, mac, underlay }| {
+            self.peers.iter().map(move |peer @ Peer { mac, underlay, .. }| {
+                let [four, six] = peer.neighbours();
+                let six = format!("ip neigh replace {six} lladdr {mac} dev {name} nud permanent\n");
+                let six = if self.speaks_ipv6() { six } else { String::new() };
                 format!(
-                    "ip neigh replace {vtep_ip} lladdr {mac} dev {name} nud permanent\n\
-                     bridge fdb replace {mac} dev {name} dst {underlay} self permanent"
+                    "ip neigh replace {four} lladdr {mac} dev {name} nud permanent\n\
+                     {six}bridge fdb replace {mac} dev {name} dst {underlay} self permanent"
                 )
             })
         });
@@ -191,23 +207,32 @@ impl Plan {
             To::Vtep(via, vni) => {
                 let device = self.devices.iter().find(|device| device.vni == vni);
                 let device = device.map_or("", |device| device.name.as_str());
-                format!("ip route replace {} via {via} dev {device} onlink{table}", route.prefix)
+                format!("ip{} route replace {} via {via} dev {device} onlink{table}", family(route), route.prefix)
             }
-            To::Gateway(via) => format!("ip route replace {} via {via}{table}", route.prefix),
+            To::Gateway(via) => format!("ip{} route replace {} via {via}{table}", family(route), route.prefix),
             To::Unreachable => {
-                format!("ip route replace unreachable {} metric {UNREACHABLE_METRIC}{table}", route.prefix)
+                format!(
+                    "ip{} route replace unreachable {} metric {UNREACHABLE_METRIC}{table}",
+                    family(route),
+                    route.prefix
+                )
             }
         }
     }
 }
 
-/// The networks that the lease has a subnet of, with it.
-fn own_networks<'a>(lease: &Lease, map: &'a Map) -> Result<Vec<(&'a Network, Ipv4Net)>, PlanError> {
-    let of = |(name, net): (&String, &Ipv4Net)| {
+/// The word that tells `ip` the family.
+fn family(route: &Route) -> &'static str {
+    if route.prefix.addr().is_ipv6() { " -6" } else { "" }
+}
+
+/// The networks that the lease has subnets of, with each of them.
+fn own_networks<'a>(lease: &Lease, map: &'a Map) -> Result<Vec<Own<'a>>, PlanError> {
+    let of = |(name, net): (&String, IpNet)| {
         let network = map.networks.iter().find(|network| network.name == *name);
-        network.map(|network| (network, *net)).ok_or_else(|| PlanError::NoNetwork(name.clone()))
+        network.map(|network| (network, net)).ok_or_else(|| PlanError::NoNetwork(name.clone()))
     };
-    lease.subnets.iter().map(of).collect()
+    both(&lease.subnets, &lease.subnets6).map(of).collect()
 }
 
 fn peer(member: &Member) -> Peer {
@@ -215,17 +240,39 @@ fn peer(member: &Member) -> Peer {
 }
 
 /// What Sluice serves: VIPs and names.
-pub fn served(map: &Map) -> impl Iterator<Item = Ipv4Net> + '_ {
-    map.vips.iter().copied().chain(map.dns.iter().map(|ip| Ipv4Net::from(*ip)))
+pub fn served(map: &Map) -> impl Iterator<Item = IpNet> + '_ {
+    map.vips.iter().copied().chain(map.dns.iter().map(|ip| IpNet::from(*ip)))
+}
+
+/// Whether both are of one family.
+fn alike(a: &IpNet, b: &IpNet) -> bool {
+    a.addr().is_ipv4() == b.addr().is_ipv4()
+}
+
+/// A member's VTEP as the next hop of that family. Of IPv6 it is the link-local address that its MAC stands for (RFC
+/// 4291 appendix A): nobody has to give it one, and a permanent neighbour resolves it.
+fn hop(vtep_ip: Ipv4Addr, mac: &str, prefix: &IpNet) -> IpAddr {
+    let Mac([a, b, c, d, e, f]) = mac.parse().unwrap_or_default();
+    match prefix {
+        IpNet::V4(_) => IpAddr::V4(vtep_ip),
+        IpNet::V6(_) => {
+            let [high, low] = [u16::from_be_bytes([a ^ 2, b]), u16::from_be_bytes([c, 0xff])];
+            let rest = [u16::from_be_bytes([0xfe, d]), u16::from_be_bytes([e, f])];
+            IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, high, low, rest[0], rest[1]))
+        }
+    }
+}
+
+impl Peer {
+    /// Its VTEP's address as a neighbour, of both families.
+    pub fn neighbours(&self) -> [IpAddr; 2] {
+        [IpAddr::V4(self.underlay), IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
+            .map(|of| hop(self.vtep_ip, &self.mac, &of.into()))
+    }
 }
 
 /// One device of each VNI that this agent has a network of, the overlay's own first.
-fn devices(
-    settings: &Settings,
-    lease: &Lease,
-    map: &Map,
-    networks: &[(&Network, Ipv4Net)],
-) -> Result<Vec<Device>, PlanError> {
+fn devices(settings: &Settings, lease: &Lease, map: &Map, networks: &[Own<'_>]) -> Result<Vec<Device>, PlanError> {
     let mut ports = BTreeMap::new();
     for (network, _) in networks {
         if *ports.entry(network.vni).or_insert(network.port) != network.port {
@@ -255,36 +302,49 @@ fn table(number: u32, vni: u32, map: &Map) -> u32 {
     if vni == map.vni { number } else { TABLES_OF_VNIS + ((number - AGENTS) << 24) + vni }
 }
 
-fn routes(settings: &Settings, networks: &[(&Network, Ipv4Net)], others: &[&Member], map: &Map) -> BTreeSet<Route> {
+fn routes(settings: &Settings, networks: &[Own<'_>], others: &[&Member], map: &Map) -> BTreeSet<Route> {
     let route = |table, prefix, to| Route { table, prefix, to };
     let mut routes = BTreeSet::new();
-    // Without it, what comes for a container that is not there would go by another route, and round for ever.
-    routes.extend(networks.iter().map(|(_, net)| route(MAIN, *net, To::Unreachable)));
     if settings.node_routes {
-        routes.extend(served(map).map(|prefix| route(MAIN, prefix, To::Gateway(map.sluice.ip))));
+        let four = served(map).filter(|prefix| prefix.addr().is_ipv4());
+        routes.extend(four.map(|prefix| route(MAIN, prefix, To::Gateway(map.sluice.ip.into()))));
     }
-    for (own, _) in networks {
-        let sluice = To::Vtep(map.sluice.vtep_ip, own.vni);
+    for (own, net) in networks {
+        // Without it, what comes for a container that is not there would go by another route, and round for ever.
+        routes.insert(route(MAIN, *net, To::Unreachable));
+        let by = |m: &Member| To::Vtep(hop(m.vtep_ip, &m.vtep_mac, net), own.vni);
         let [agents, containers] =
             if own.hub { [HUB, HUB] } else { [AGENTS, SERVED] }.map(|number| table(number, own.vni, map));
-        routes.extend(others.iter().map(|m| route(agents, m.ip.into(), To::Vtep(m.vtep_ip, own.vni))));
-        routes.extend(served(map).map(|prefix| route(containers, prefix, sluice)));
-        if own.hub {
-            routes.extend(map.networks.iter().map(|network| route(containers, network.subnet, sluice)));
-        }
-        // The other networks in the same tunnels, too: DC/OS has all of them in one.
-        for network in map.networks.iter().filter(|network| network.vni == own.vni) {
-            let parts = others.iter().filter_map(|m| Some((*m.subnets.get(&network.name)?, m.vtep_ip)));
-            match network.hub {
-                true => drop(routes.insert(route(MAIN, network.subnet, sluice))),
-                false => routes.extend(parts.map(|(net, via)| route(MAIN, net, To::Vtep(via, own.vni)))),
+        let hosts = others.iter().map(|m| route(agents, IpAddr::V4(m.ip).into(), by(m)));
+        routes.extend(hosts.filter(|route| alike(&route.prefix, net)));
+        let all = served(map).filter(|prefix| alike(prefix, net));
+        routes.extend(all.map(|prefix| route(containers, prefix, by(&map.sluice))));
+        for (network, whole) in wholes(map).filter(|(_, whole)| alike(whole, net)) {
+            if own.hub {
+                routes.insert(route(containers, whole, by(&map.sluice)));
+            }
+            // The other networks in the same tunnels, too: DC/OS has all of them in one.
+            if network.vni == own.vni && network.hub {
+                routes.insert(route(MAIN, whole, by(&map.sluice)));
+            } else if network.vni == own.vni {
+                let parts = others.iter().flat_map(|m| both(&m.subnets, &m.subnets6).map(move |part| (*m, part)));
+                let parts = parts.filter(|(_, (name, part))| **name == network.name && alike(part, net));
+                routes.extend(parts.map(|(m, (_, part))| route(MAIN, part, by(m))));
             }
         }
     }
     routes
 }
 
-fn rules(devices: &[Device], networks: &[(&Network, Ipv4Net)], map: &Map) -> BTreeSet<Rule> {
+/// Every network with all its addresses, of each family.
+fn wholes(map: &Map) -> impl Iterator<Item = (&Network, IpNet)> {
+    map.networks.iter().flat_map(|network| {
+        let six = network.subnet6.map(|net| (network, IpNet::V6(net)));
+        std::iter::once((network, IpNet::V4(network.subnet))).chain(six)
+    })
+}
+
+fn rules(devices: &[Device], networks: &[Own<'_>], map: &Map) -> BTreeSet<Rule> {
     let rule = |at, from, iif: Option<&str>, table| Rule {
         priority: FIRST_RULE + at,
         from,
@@ -294,15 +354,19 @@ fn rules(devices: &[Device], networks: &[(&Network, Ipv4Net)], map: &Map) -> BTr
     let mut rules = BTreeSet::new();
     for (network, own) in networks {
         let table = |number| table(number, network.vni, map);
+        let [any, whole] = match own {
+            IpNet::V4(_) => [Ipv4Net::default().into(), network.subnet.into()],
+            IpNet::V6(_) => [Ipv6Net::default().into(), network.subnet6.map_or(*own, IpNet::V6)],
+        };
         if network.hub {
             // What Sluice sends back to a container here, and what the agent itself sends, goes straight to it.
             let device = devices.iter().find(|device| device.vni == network.vni);
-            rules.extend(device.map(|device| rule(0, None, Some(&device.name), MAIN)));
-            rules.insert(rule(1, Some(*own), Some("lo"), MAIN));
-            rules.insert(rule(2, Some(*own), None, table(HUB)));
+            rules.extend(device.map(|device| rule(0, any, Some(&device.name), MAIN)));
+            rules.insert(rule(1, *own, Some("lo"), MAIN));
+            rules.insert(rule(2, *own, None, table(HUB)));
         } else {
-            rules.insert(rule(10, Some(network.subnet), None, table(SERVED)));
-            rules.insert(rule(11, Some(network.subnet), None, table(AGENTS)));
+            rules.insert(rule(10, whole, None, table(SERVED)));
+            rules.insert(rule(11, whole, None, table(AGENTS)));
         }
     }
     rules
@@ -312,7 +376,8 @@ fn rules(devices: &[Device], networks: &[(&Network, Ipv4Net)], map: &Map) -> BTr
 #[must_use]
 pub fn for_nodes(map: &Map) -> String {
     let servers: String = map.dns.iter().map(|ip| format!("nameserver {ip}\n")).collect();
-    let routes: String = served(map).map(|net| format!("ip route replace {net} via {}\n", map.sluice.ip)).collect();
+    let four = served(map).filter(|net| net.addr().is_ipv4());
+    let routes: String = four.map(|net| format!("ip route replace {net} via {}\n", map.sluice.ip)).collect();
     format!(
         "# /etc/resolv.conf of every node\n{servers}# routes of a node that runs no `sluice agent`, where no router has them\n{routes}"
     )

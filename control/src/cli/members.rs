@@ -38,10 +38,10 @@ pub(super) fn leases(document: &Value) -> String {
     table.finish("no leases: no `sluice agent` has asked for one") + &notes
 }
 
-/// `dcos=9.0.1.0/24,lab=172.20.1.0/24`.
+/// `dcos=9.0.1.0/24,lab=172.20.1.0/24`, of both families.
 fn subnets(row: &Value) -> String {
-    let subnets = row.get("subnets").and_then(Value::as_object);
+    let of = |key: &str| row.get(key).and_then(Value::as_object).into_iter().flatten();
     let each = |(name, net): (&String, &Value)| format!("{}={}", shown(name), net.as_str().unwrap_or_default());
-    let all: Vec<String> = subnets.into_iter().flatten().map(each).collect();
+    let all: Vec<String> = of("subnets").chain(of("subnets6")).map(each).collect();
     if all.is_empty() { "-".to_owned() } else { all.join(",") }
 }

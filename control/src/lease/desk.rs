@@ -74,6 +74,8 @@ pub struct Row {
     pub vtep_mac: String,
     /// Its subnet in each network.
     pub subnets: BTreeMap<String, String>,
+    /// The same of IPv6.
+    pub subnets6: BTreeMap<String, String>,
     /// `held`, `left` or `conflict`.
     pub state: String,
     /// Seconds since it asked last; `null` while it has not since Sluice started.
@@ -110,8 +112,7 @@ impl Desk {
     pub fn obey(&mut self, agent: Ipv4Addr, wish: &Wish, now: Instant) -> Result<(Lease, bool), DeskError> {
         if let (Wish::Take(networks), Some(lease)) = (wish, self.lease(agent)) {
             // The usual question, of every agent every few seconds: nothing to change, nothing to copy.
-            let has_all = networks.iter().all(|name| lease.subnets.contains_key(name));
-            if has_all && !lease.left && self.wrong(agent, lease).is_none() {
+            if self.pool.is_whole(lease, networks) && !lease.left && self.wrong(agent, lease).is_none() {
                 let lease = lease.clone();
                 self.heard.insert(agent, now);
                 return Ok((lease, false));
@@ -184,6 +185,7 @@ impl Desk {
                 vtep_ip: lease.vtep_ip,
                 vtep_mac: lease.vtep_mac().to_string(),
                 subnets: lease.subnets.iter().map(|(name, net)| (name.clone(), net.to_string())).collect(),
+                subnets6: lease.subnets6.iter().map(|(name, net)| (name.clone(), net.to_string())).collect(),
                 state: state.to_owned(),
                 heard_ago: self.heard.get(agent).map(|at| now.saturating_duration_since(*at).as_secs()),
                 why,

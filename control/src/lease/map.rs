@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::{Ipv4Net, Ipv4Subnets};
+use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 use serde::{Deserialize, Serialize};
 use sha1::{Digest as _, Sha1};
 use sluice_config::model::{Config, NetworkMode, OverlayAgent, OverlayNetwork};
@@ -47,6 +47,9 @@ pub struct Member {
     pub vtep_mac: String,
     /// Its subnet in each network.
     pub subnets: BTreeMap<String, Ipv4Net>,
+    /// The same of IPv6.
+    #[serde(default)]
+    pub subnets6: BTreeMap<String, Ipv6Net>,
 }
 
 /// One network.
@@ -56,6 +59,9 @@ pub struct Network {
     pub name: String,
     /// All its container addresses.
     pub subnet: Ipv4Net,
+    /// All its IPv6 addresses, where it has any.
+    #[serde(default)]
+    pub subnet6: Option<Ipv6Net>,
     /// VXLAN network identifier.
     pub vni: u32,
     /// Outer UDP port.
@@ -80,9 +86,9 @@ pub struct Map {
     /// The networks, in the configuration's order.
     pub networks: Vec<Network>,
     /// What Sluice serves: ranges of named VIPs, and VIPs outside them.
-    pub vips: Vec<Ipv4Net>,
+    pub vips: Vec<IpNet>,
     /// Where names are asked for.
-    pub dns: Vec<Ipv4Addr>,
+    pub dns: Vec<IpAddr>,
 }
 
 impl Map {
@@ -92,11 +98,13 @@ impl Map {
         let (shared, local) = (&tables.desired.shared, &tables.desired.local);
         let vtep = local.vtep.as_ref()?;
         let own = shared.networks.iter().filter_map(|n| Some((n.name.clone(), n.own?)));
+        let own6 = shared.networks.iter().filter_map(|n| Some((n.name.clone(), n.own6?)));
         let sluice = Member {
             ip: vtep.underlay,
             vtep_ip: vtep.vtep.addr(),
             vtep_mac: vtep.mac.to_string(),
             subnets: own.collect(),
+            subnets6: own6.collect(),
         };
         let mut members: Vec<Member> = shared.agents.iter().map(member).chain([sluice.clone()]).collect();
         members.sort();
@@ -108,6 +116,7 @@ impl Map {
         let network = |n: &OverlayNetwork| Network {
             name: n.name.clone(),
             subnet: n.subnet,
+            subnet6: n.subnet6,
             vni: tunnel(n).0.get(),
             port: tunnel(n).1,
             mtu: mtu(n),
@@ -120,7 +129,7 @@ impl Map {
             members,
             networks: shared.networks.iter().map(network).collect(),
             vips: vips(config, tables),
-            dns: config.dns.addresses.clone(),
+            dns: config.dns.all_addresses().collect(),
         })
     }
 
@@ -140,20 +149,25 @@ impl Map {
 }
 
 fn member(agent: &OverlayAgent) -> Member {
-    let OverlayAgent { ip, vtep_ip, vtep_mac, subnets, .. } = agent;
-    Member { ip: *ip, vtep_ip: *vtep_ip, vtep_mac: vtep_mac.to_string(), subnets: subnets.clone() }
+    let OverlayAgent { ip, vtep_ip, vtep_mac, subnets, subnets6 } = agent.clone();
+    Member { ip, vtep_ip, vtep_mac: vtep_mac.to_string(), subnets, subnets6 }
 }
 
-fn vips(config: &Config, tables: &Tables) -> Vec<Ipv4Net> {
+fn vips(config: &Config, tables: &Tables) -> Vec<IpNet> {
+    let services = &tables.desired.shared.services;
+    let (named, named6) = (&config.vip.named, &config.vip.named6);
     let mut vips = Vec::new();
     if !config.marathons.is_empty() || config.mesos.is_some() {
-        vips.extend(Ipv4Subnets::new(*config.vip.named.start(), *config.vip.named.end(), 0));
+        vips.extend(Ipv4Subnets::new(*named.start(), *named.end(), 0).map(IpNet::V4));
+        if services.iter().any(|s| s.key.ip.is_ipv6()) {
+            vips.extend(Ipv6Subnets::new(*named6.start(), *named6.end(), 0).map(IpNet::V6));
+        }
     }
-    let services = tables.desired.shared.services.iter().filter_map(|service| match service.key.ip {
-        IpAddr::V4(ip) if !config.vip.named.contains(&ip) => Some(Ipv4Net::from(ip)),
-        IpAddr::V4(_) | IpAddr::V6(_) => None,
+    let alone = services.iter().map(|service| service.key.ip).filter(|ip| match ip {
+        IpAddr::V4(ip) => !named.contains(ip),
+        IpAddr::V6(ip) => !named6.contains(ip),
     });
-    vips.extend(services);
+    vips.extend(alone.map(IpNet::from));
     vips.sort();
     vips.dedup();
     vips

@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
-use sluice_config::model::{Mac, OverlayAgent};
+use sluice_config::model::{Mac, OverlayAgent, OverlayNetwork};
 
 pub mod desk;
 pub mod file;
@@ -31,6 +31,9 @@ pub struct Lease {
     pub vtep_ip: Ipv4Addr,
     /// Its subnet in each network, by network name.
     pub subnets: BTreeMap<String, Ipv4Net>,
+    /// The same of IPv6, in the networks that have it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub subnets6: BTreeMap<String, Ipv6Net>,
     /// Whether it has taken itself out of the overlay: nobody is told of it, and the place stays its own.
     #[serde(default)]
     pub left: bool,
@@ -43,6 +46,11 @@ impl Lease {
         Mac::of_vtep(self.vtep_ip)
     }
 
+    /// Its subnets of both families.
+    pub(crate) fn all_subnets(&self) -> impl Iterator<Item = IpNet> + '_ {
+        both(&self.subnets, &self.subnets6).map(|(_, net)| net)
+    }
+
     /// As every other agent of the overlay is known.
     #[must_use]
     pub fn agent(&self, ip: Ipv4Addr) -> OverlayAgent {
@@ -51,9 +59,18 @@ impl Lease {
             vtep_ip: self.vtep_ip,
             vtep_mac: self.vtep_mac(),
             subnets: self.subnets.clone(),
-            subnets6: BTreeMap::new(),
+            subnets6: self.subnets6.clone(),
         }
     }
+}
+
+/// Subnets of both families, with their networks' names.
+pub(crate) fn both<'a>(
+    subnets: &'a BTreeMap<String, Ipv4Net>,
+    subnets6: &'a BTreeMap<String, Ipv6Net>,
+) -> impl Iterator<Item = (&'a String, IpNet)> + 'a {
+    let six = subnets6.iter().map(|(name, net)| (name, IpNet::V6(*net)));
+    subnets.iter().map(|(name, net)| (name, IpNet::V4(*net))).chain(six)
 }
 
 /// All leases, by the agent's underlay address.
@@ -96,7 +113,7 @@ pub enum Refusal {
         /// The network.
         network: String,
         /// All of it.
-        subnet: Ipv4Net,
+        subnet: IpNet,
         /// What an agent gets.
         prefix: u8,
     },
@@ -139,11 +156,21 @@ impl Leases {
         }
         let mut lease = match before {
             Some(lease) => Lease { left: false, ..lease.clone() },
-            None => Lease { vtep_ip: self.free_vtep(pool)?, subnets: BTreeMap::new(), left: false },
+            None => Lease {
+                vtep_ip: self.free_vtep(pool)?,
+                subnets: BTreeMap::new(),
+                subnets6: BTreeMap::new(),
+                left: false,
+            },
         };
-        for name in networks {
-            if !lease.subnets.contains_key(name) {
-                lease.subnets.insert(name.clone(), self.free_subnet(name, pool)?);
+        for network in pool.named(networks)? {
+            if !lease.subnets.contains_key(&network.name) {
+                let net = self.free(network, network.subnet.into(), network.prefix, pool)?;
+                lease.subnets.extend(Some((network.name.clone(), net)).and_then(four));
+            }
+            if let (Some(subnet), false) = (network.subnet6, lease.subnets6.contains_key(&network.name)) {
+                let net = self.free(network, subnet.into(), network.prefix6, pool)?;
+                lease.subnets6.extend(Some((network.name.clone(), net)).and_then(six));
             }
         }
         let changed = before != Some(&lease);
@@ -177,11 +204,10 @@ impl Leases {
                 return Some(format!("the VTEP {} is {other}'s and {agent}'s", lease.vtep_ip));
             }
         }
-        let mut subnets: Vec<(Ipv4Net, &Ipv4Addr)> = self
-            .leases
-            .iter()
-            .flat_map(|(agent, lease)| lease.subnets.values().map(move |net| (net.trunc(), agent)))
-            .collect();
+        let of = |(agent, lease): (&'_ Ipv4Addr, &'_ Lease)| -> Vec<(IpNet, Ipv4Addr)> {
+            lease.all_subnets().map(|net| (net.trunc(), *agent)).collect()
+        };
+        let mut subnets: Vec<(IpNet, Ipv4Addr)> = self.leases.iter().flat_map(of).collect();
         subnets.sort();
         // Prefixes are nested or apart: in this order one that holds another comes right before what it holds.
         subnets.windows(2).find_map(|pair| match pair {
@@ -195,13 +221,17 @@ impl Leases {
         pool.free_vtep(leased).ok_or_else(|| Refusal::NoVtep(pool.vtep.trunc()))
     }
 
-    fn free_subnet(&self, name: &str, pool: &Pool) -> Result<Ipv4Net, Refusal> {
-        let network = pool.network(name)?;
-        let leased = self.leases.values().flat_map(|lease| lease.subnets.values().copied());
-        pool.free_subnet(network, leased).ok_or_else(|| Refusal::NoSubnet {
-            network: network.name.clone(),
-            subnet: network.subnet,
-            prefix: network.prefix,
-        })
+    fn free(&self, network: &OverlayNetwork, subnet: IpNet, prefix: u8, pool: &Pool) -> Result<IpNet, Refusal> {
+        let leased = self.leases.values().flat_map(Lease::all_subnets);
+        let none = || Refusal::NoSubnet { network: network.name.clone(), subnet, prefix };
+        pool.free_subnet(subnet, prefix, leased).ok_or_else(none)
     }
+}
+
+fn four((name, net): (String, IpNet)) -> Option<(String, Ipv4Net)> {
+    if let IpNet::V4(net) = net { Some((name, net)) } else { None }
+}
+
+fn six((name, net): (String, IpNet)) -> Option<(String, Ipv6Net)> {
+    if let IpNet::V6(net) = net { Some((name, net)) } else { None }
 }

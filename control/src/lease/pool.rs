@@ -1,12 +1,12 @@
 //! What there is to give, and what others have of it.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use sluice_config::model::{Config, OverlayAgent, OverlayNetwork};
 
-use super::{Lease, Refusal};
+use super::{Lease, Refusal, both};
 
 /// A place in the overlay that is not ours to give.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -68,28 +68,49 @@ impl Pool {
         (first.saturating_add(1)..last).map(Ipv4Addr::from).find(|ip| !taken.contains(ip))
     }
 
-    /// The lowest part of `network` of the length that agents get which overlaps nobody's.
-    pub(super) fn free_subnet(
-        &self,
-        network: &OverlayNetwork,
-        leased: impl Iterator<Item = Ipv4Net>,
-    ) -> Option<Ipv4Net> {
-        let others = self.places.iter().flat_map(|place| place.agent.subnets.values().copied());
-        let own = self.networks.iter().filter_map(|network| network.own);
-        let taken: BTreeSet<Ipv4Net> = others.chain(own).chain(leased).collect();
-        let size = 1_u64 << 32_u8.saturating_sub(network.prefix);
-        let mut next = u64::from(u32::from(network.subnet.network()));
-        for net in taken {
-            let (first, last) = (u64::from(u32::from(net.network())), u64::from(u32::from(net.broadcast())));
-            if next + size <= first {
+    /// The networks of these names.
+    ///
+    /// # Errors
+    /// When one is none.
+    pub fn named<'a>(&'a self, names: &[String]) -> Result<Vec<&'a OverlayNetwork>, Refusal> {
+        names.iter().map(|name| self.network(name)).collect()
+    }
+
+    /// Whether a lease has all that there is to have in these networks.
+    #[must_use]
+    pub fn is_whole(&self, lease: &Lease, names: &[String]) -> bool {
+        let has = |n: &&OverlayNetwork| {
+            lease.subnets.contains_key(&n.name) && (n.subnet6.is_none() || lease.subnets6.contains_key(&n.name))
+        };
+        self.named(names).is_ok_and(|networks| networks.iter().all(has))
+    }
+
+    /// The lowest part of `subnet` of this prefix length which overlaps nobody's.
+    pub(super) fn free_subnet(&self, subnet: IpNet, prefix: u8, leased: impl Iterator<Item = IpNet>) -> Option<IpNet> {
+        let others = self.places.iter().flat_map(|place| subnets_of(&place.agent));
+        let taken: BTreeSet<(u128, u128)> =
+            others.chain(self.own()).chain(leased).filter(|net| is_of(&subnet, net)).map(ends).collect();
+        let size = 1_u128.checked_shl(u32::from(subnet.max_prefix_len().checked_sub(prefix)?))?;
+        let mut next = ends(subnet).0;
+        for (first, last) in taken {
+            if next.checked_add(size)? <= first {
                 break;
             }
             if last >= next {
-                next = (last + 1).next_multiple_of(size);
+                next = last.checked_add(1)?.checked_next_multiple_of(size)?;
             }
         }
-        let found = u32::try_from(next).ok().map(Ipv4Addr::from)?;
-        Ipv4Net::new(found, network.prefix).ok().filter(|net| network.subnet.contains(net))
+        let found = match subnet {
+            IpNet::V4(_) => IpAddr::V4(u32::try_from(next).ok()?.into()),
+            IpNet::V6(_) => IpAddr::V6(next.into()),
+        };
+        IpNet::new(found, prefix).ok().filter(|net| subnet.contains(net))
+    }
+
+    /// This node's own parts.
+    fn own(&self) -> impl Iterator<Item = IpNet> + '_ {
+        let four = self.networks.iter().filter_map(|network| network.own.map(IpNet::V4));
+        four.chain(self.networks.iter().filter_map(|network| network.own6.map(IpNet::V6)))
     }
 
     /// What of a lease is somebody else's, or no longer in any network, with whose it is.
@@ -108,21 +129,38 @@ impl Pool {
         if let Some(other) = self.places.iter().find(|place| place.agent.vtep_ip == vtep) {
             return Some(format!("the VTEP address {vtep}, which {} gives to {}", other.source, other.agent.ip));
         }
-        lease.subnets.iter().find_map(|(name, net)| self.conflict_in(name, *net))
+        both(&lease.subnets, &lease.subnets6).find_map(|(name, net)| self.conflict_in(name, net))
     }
 
-    fn conflict_in(&self, name: &str, net: Ipv4Net) -> Option<String> {
+    fn conflict_in(&self, name: &str, net: IpNet) -> Option<String> {
         let Ok(network) = self.network(name) else {
             return Some(format!("{net} of network {name}, which is not in the configuration"));
         };
-        if !network.subnet.contains(&net) {
-            return Some(format!("{net}, which is not in {} of network {name}", network.subnet));
+        let whole = [Some(IpNet::V4(network.subnet)), network.subnet6.map(IpNet::V6)];
+        if !whole.iter().flatten().any(|subnet| subnet.contains(&net)) {
+            return Some(format!("{net}, which is not in network {name} any more"));
         }
-        let overlaps = |other: &Ipv4Net| other.contains(&net) || net.contains(other);
-        if let Some(own) = self.networks.iter().filter_map(|n| n.own).find(overlaps) {
+        let overlaps = |other: &IpNet| other.contains(&net) || net.contains(other);
+        if let Some(own) = self.own().find(overlaps) {
             return Some(format!("{net}, which overlaps this node's own {own}"));
         }
-        let place = self.places.iter().find(|place| place.agent.subnets.values().any(overlaps))?;
+        let place = self.places.iter().find(|place| subnets_of(&place.agent).any(|other| overlaps(&other)))?;
         Some(format!("{net}, which overlaps what {} gives to {}", place.source, place.agent.ip))
+    }
+}
+
+fn subnets_of(agent: &OverlayAgent) -> impl Iterator<Item = IpNet> + '_ {
+    both(&agent.subnets, &agent.subnets6).map(|(_, net)| net)
+}
+
+fn is_of(a: &IpNet, b: &IpNet) -> bool {
+    a.max_prefix_len() == b.max_prefix_len()
+}
+
+/// The first and the last address as numbers.
+fn ends(net: IpNet) -> (u128, u128) {
+    match net {
+        IpNet::V4(net) => (u32::from(net.network()).into(), u32::from(net.broadcast()).into()),
+        IpNet::V6(net) => (net.network().into(), net.broadcast().into()),
     }
 }

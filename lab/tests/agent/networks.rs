@@ -7,7 +7,7 @@ use super::world::{World, end, topology, until};
 #[test]
 fn a_network_with_a_vni_of_its_own_is_apart_from_the_other_and_reaches_what_sluice_serves() {
     let world = World::start_with(&topology(2), |lab| {
-        let network = "\n[[overlay.network]]\nname = \"lab\"\nsubnet = \"172.20.0.0/16\"\nown = \"172.20.9.0/24\"\nvni = 2000\nport = 4789\nmtu = 1400\n";
+        let network = "\n[[overlay.network]]\nname = \"lab\"\nsubnet = \"172.20.0.0/16\"\nown = \"172.20.9.0/24\"\nvni = 2000\nport = 4789\nmtu = 1400\nsubnet6 = \"fd01:b::/64\"\n";
         let file = lab.sluice_config();
         std::fs::write(&file, std::fs::read_to_string(&file).unwrap() + network).unwrap();
         for agent in ["agent1", "agent2"] {
@@ -17,6 +17,13 @@ fn a_network_with_a_vni_of_its_own_is_apart_from_the_other_and_reaches_what_slui
         }
     });
     let Some(world) = world else { return };
+    // The lab's namespaces have IPv6 off.
+    for agent in ["agent1", "agent2"] {
+        for which in ["all", "default"] {
+            world.said(agent, &format!("sysctl -qw net.ipv6.conf.{which}.disable_ipv6=0"));
+        }
+    }
+    until("its addresses are settled", || (!world.kernel("agent1").contains("tentative")).then_some(()));
     let before = world.kernel("agent1");
     let [one, two] = ["agent1", "agent2"].map(|agent| world.agent(agent));
     let first = world.lab.start_container("agent1", "x1", "lab").unwrap();
@@ -32,6 +39,12 @@ fn a_network_with_a_vni_of_its_own_is_apart_from_the_other_and_reaches_what_slui
     world.fails("x1", &format!("ping -c 1 -W 1 -s 1373 -M do {second}"));
     assert!(encapsulated("vtep2000") >= of_lab + 3);
     assert_eq!(encapsulated("vtep1024"), of_dcos);
+    let six = world.said("x2", "ip -6 -o addr show dev eth0 scope global");
+    let six = six.split_whitespace().find_map(|word| word.strip_suffix("/81")).unwrap_or_else(|| panic!("{six}"));
+    assert_eq!(six.parse(), "fd01:b:0:0:1::2".parse::<std::net::Ipv6Addr>());
+    until("IPv6 addresses are settled", || world.run("x1", &["ping", "-c", "1", "-W", "1", six]).0.then_some(()));
+    let said = world.said("x1", &format!("ping -c 3 -i 0.2 -W 2 {six}"));
+    assert!(said.contains(" 0% packet loss"), "{said}");
     let said = world.said("x1", "ping -c 3 -i 0.2 -W 2 198.51.100.1");
     assert!(said.contains(" 0% packet loss"), "{said}");
     world.said("x2", "dig +short +tries=1 +time=2 @198.51.100.1 leader.mesos");

@@ -21,6 +21,7 @@ fn member(n: u8, networks: &[&str]) -> Member {
         vtep_ip,
         vtep_mac: Mac::of_vtep(vtep_ip).to_string(),
         subnets: subnets.collect(),
+        subnets6: BTreeMap::new(),
     }
 }
 
@@ -29,6 +30,7 @@ fn map() -> Map {
     let network = |name: &str, subnet: &str, hub| Network {
         name: name.into(),
         subnet: subnet.parse().unwrap(),
+        subnet6: None,
         vni: 1024,
         port: 64_000,
         mtu: 1450,
@@ -42,14 +44,14 @@ fn map() -> Map {
         sluice,
         networks: vec![network("dcos", "9.0.0.0/8", false), network("lab", "172.20.0.0/16", true)],
         vips: vec!["11.0.0.0/8".parse().unwrap(), "172.16.0.1/32".parse().unwrap()],
-        dns: vec![Ipv4Addr::new(198, 51, 100, 1)],
+        dns: vec![IpAddr::from([198, 51, 100, 1])],
     }
 }
 
 fn lease(networks: &[&str]) -> Lease {
     let Member { vtep_ip, subnets, .. } = member(1, &["dcos", "lab"]);
     let subnets = subnets.into_iter().filter(|(name, _)| networks.contains(&name.as_str())).collect();
-    Lease { vtep_ip, subnets, left: false }
+    Lease { vtep_ip, subnets, subnets6: BTreeMap::new(), left: false }
 }
 
 fn lines(plan: &Plan, with: &str) -> Vec<String> {
@@ -144,6 +146,30 @@ fn a_network_with_a_vni_of_its_own_has_a_device_and_tables_of_its_own() {
 }
 
 #[test]
+fn ipv6_goes_by_the_link_local_address_of_a_vteps_mac() {
+    let mut map = map();
+    map.networks[0].subnet6 = Some("fd01:b::/64".parse().unwrap());
+    map.members[1].subnets6.insert("dcos".into(), "fd01:b:0:0:2::/80".parse().unwrap());
+    map.vips.push("fd01:c::/64".parse().unwrap());
+    let mut lease = lease(&["dcos"]);
+    lease.subnets6.insert("dcos".into(), "fd01:b:0:0:1::/80".parse().unwrap());
+    let plan = Plan::of(&settings("10.0.0.11", ""), &lease, &map).unwrap();
+    for line in [
+        "ip neigh replace fe80::72b3:d5ff:fe80:2 lladdr 70:b3:d5:80:00:02 dev vtep1024 nud permanent",
+        "ip -6 route replace fd01:b:0:0:2::/80 via fe80::72b3:d5ff:fe80:2 dev vtep1024 onlink",
+        "ip -6 route replace fd01:c::/64 via fe80::72b3:d5ff:fe80:3 dev vtep1024 onlink table 43",
+        "ip -6 route replace unreachable fd01:b:0:0:1::/80 metric 4000000",
+        "ip -6 rule add priority 32010 from fd01:b::/64 lookup 43",
+        "    ip6 saddr { fd01:b:0:0:1::/80 } ip6 daddr != { fd01:b::/64, fd01:c::/64 } masquerade",
+    ] {
+        assert!(plan.commands().lines().any(|l| l == line), "{line} is not in\n{}", plan.commands());
+    }
+    let conf: Value = serde_json::from_str(plan.cni.first_key_value().unwrap().1).unwrap();
+    assert_eq!(conf["ipam"]["ranges"][1][0]["subnet"], "fd01:b:0:0:1::/81");
+    assert_eq!(conf["ipam"]["routes"][1]["dst"], "::/0");
+}
+
+#[test]
 fn a_lease_in_a_network_that_the_map_lacks_is_an_error() {
     let mut map = map();
     map.networks.remove(0);
@@ -193,7 +219,7 @@ fn compare(case: &Value, node: &Value) {
             let vxlan = &overlay["backend"]["vxlan"];
             let subnets = [(text(&overlay["info"]["name"]), text(&overlay["subnet"]).parse().unwrap())].into();
             let vtep: Ipv4Net = text(&vxlan["vtep_ip"]).parse().unwrap();
-            Member { ip, vtep_ip: vtep.addr(), vtep_mac: text(&vxlan["vtep_mac"]), subnets }
+            Member { ip, vtep_ip: vtep.addr(), vtep_mac: text(&vxlan["vtep_mac"]), subnets, subnets6: BTreeMap::new() }
         })
         .collect();
     let own = members.iter().find(|m| m.ip.to_string() == text(&node["node"])).unwrap().clone();
@@ -207,7 +233,7 @@ fn compare(case: &Value, node: &Value) {
         members,
         ..map()
     };
-    let lease = Lease { vtep_ip: own.vtep_ip, subnets: own.subnets, left: false };
+    let lease = Lease { vtep_ip: own.vtep_ip, subnets: own.subnets, subnets6: BTreeMap::new(), left: false };
     let plan = Plan::of(&settings(&own.ip.to_string(), ""), &lease, &map).unwrap();
     assert_eq!((plan.devices[0].name.as_str(), plan.devices[0].port, plan.devices[0].vni), ("vtep1024", 64_000, 1024));
     assert_eq!(plan.devices[0].mac, node["link"]["address"]);
