@@ -489,10 +489,8 @@ fn rule_attributes(rule: &Rule) -> impl Iterator<Item = RuleAttribute> {
 
 /// A rule of an agent's.
 fn read_rule(message: &RuleMessage) -> Option<Rule> {
-    let any = match message.header.family {
-        AddressFamily::Inet6 => IpNet::V6(Ipv6Net::default()),
-        _ => IpNet::V4(Ipv4Net::default()),
-    };
+    let is_six = message.header.family == AddressFamily::Inet6;
+    let any = if is_six { IpNet::V6(Ipv6Net::default()) } else { IpNet::V4(Ipv4Net::default()) };
     let mut rule = Rule { priority: 0, from: any, iif: None, table: u32::from(message.header.table) };
     let mut ours = false;
     for attribute in &message.attributes {
