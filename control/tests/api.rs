@@ -12,9 +12,10 @@ use sluice_control::api::observed::{MarathonState, MesosState, Observed, Publish
 use sluice_control::api::serve::{CONNECTIONS, HEADER, Socket, serve_tcp};
 use sluice_control::api::{metrics, show};
 use sluice_control::desire::{Claims, Report};
-use sluice_control::lease::desk::{Desk, LeaseOffice, Order, Token};
+use sluice_control::lease::desk::{Desk, LeaseOffice, Order};
 use sluice_control::lease::file::File;
 use sluice_control::lease::pool::Pool;
+use sluice_control::lease::token::Token;
 use sluice_control::offline::local_from_config;
 use sluice_control::run::publication::{Moment, Publication};
 use sluice_dataplane::counters::Counters;

@@ -10,8 +10,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpSocket;
 
 use super::settings::Settings;
-use crate::lease::desk::Token;
 use crate::lease::map::{Ask, Told};
+use crate::lease::token::Token;
 
 /// Largest answer: a thousand agents in ten networks fit many times over.
 const LARGEST: usize = 64 << 20;

@@ -27,8 +27,8 @@ use plan::{Plan, PlanError};
 use settings::Settings;
 
 use crate::lease::Lease;
-use crate::lease::desk::{Token, TokenError};
 use crate::lease::map::Map;
+use crate::lease::token::{Token, TokenError};
 use crate::netlink::NetlinkError;
 use crate::run::alone::hold;
 

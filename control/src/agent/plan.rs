@@ -10,13 +10,16 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use sluice_config::model::Mac;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::settings::Settings;
 use super::{cni, masquerade};
 use crate::lease::map::{Map, Member, Network};
 use crate::lease::{Lease, both};
+
+mod routing;
+#[cfg(test)]
+mod tests;
 
 /// The kernel's main table.
 pub const MAIN: u32 = 254;
@@ -26,10 +29,6 @@ pub const AGENTS: u32 = 42;
 pub const SERVED: u32 = 43;
 /// All that containers of hub networks send.
 pub const HUB: u32 = 44;
-/// The three of them for a VNI that is not the overlay's: this, 2^24 times their number, and the VNI.
-const TABLES_OF_VNIS: u32 = 0x4000_0000;
-/// Priorities of the rules, the first of them; the kernel's main table comes at 32766.
-const FIRST_RULE: u32 = 32_000;
 /// Metric of the routes behind an agent's own subnets.
 pub const UNREACHABLE_METRIC: u32 = 4_000_000;
 
@@ -165,8 +164,8 @@ impl Plan {
         let cni = names.into_iter().filter_map(|name| cni::configuration(settings, map, &of(name))).collect();
         Ok(Self {
             peers: others.iter().map(|m| peer(m)).collect(),
-            routes: routes(settings, &networks, &others, map),
-            rules: rules(&devices, &networks, map),
+            routes: routing::routes(settings, &networks, &others, map),
+            rules: routing::rules(&devices, &networks, map),
             masquerade: masquerade::rules(map, &networks),
             cni,
             devices,
@@ -244,30 +243,11 @@ pub fn served(map: &Map) -> impl Iterator<Item = IpNet> + '_ {
     map.vips.iter().copied().chain(map.dns.iter().map(|ip| IpNet::from(*ip)))
 }
 
-/// Whether both are of one family.
-fn alike(a: &IpNet, b: &IpNet) -> bool {
-    a.addr().is_ipv4() == b.addr().is_ipv4()
-}
-
-/// A member's VTEP as the next hop of that family. Of IPv6 it is the link-local address that its MAC stands for (RFC
-/// 4291 appendix A): nobody has to give it one, and a permanent neighbour resolves it.
-fn hop(vtep_ip: Ipv4Addr, mac: &str, prefix: &IpNet) -> IpAddr {
-    let Mac([a, b, c, d, e, f]) = mac.parse().unwrap_or_default();
-    match prefix {
-        IpNet::V4(_) => IpAddr::V4(vtep_ip),
-        IpNet::V6(_) => {
-            let [high, low] = [u16::from_be_bytes([a ^ 2, b]), u16::from_be_bytes([c, 0xff])];
-            let rest = [u16::from_be_bytes([0xfe, d]), u16::from_be_bytes([e, f])];
-            IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, high, low, rest[0], rest[1]))
-        }
-    }
-}
-
 impl Peer {
     /// Its VTEP's address as a neighbour, of both families.
     pub fn neighbours(&self) -> [IpAddr; 2] {
         [IpAddr::V4(self.underlay), IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
-            .map(|of| hop(self.vtep_ip, &self.mac, &of.into()))
+            .map(|of| routing::hop(self.vtep_ip, &self.mac, &of.into()))
     }
 }
 
@@ -297,81 +277,6 @@ fn devices(settings: &Settings, lease: &Lease, map: &Map, networks: &[Own<'_>]) 
     Ok(tunnels.into_iter().enumerate().map(device).collect())
 }
 
-/// A table of what containers in the tunnels of a VNI send.
-fn table(number: u32, vni: u32, map: &Map) -> u32 {
-    if vni == map.vni { number } else { TABLES_OF_VNIS + ((number - AGENTS) << 24) + vni }
-}
-
-fn routes(settings: &Settings, networks: &[Own<'_>], others: &[&Member], map: &Map) -> BTreeSet<Route> {
-    let route = |table, prefix, to| Route { table, prefix, to };
-    let mut routes = BTreeSet::new();
-    if settings.node_routes {
-        let four = served(map).filter(|prefix| prefix.addr().is_ipv4());
-        routes.extend(four.map(|prefix| route(MAIN, prefix, To::Gateway(map.sluice.ip.into()))));
-    }
-    for (own, net) in networks {
-        // Without it, what comes for a container that is not there would go by another route, and round for ever.
-        routes.insert(route(MAIN, *net, To::Unreachable));
-        let by = |m: &Member| To::Vtep(hop(m.vtep_ip, &m.vtep_mac, net), own.vni);
-        let [agents, containers] =
-            if own.hub { [HUB, HUB] } else { [AGENTS, SERVED] }.map(|number| table(number, own.vni, map));
-        let hosts = others.iter().map(|m| route(agents, IpAddr::V4(m.ip).into(), by(m)));
-        routes.extend(hosts.filter(|route| alike(&route.prefix, net)));
-        let all = served(map).filter(|prefix| alike(prefix, net));
-        routes.extend(all.map(|prefix| route(containers, prefix, by(&map.sluice))));
-        for (network, whole) in wholes(map).filter(|(_, whole)| alike(whole, net)) {
-            if own.hub {
-                routes.insert(route(containers, whole, by(&map.sluice)));
-            }
-            // The other networks in the same tunnels, too: DC/OS has all of them in one.
-            if network.vni == own.vni && network.hub {
-                routes.insert(route(MAIN, whole, by(&map.sluice)));
-            } else if network.vni == own.vni {
-                let parts = others.iter().flat_map(|m| both(&m.subnets, &m.subnets6).map(move |part| (*m, part)));
-                let parts = parts.filter(|(_, (name, part))| **name == network.name && alike(part, net));
-                routes.extend(parts.map(|(m, (_, part))| route(MAIN, part, by(m))));
-            }
-        }
-    }
-    routes
-}
-
-/// Every network with all its addresses, of each family.
-fn wholes(map: &Map) -> impl Iterator<Item = (&Network, IpNet)> {
-    map.networks.iter().flat_map(|network| {
-        let six = network.subnet6.map(|net| (network, IpNet::V6(net)));
-        std::iter::once((network, IpNet::V4(network.subnet))).chain(six)
-    })
-}
-
-fn rules(devices: &[Device], networks: &[Own<'_>], map: &Map) -> BTreeSet<Rule> {
-    let rule = |at, from, iif: Option<&str>, table| Rule {
-        priority: FIRST_RULE + at,
-        from,
-        iif: iif.map(str::to_owned),
-        table,
-    };
-    let mut rules = BTreeSet::new();
-    for (network, own) in networks {
-        let table = |number| table(number, network.vni, map);
-        let [any, whole] = match own {
-            IpNet::V4(_) => [Ipv4Net::default().into(), network.subnet.into()],
-            IpNet::V6(_) => [Ipv6Net::default().into(), network.subnet6.map_or(*own, IpNet::V6)],
-        };
-        if network.hub {
-            // What Sluice sends back to a container here, and what the agent itself sends, goes straight to it.
-            let device = devices.iter().find(|device| device.vni == network.vni);
-            rules.extend(device.map(|device| rule(0, any, Some(&device.name), MAIN)));
-            rules.insert(rule(1, *own, Some("lo"), MAIN));
-            rules.insert(rule(2, *own, None, table(HUB)));
-        } else {
-            rules.insert(rule(10, whole, None, table(SERVED)));
-            rules.insert(rule(11, whole, None, table(AGENTS)));
-        }
-    }
-    rules
-}
-
 /// What a node without `sluice agent` needs to reach VIPs and names.
 #[must_use]
 pub fn for_nodes(map: &Map) -> String {
@@ -382,6 +287,3 @@ pub fn for_nodes(map: &Map) -> String {
         "# /etc/resolv.conf of every node\n{servers}# routes of a node that runs no `sluice agent`, where no router has them\n{routes}"
     )
 }
-
-#[cfg(test)]
-mod tests;

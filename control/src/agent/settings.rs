@@ -1,6 +1,5 @@
-//! The agent's own small file: one section, `[agent]`. It stands alone, because an agent needs nothing else of Sluice's
-//! configuration and must not fail by a mistake in it. `config/README.md` lists
-//! its keys.
+//! The agent's own small file: one section, `[agent]`, whose keys `config/README.md` lists. It stands alone, because an agent
+//! needs nothing else of Sluice's configuration and must not fail by a mistake in it.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

@@ -17,6 +17,7 @@ pub mod map;
 pub mod pool;
 #[cfg(test)]
 mod tests;
+pub mod token;
 
 use pool::Pool;
 

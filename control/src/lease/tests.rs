@@ -5,8 +5,9 @@ use proptest::prelude::*;
 use serde_json::Value;
 use sluice_config::model::{Config, OverlayNetwork};
 
-use super::desk::{Desk, DeskError, Token, Wish};
+use super::desk::{Desk, DeskError, Wish};
 use super::file::{File, LeasesError};
+use super::token::Token;
 use super::*;
 
 fn config(text: &str) -> Config {

@@ -39,7 +39,7 @@ pub enum RunError {
     Leases(#[from] crate::lease::file::LeasesError),
     /// The word that agents must show.
     #[error(transparent)]
-    Token(#[from] crate::lease::desk::TokenError),
+    Token(#[from] crate::lease::token::TokenError),
     /// The first tables.
     #[error(transparent)]
     Tables(#[from] sluice_dataplane::tables::CompileError),

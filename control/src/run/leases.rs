@@ -9,9 +9,10 @@ use tokio::task::block_in_place;
 
 use super::{Machine, RunError};
 use crate::lease::Lease;
-use crate::lease::desk::{self, Desk, DeskError, Order, Token};
+use crate::lease::desk::{self, Desk, DeskError, Order};
 use crate::lease::file::File;
 use crate::lease::pool::Pool;
+use crate::lease::token::Token;
 
 /// A wish that was granted, and is answered once the tables with it are published.
 pub(super) type Granted = (Lease, tokio::sync::oneshot::Sender<Result<Lease, DeskError>>);
@@ -40,8 +41,9 @@ impl Machine {
         match done {
             Ok((lease, true)) => self.granted.push((lease, answer)),
             Ok((lease, false)) => drop(answer.send(Ok(lease))),
+            // The agent logs it once, and asks again every few seconds.
             Err(error) => {
-                tracing::warn!(%agent, %error, "an agent's lease");
+                tracing::debug!(%agent, %error, "an agent's wish is refused");
                 drop(answer.send(Err(error)));
             }
         }

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use sluice_config::model::Mac;
 
+use super::routing::TABLES_OF_VNIS;
 use super::*;
 
 fn settings(address: &str, more: &str) -> Settings {
