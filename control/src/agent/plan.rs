@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv4Net};
@@ -246,8 +246,7 @@ pub fn served(map: &Map) -> impl Iterator<Item = IpNet> + '_ {
 impl Peer {
     /// Its VTEP's address as a neighbour, of both families.
     pub fn neighbours(&self) -> [IpAddr; 2] {
-        [IpAddr::V4(self.underlay), IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
-            .map(|of| routing::hop(self.vtep_ip, &self.mac, &of.into()))
+        [IpAddr::V4(self.vtep_ip), IpAddr::V6(routing::link_local(&self.mac))]
     }
 }
 

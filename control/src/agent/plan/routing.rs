@@ -1,7 +1,7 @@
 //! Routes and rules of the plan, of both families: what containers send into the overlay, and by whom.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sluice_config::model::Mac;
@@ -26,7 +26,7 @@ pub(super) fn routes(settings: &Settings, networks: &[Own<'_>], others: &[&Membe
     for (own, net) in networks {
         // Without it, what comes for a container that is not there would go by another route, and round for ever.
         routes.insert(route(MAIN, *net, To::Unreachable));
-        let by = |m: &Member| To::Vtep(hop(m.vtep_ip, &m.vtep_mac, net), own.vni);
+        let by = |m: &Member| To::Vtep(hop(m, net), own.vni);
         let [agents, containers] =
             if own.hub { [HUB, HUB] } else { [AGENTS, SERVED] }.map(|number| table(number, own.vni, map));
         let hosts = others.iter().map(|m| route(agents, IpAddr::V4(m.ip).into(), by(m)));
@@ -91,18 +91,19 @@ fn wholes(map: &Map) -> impl Iterator<Item = (&Network, IpNet)> {
     })
 }
 
-/// A member's VTEP as the next hop of that family. Of IPv6 it is the link-local address that its MAC stands for (RFC
-/// 4291 appendix A): nobody has to give it one, and a permanent neighbour resolves it.
-pub(super) fn hop(vtep_ip: Ipv4Addr, mac: &str, prefix: &IpNet) -> IpAddr {
-    let Mac([a, b, c, d, e, f]) = mac.parse().unwrap_or_default();
+/// A member's VTEP as the next hop of that prefix's family.
+fn hop(member: &Member, prefix: &IpNet) -> IpAddr {
     match prefix {
-        IpNet::V4(_) => IpAddr::V4(vtep_ip),
-        IpNet::V6(_) => {
-            let [high, low] = [u16::from_be_bytes([a ^ 2, b]), u16::from_be_bytes([c, 0xff])];
-            let rest = [u16::from_be_bytes([0xfe, d]), u16::from_be_bytes([e, f])];
-            IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, high, low, rest[0], rest[1]))
-        }
+        IpNet::V4(_) => IpAddr::V4(member.vtep_ip),
+        IpNet::V6(_) => IpAddr::V6(link_local(&member.vtep_mac)),
     }
+}
+
+/// The link-local address that a VTEP's MAC stands for (RFC 4291 appendix A): nobody has to give it one, and a permanent
+/// neighbour resolves it.
+pub(super) fn link_local(mac: &str) -> Ipv6Addr {
+    let Mac([a, b, c, d, e, f]) = mac.parse().unwrap_or_default();
+    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }
 
 /// Whether both are of one family.
