@@ -53,7 +53,7 @@ SECONDS ?= 60
 fuzz: setup     ## TARGET (of fuzz/src/bin) over ever other bytes for SECONDS
 	cp Cargo.lock fuzz/Cargo.lock   # the workspace's versions; Cargo adds libFuzzer
 	cd fuzz && RUSTFLAGS="$(FUZZ)" $(CARGO) build --release --target "$$(rustc -vV | sed -n 's/^host: //p')" --bin $(TARGET)
-	mkdir -p fuzz/corpus/$(TARGET) fuzz/artifacts && cp -n control/tests/data/mesos-* fuzz/corpus/$(TARGET)/
+	mkdir -p fuzz/corpus/$(TARGET) fuzz/artifacts && cp -n control/tests/data/$(firstword $(subst -, ,$(TARGET)))-* fuzz/corpus/$(TARGET)/
 	fuzz/target/*/release/$(TARGET) -max_total_time=$(SECONDS) -artifact_prefix=fuzz/artifacts/ fuzz/corpus/$(TARGET)
 
 clean:          ## remove what was built, and labs that were left up

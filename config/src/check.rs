@@ -13,6 +13,7 @@ mod mesos;
 mod narrow;
 mod needs;
 mod node;
+mod nodes;
 mod overlay;
 mod port;
 mod resolvers;
@@ -66,6 +67,7 @@ pub(crate) fn check(file: &File, found: &mut Findings<'_>) -> Config {
     needs::settle(file, &config, &needs, found);
     narrow::check(file, &config, found);
     resolvers::check(file, &config, found);
+    nodes::check(file, &config, found);
     capacity(file, &config, found);
     config
 }

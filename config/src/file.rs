@@ -236,6 +236,7 @@ pub(crate) struct Overlay {
     pub(crate) leases: Value<bool>,
     pub(crate) lease_store: Value<String>,
     pub(crate) token_file: Value<String>,
+    pub(crate) gateway: Value<String>,
     pub(crate) network: Sections<Network>,
     pub(crate) agent: Sections<Agent>,
 }

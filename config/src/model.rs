@@ -20,7 +20,7 @@ mod zone;
 
 pub use health::{FailOpen, Health, HealthCheck, Pace, Passive, Probe, is_path};
 pub use mesos::{Access, Masters, Mesos, ZooKeeper};
-pub use zone::{Reach, Record, RecordData, Records, Zone};
+pub use zone::{Origin, Reach, Record, RecordData, Records, Zone};
 
 /// An Ethernet address, octets in wire order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -623,6 +623,8 @@ pub struct Overlay {
     pub mtu: Option<u16>,
     /// Whether, and how, agents get their places from us.
     pub leases: Option<LeaseDesk>,
+    /// Whether packets are passed on between overlay and underlay.
+    pub gateway: Gateway,
     /// Networks, by name in file order.
     pub networks: Vec<OverlayNetwork>,
     /// Agents given in the file.
@@ -677,6 +679,16 @@ pub enum NetworkMode {
     Direct,
     /// Agents that run `sluice agent` send everything to us.
     Hub,
+}
+
+/// `gateway` of `[overlay]`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Gateway {
+    /// Not here.
+    #[default]
+    Off,
+    /// As they are, both ways.
+    Routed,
 }
 
 /// `isolation` of a network.
@@ -1111,6 +1123,8 @@ pub struct OwnVtep {
     pub udp_port: u16,
     /// Largest inner packet.
     pub mtu: u16,
+    /// Whether packets are passed on between overlay and underlay.
+    pub gateway: Gateway,
     /// The kernel's addresses in the overlay (on the host port): packets to them go to the host.
     pub host_addresses: Vec<IpAddr>,
 }

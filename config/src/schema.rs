@@ -191,7 +191,7 @@ pub static SECTIONS: &[Section] = &[
     Section {
         path: "mesos",
         many: false,
-        meaning: "Mesos as a source: tasks of all frameworks. Without `masters` and `zk` it is not asked.",
+        meaning: "Mesos as a source: tasks of all frameworks and, where there is an [overlay], its agents (`/overlay-master/state`). Without `masters` and `zk` it is not asked.",
         keys: &[
             key(
                 "masters",
@@ -215,7 +215,7 @@ pub static SECTIONS: &[Section] = &[
                 "refresh_seconds",
                 Integer,
                 Value("30"),
-                "Seconds between polls where there is no event stream; with one, `/state` is not polled.",
+                "Seconds between polls where there is no event stream; with one, `/state` is not polled. Of the overlay module always.",
             ),
             key(
                 "reregister_seconds",
@@ -503,6 +503,12 @@ pub static SECTIONS: &[Section] = &[
                 Words("agents are known by their addresses alone"),
                 "File with the one line that agents must show for a lease, at least 16 octets.",
             ),
+            key(
+                "gateway",
+                Text,
+                Value("\"off\""),
+                "`routed`: between overlay and underlay packets are passed on both ways as they are; `off`: what is for the overlay is left to the kernel's routes, and what containers send out of it here is dropped.",
+            ),
             below("network", "overlay networks"),
             below("agent", "agents that are known without asking"),
         ],
@@ -545,7 +551,7 @@ pub static SECTIONS: &[Section] = &[
     Section {
         path: "overlay.agent",
         many: true,
-        meaning: "An agent's place in the overlay. The entry with our own `vtep_ip` gives our own part.",
+        meaning: "An agent's place in the overlay, where Mesos does not say it: with [mesos], the overlay module of the leading master is asked as often as `mesos.refresh_seconds` says, and where both speak of one agent this holds. The entry with our own `vtep_ip` gives our own part.",
         keys: &[
             key("ip", Text, Required, "Its underlay address."),
             key("vtep_ip", Text, Required, "Its VTEP's address."),

@@ -23,6 +23,13 @@ impl BackOff {
         whole - self.jitter(whole / 2)
     }
 
+    /// What one of `urls` URLs failed at: the next one's turn comes, and the wait until then, which grows with each round.
+    pub(crate) fn next_url(&mut self, url: &mut usize, urls: usize, failures: u32) -> Duration {
+        let urls = urls.max(1);
+        *url = (*url + 1) % urls;
+        self.after(failures / u32::try_from(urls).unwrap_or(u32::MAX))
+    }
+
     /// Between nothing and `most` (splitmix64).
     pub(crate) fn jitter(&mut self, most: Duration) -> Duration {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);

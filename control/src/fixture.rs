@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use sluice_config::model::{
-    AnswerRates, Api, Config, Dns, DnsHealth, Empty, Health as HealthSection, IpSource, Isolation, Limits, Mac,
-    Marathon, Mode, Overlay, OverlayNetwork, Port, Role, Sharing, Snat, Timeouts, Vip, Vni, Workers, XdpMode,
+    AnswerRates, Api, Config, Dns, DnsHealth, Empty, Gateway, Health as HealthSection, IpSource, Isolation, Limits,
+    Mac, Marathon, Mode, Overlay, OverlayNetwork, Port, Role, Sharing, Snat, Timeouts, Vip, Vni, Workers, XdpMode,
 };
 
 use crate::view::{Health, Rollout, Task, TaskState};
@@ -160,6 +160,7 @@ fn overlay() -> Overlay {
         underlay: None,
         mtu: None,
         leases: None,
+        gateway: Gateway::Off,
         networks: vec![OverlayNetwork {
             name: "dcos".into(),
             subnet: "9.0.0.0/8".parse().unwrap(),

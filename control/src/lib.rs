@@ -23,6 +23,7 @@ pub mod overlay_state;
 pub mod rejected;
 pub mod replay;
 pub mod run;
+mod running;
 pub mod static_zones;
 pub mod store;
 pub mod view;

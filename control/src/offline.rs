@@ -141,6 +141,7 @@ fn vtep(config: &Config, overlay: &Overlay, ports: &[LocalPort]) -> Option<OwnVt
         vni: overlay.vni,
         udp_port: overlay.udp_port,
         mtu: overlay_mtu(config, underlay_mtus(ports)),
+        gateway: overlay.gateway,
         host_addresses: config.host.iter().flat_map(|h| &h.addresses).map(|net| net.addr().into()).collect(),
     })
 }

@@ -43,7 +43,9 @@ pub fn read(body: &[u8]) -> Result<OverlayView, OverlayError> {
     }
     for value in list(&state["agents"]) {
         match agent(value) {
-            Some(agent) if agent.subnets.is_empty() => {}
+            Some(agent) if agent.subnets.is_empty() => {
+                view.joining.insert(agent.ip);
+            }
             Some(agent) => view.agents.push(agent),
             None => reject(&mut view, "agent", value, "it needs an IPv4 address"),
         }
@@ -110,6 +112,7 @@ fn list(value: &Value) -> &[Value] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::{ClusterView, Event};
 
     fn state(status: &str) -> String {
         format!(
@@ -133,7 +136,24 @@ mod tests {
 
     #[test]
     fn an_agent_that_has_not_joined_is_no_peer() {
-        assert!(read(state("STATUS_CONFIGURING").as_bytes()).unwrap().agents.is_empty());
+        let view = read(state("STATUS_CONFIGURING").as_bytes()).unwrap();
+        assert!(view.agents.is_empty() && view.joining.contains(&Ipv4Addr::new(10, 0, 0, 11)));
+    }
+
+    #[test]
+    fn a_master_that_knows_less_for_the_moment_takes_nothing_away() {
+        let known = read(state("STATUS_OK").as_bytes()).unwrap();
+        let mut view = ClusterView::default();
+        let mut after = |said: &str| {
+            view.apply(Event::Overlay(read(said.as_bytes()).unwrap()));
+            (view.overlay.networks.len(), view.overlay.agents.len())
+        };
+        assert_eq!(after(&state("STATUS_OK")), (1, 1));
+        assert_eq!(after(&state("STATUS_CONFIGURING")), (1, 1), "it joins again");
+        assert_eq!(after(r#"{"network":{"overlays":[]},"agents":[]}"#), (1, 1), "it has just begun to lead");
+        let other = state("STATUS_OK").replace("10.0.0.11", "10.0.0.12");
+        assert_eq!(after(&other), (1, 1), "one is gone, and another is there");
+        assert_ne!(view.overlay.agents, known.agents);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `sluice run`: everything held together, from the first check to the last route taken away.
 //!
 //! Start: check -> be the only one -> look at the kernel -> API socket -> host port -> first tables -> packet path ->
-//! sources. Then one loop waits for whatever changes what packets should do, publishes at most [`PER_SECOND`] times a
+//! sources. Then one loop waits for whatever changes what packets should do, publishes at most [`pace::PER_SECOND`] times a
 //! second, and tries again what failed. A start that fails and a signal both end in the same taking away; after SIGKILL
 //! the next start finds what is left, replaces it, and takes the blackholes over.
 
@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, block_in_place};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use crate::api::names;
 use crate::api::observed::Observed;
 use crate::api::serve::{Socket, serve_tcp};
 use crate::dns::secrets;
@@ -48,6 +49,7 @@ mod leases;
 pub mod node;
 pub mod observe;
 pub mod orders;
+pub mod pace;
 pub mod privileges;
 pub mod publication;
 pub mod said;
@@ -56,11 +58,9 @@ pub use error::RunError;
 use node::Node;
 use observe::{Behind, Listed, Shared};
 use orders::{Order, Waiting};
+use pace::Pace;
 use publication::{Made, Moment, Publication};
 use said::Said;
-
-/// Publications a second at most; what changes meanwhile goes into the next one.
-pub const PER_SECOND: u32 = 50;
 
 /// How often workers' events are read and their pulse is felt.
 const LOOK: Duration = Duration::from_millis(10);
@@ -274,15 +274,13 @@ impl Machine {
         observed: &Observed,
         asked_to_end: impl Future<Output = &'static str>,
     ) -> Result<(), RunError> {
-        let pause = Duration::from_secs(1) / PER_SECOND;
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut not_before = Instant::now();
-        let mut publish_at = None;
+        let mut pace = Pace::new(Instant::now());
         let mut heard = Heard::default();
         tokio::pin!(asked_to_end);
         loop {
-            let due = publish_at.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            let due = pace.due().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
             tokio::select! {
                 name = &mut asked_to_end => {
                     tracing::info!(signal = name, "ending");
@@ -291,27 +289,27 @@ impl Machine {
                 Some(change) = changes.recv() => {
                     heard.note(&change);
                     self.publication.view.apply(change);
-                    sooner(&mut publish_at, not_before.max(Instant::now()));
+                    pace.changed(Instant::now());
                 }
                 Some(order) = orders.recv() => {
                     self.obey(order);
-                    sooner(&mut publish_at, Instant::now());
+                    pace.urgent(Instant::now());
                 }
                 Some(wish) = wishes.recv() => {
                     if self.grant(wish) {
-                        sooner(&mut publish_at, not_before.max(Instant::now()));
+                        pace.changed(Instant::now());
                     }
                 }
                 Ok(()) = self.prober.standings.changed() => {
                     self.publication.view.health.probes = Arc::clone(&self.prober.standings.borrow_and_update());
-                    sooner(&mut publish_at, not_before.max(Instant::now()));
+                    pace.changed(Instant::now());
                 }
                 changed = self.kernel.changed() => {
                     changed.map_err(|_| RunError::NetlinkEnded)?;
                     if let Some(name) = self.node.gone(&self.kernel.borrow_and_update()) {
                         return Err(RunError::InterfaceGone(name));
                     }
-                    sooner(&mut publish_at, not_before.max(Instant::now()));
+                    pace.changed(Instant::now());
                 }
                 Some(ended) = sources.join_next() => {
                     ended.map_err(RunError::SourceDied)??;
@@ -319,19 +317,21 @@ impl Machine {
                 _ = look.tick() => {
                     self.look(observed)?;
                     if self.node.asked() | self.is_overdue() {
-                        sooner(&mut publish_at, not_before.max(Instant::now()));
+                        pace.changed(Instant::now());
                     }
                 }
-                () = sleep_until(due), if publish_at.is_some() => {
-                    publish_at = None;
-                    if !self.publish(observed, std::mem::take(&mut heard), listed).await {
-                        publish_at = Some(Instant::now() + AGAIN);
-                    }
+                () = sleep_until(due), if pace.due().is_some() => {
+                    pace.begun();
+                    let published = self.publish(observed, std::mem::take(&mut heard), listed).await;
                     self.answer();
                     self.answer_leases();
-                    not_before = Instant::now() + pause;
-                    if self.publication.names_wait() {
-                        sooner(&mut publish_at, not_before);
+                    let names_wait = self.publication.names_wait();
+                    pace.done(Instant::now(), published && names_wait);
+                    if !published {
+                        pace.again(Instant::now() + AGAIN);
+                        if names_wait {
+                            pace.changed(Instant::now());
+                        }
                     }
                 }
             }
@@ -341,6 +341,7 @@ impl Machine {
     /// Reads what workers say, and whether they live.
     fn look(&mut self, observed: &Observed) -> Result<(), RunError> {
         observed.pulse.look(&observed.workers);
+        observed.rate.look(names::queries(&observed.workers, &observed.names), std::time::Instant::now());
         let dataplane = self.dataplane.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(running) = dataplane.as_ref() else { return Ok(()) };
         let now = std::time::Instant::now();
@@ -456,7 +457,8 @@ impl Machine {
         }
         let mesos = self.config.mesos.clone().map(|mesos| {
             let (status, seen) = watch::channel(Seen::default());
-            let settings = mesos::shell::Settings { seed: clock().0, ..mesos::shell::Settings::default() };
+            let overlay = self.config.overlay.is_some();
+            let settings = mesos::shell::Settings { seed: clock().0, overlay, ..mesos::shell::Settings::default() };
             sources.spawn(async move { mesos::shell::follow(&mesos, settings, sender, status).await });
             seen
         });
@@ -481,9 +483,4 @@ impl Machine {
 /// Seconds since 1970.
 fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
-}
-
-/// Moves `at` forward to `then`, never back.
-fn sooner(at: &mut Option<Instant>, then: Instant) {
-    *at = Some(at.map_or(then, |at| at.min(then)));
 }

@@ -1,7 +1,6 @@
 //! The operator's own zones: master files (RFC 1035 section 5) read by hickory-proto, as records of the model.
 //!
-//! A file is read whole, up to a bound; hickory-proto knows `@` as an owner and not in data, where the apex is to be written
-//! out. `$INCLUDE` is refused, because a zone's file is to be all of it. What is not served
+//! A file is read whole, up to a bound. `$INCLUDE` is refused, because a zone's file is to be all of it. What is not served
 //! (DNSSEC, delegations, other types, names that need escapes) is listed, and the rest is served.
 
 use std::path::Path;
@@ -11,6 +10,8 @@ use hickory_proto::serialize::txt::Parser;
 use sluice_config::model::{Config, Record, RecordData, StaticZone, Zone};
 
 use crate::rejected::Rejected;
+
+mod at;
 
 /// Largest master file, octets: a million records.
 const FILE_OCTETS: u64 = 64 << 20;
@@ -49,13 +50,6 @@ pub enum ZoneError {
 /// A zone as far as it could be read.
 #[must_use]
 pub fn read(zone: &StaticZone, config: &Config, rejected: &mut Vec<Rejected>) -> Zone {
-    let mut made = Zone {
-        timers: [60, 180, 86_400, config.dns.negative_ttl_of_dcos()],
-        soa_ttl: config.dns.dcos_ttl,
-        rname: format!("hostmaster.{}", zone.name),
-        ..Zone::new(&zone.name, "ns.spartan")
-    };
-    let mut records = Vec::new();
     let mut texts = Vec::new();
     if let Some(path) = &zone.file {
         match file(path) {
@@ -65,10 +59,28 @@ pub fn read(zone: &StaticZone, config: &Config, rejected: &mut Vec<Rejected>) ->
     }
     // Line by line, so that a mistake in one leaves the others.
     let lines = zone.records.iter().map(|line| (line.clone(), format!("$TTL {TTL}\n{line}\n")));
-    for (what, text) in texts.into_iter().chain(lines) {
-        match parse(&zone.name, &what, &text) {
-            Ok(parsed) => parsed.into_iter().for_each(|one| take(zone, one, &mut made, &mut records, rejected)),
-            Err(error) => rejected.push(complaint(&zone.name, &what, &error.to_string())),
+    of_texts(&zone.name, config, texts.into_iter().chain(lines), rejected)
+}
+
+/// The zone of this apex that is in these texts, each with what it is called.
+#[must_use]
+pub fn of_texts(
+    apex: &str,
+    config: &Config,
+    texts: impl IntoIterator<Item = (String, String)>,
+    rejected: &mut Vec<Rejected>,
+) -> Zone {
+    let mut made = Zone {
+        timers: [60, 180, 86_400, config.dns.negative_ttl_of_dcos()],
+        soa_ttl: config.dns.dcos_ttl,
+        rname: format!("hostmaster.{apex}"),
+        ..Zone::new(apex, "ns.spartan")
+    };
+    let mut records = Vec::new();
+    for (what, text) in texts {
+        match parse(apex, &what, &text) {
+            Ok(parsed) => parsed.into_iter().for_each(|one| take(one, &mut made, &mut records, rejected)),
+            Err(error) => rejected.push(complaint(apex, &what, &error.to_string())),
         }
     }
     made.records = records.into();
@@ -106,6 +118,7 @@ pub fn parse(origin: &str, what: &str, text: &str) -> Result<Vec<Parsed>, ZoneEr
         return Err(ZoneError::Include(line + 1));
     }
     let wrong = |source| ZoneError::Text { what: what.to_owned(), source: Box::new(source) };
+    let text = at::written_out(origin, text);
     let origin = Name::from_ascii(format!("{origin}.")).map_err(|error| wrong(error.into()))?;
     let (_, sets) = Parser::new(text, None, Some(origin)).parse().map_err(wrong)?;
     let records = sets.values().flat_map(|set| set.records_without_rrsigs());
@@ -119,14 +132,15 @@ pub fn parse(origin: &str, what: &str, text: &str) -> Result<Vec<Parsed>, ZoneEr
 }
 
 /// Puts a record where it belongs.
-fn take(zone: &StaticZone, one: Parsed, made: &mut Zone, records: &mut Vec<Record>, rejected: &mut Vec<Rejected>) {
+fn take(one: Parsed, made: &mut Zone, records: &mut Vec<Record>, rejected: &mut Vec<Rejected>) {
     let shown = format!("{} {}", one.name, one.data.record_type());
-    let mut refuse = |reason: &str| rejected.push(complaint(&zone.name, &shown, reason));
+    let apex = made.apex.clone();
+    let mut refuse = |reason: &str| rejected.push(complaint(&apex, &shown, reason));
     let Some(name) = plain(&one.name) else { return refuse("the name needs escapes, which are not served") };
     if one.class != DNSClass::IN {
         return refuse("only class IN is served");
     }
-    let at_apex = name == zone.name;
+    let at_apex = name == apex;
     let target = |name: &Name| plain(name).filter(|name| !name.is_empty());
     #[expect(clippy::wildcard_enum_match_arm, reason = "types that are not served are many, and grow with the library")]
     let data = match &one.data {
@@ -223,7 +237,7 @@ mod tests {
     fn every_kind_of_record_is_read() {
         let (zone, rejected) = zone(&[
             "@ A 10.0.0.1",
-            "www 60 IN CNAME corp.",
+            "www 60 IN CNAME @",
             "*.Wild AAAA fd00::1",
             "_sip._tcp SRV 1 2 5060 www.corp.",
             "@ MX 10 mail.example.org.",

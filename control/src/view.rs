@@ -88,6 +88,8 @@ pub struct OverlayView {
     pub networks: Vec<OverlayNetwork>,
     /// Agents that have joined, sorted.
     pub agents: Vec<OverlayAgent>,
+    /// Agents that are listed and have not joined, or not again. Of what was applied to a view there are none.
+    pub joining: BTreeSet<Ipv4Addr>,
     /// What could not be read.
     pub rejected: Vec<Rejected>,
     /// Places that Sluice itself gave.
@@ -284,9 +286,9 @@ impl ClusterView {
                     self.said.values_mut().for_each(|said| said.is_later = false);
                 }
             }
-            Event::Overlay(overlay) => {
-                let leased = std::mem::take(&mut self.overlay.leased);
-                self.overlay = OverlayView { leased, ..overlay };
+            Event::Overlay(mut overlay) => {
+                overlay.keep(&self.overlay);
+                self.overlay = overlay;
             }
         }
     }
@@ -320,6 +322,21 @@ impl ClusterView {
     #[must_use]
     pub fn agent_address(&self, host: &str) -> Option<IpAddr> {
         host.parse().ok().or_else(|| self.hosts.get(host).copied().map(IpAddr::V4))
+    }
+}
+
+impl OverlayView {
+    /// A master that has just begun to lead may know nothing yet, and agents register again one by one: who was there and
+    /// is not said to be gone stays.
+    fn keep(&mut self, before: &Self) {
+        self.leased = before.leased.clone();
+        let joining = std::mem::take(&mut self.joining);
+        let knows_none = self.agents.is_empty() && joining.is_empty();
+        self.agents.extend(before.agents.iter().filter(|a| knows_none || joining.contains(&a.ip)).cloned());
+        self.agents.sort();
+        if self.networks.is_empty() {
+            self.networks.clone_from(&before.networks);
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use sluice_control::lease::desk::{Desk, LeaseOffice, Order};
 use sluice_control::lease::file::File;
 use sluice_control::lease::pool::Pool;
 use sluice_control::lease::token::Token;
+use sluice_control::mesos::overlay::OverlaySeen;
 use sluice_control::offline::local_from_config;
 use sluice_control::run::publication::{Moment, Publication};
 use sluice_dataplane::counters::Counters;
@@ -133,6 +134,11 @@ async fn an_agent_speaks_for_itself_alone_and_shows_the_word() {
     assert!(answer.starts_with("HTTP/1.1 404"), "releasing is the operator's: {answer}");
 }
 
+/// The shape of an object that counts.
+fn numbers(names: &[&str]) -> Value {
+    names.iter().map(|name| ((*name).to_owned(), json!("number"))).collect::<serde_json::Map<_, _>>().into()
+}
+
 #[test]
 fn what_has_no_number_is_counted() {
     let config = sluice_config::parse(TEXT, "test").unwrap();
@@ -188,9 +194,19 @@ async fn the_schema_of_every_document_is_as_published() {
             "ports": [{"port": "string", "rx": "number", "rx_bytes": "number", "tx": "number", "tx_bytes": "number"}]}]),
         ),
         ("zone", json!([{"name": "string", "type": "string", "ttl": "number", "values": ["string"]}])),
+        (
+            "names",
+            json!({"queries": "number", "queries_per_second": "number",
+            "types": numbers(&["a", "aaaa", "any", "cname", "mx", "ns", "other", "ptr", "soa", "srv", "txt"]),
+            "rcodes": numbers(&show::RCODES),
+            "sources": numbers(&["mesos", "dcos", "reverse", "static", "none"]),
+            "dropped": numbers(&["dns_malformed", "dns_bad_checksum", "dns_source_port", "dns_rate"]),
+            "kernel": numbers(&observed.names.all().map(|(name, _)| name))}),
+        ),
         ("labels", json!({"labels": [], "more_labels": "bool", "rejected": [], "fail_open": [], "mixed_groups": []})),
         ("sources", json!([])),
         ("resolvers", json!({"resolvers": [], "counters": {}})),
+        ("policy", json!({"networks": [], "agents": [], "denied": []})),
         (
             "networks",
             json!([{"name": "string", "subnet": "string", "prefix": "number", "own": "string", "mode": "string",
@@ -229,6 +245,13 @@ async fn packets_drops_and_books_are_those_of_the_workers() {
     assert_eq!(drops["books"]["balanced"], false, "a packet that went nowhere is seen");
     let workers = show::document(&observed, "workers").await.unwrap();
     assert_eq!(workers[1]["dns"], json!({"nxdomain": 2}));
+    observed.workers[0].drops(DropReason::DnsRate).add(3);
+    observed.names.tcp_answers.fetch_add(4, Relaxed);
+    let names = show::document(&observed, "names").await.unwrap();
+    assert_eq!(
+        (&names["queries"], &names["rcodes"]["nxdomain"], &names["dropped"]["dns_rate"]),
+        (&json!(9), &json!(2), &json!(3))
+    );
 }
 
 #[test]
@@ -359,6 +382,7 @@ fn a_mesos() -> MesosState {
         stream_errors: 2,
         waiting: 3,
         error: Some("silent".into()),
+        overlay: Some(OverlaySeen { asked: true, answers: true, errors: 1, ..OverlaySeen::default() }),
         ..MesosState::default()
     }
 }
@@ -375,6 +399,10 @@ async fn every_source_is_shown_with_when_it_was_heard_and_what_went_wrong() {
         json!({"kind": "mesos", "name": "http://10.0.0.1:5050", "connected": true, "leader": "10.0.0.1:5050", "listed": true,
             "heard_seconds_ago": 2.5, "events": 9, "stream_errors": 2, "list_errors": 0, "agents_waited_for": 3,
             "error": "silent"})
+    );
+    assert_eq!(
+        (&shown[2]["kind"], &shown[2]["connected"], &shown[2]["list_errors"]),
+        (&json!("overlay"), &json!(true), &json!(1))
     );
 }
 

@@ -198,7 +198,7 @@ fn a_server_that_refuses_handshakes_is_ejected_and_comes_back() {
     in_own_namespace("a_server_that_refuses_handshakes_is_ejected_and_comes_back", || async {
         let station = node();
         let _first = serve(&station, 31001);
-        let mut running = Running::start_with(folder("ejected"), "kind = \"off\"\neject_seconds = 3");
+        let mut running = Running::start_with(folder("ejected"), "kind = \"off\"\neject_seconds = 6");
         assert_eq!(running.backends(), ["31001 active", "31002 active"]);
         let refused = answers(&station);
         assert!(refused.iter().any(|said| said.starts_with("curl: (7)")), "nobody listens at 31002: {refused:?}");

@@ -4,6 +4,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use sluice_config::model::Origin;
+
 use crate::verdict::{DropReason, Reply};
 
 /// A counter with one writer: an ordinary load and store, not a locked add.
@@ -69,6 +71,13 @@ pub fn dns_type(rtype: u16) -> usize {
         33 => 2,
         _ => DNS_TYPES.iter().position(|(known, _)| *known == rtype).unwrap_or(DNS_TYPES.len()),
     }
+}
+
+/// The place of an origin in [`Counters::dns_sources`].
+#[must_use]
+#[inline]
+pub fn dns_source(origin: Option<Origin>) -> usize {
+    origin.map_or(Origin::ALL.len(), |origin| origin as usize)
 }
 
 /// Denials by pair of parties ([`crate::tables::policy::Parties::label`]): of the first pairs that are denied, and of
@@ -174,6 +183,8 @@ pub struct Counters {
     pub dns: [Counter; 16],
     /// DNS answers by question type, in the order of [`DNS_TYPES`], the rest last.
     pub dns_types: [Counter; DNS_TYPES.len() + 1],
+    /// DNS answers by where their zone's names come from, in the order of [`Origin::ALL`]; those of no zone last.
+    pub dns_sources: [Counter; Origin::ALL.len() + 1],
     /// Events lost because their ring was full.
     pub events_lost: Counter,
     /// Packets that policy kept from a party, by who sent them and who would have got them.
@@ -181,6 +192,9 @@ pub struct Counters {
     drops: [Counter; DropReason::COUNT],
     answers: [Counter; Reply::ALL.len()],
     answered: [Counter; DropReason::COUNT],
+    /// Packets that came out of tunnels from a network's containers, by the network's place
+    /// ([`crate::tables::overlay::Overlay::places`]).
+    pub networks: Box<[Counter]>,
     /// By port index, the host port last.
     pub ports: Box<[PortCounters]>,
     /// Packets towards backends, by service number.
@@ -223,11 +237,13 @@ impl Counters {
             probes_answered: Counter::default(),
             dns: Default::default(),
             dns_types: Default::default(),
+            dns_sources: Default::default(),
             events_lost: Counter::default(),
             denied: Denials::default(),
             drops: std::array::from_fn(|_| Counter::default()),
             answers: Default::default(),
             answered: std::array::from_fn(|_| Counter::default()),
+            networks: zeros(usize::from(u8::MAX) + 1),
             ports: zeros(ports),
             services: zeros(services),
             backends: zeros(backends),

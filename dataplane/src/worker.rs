@@ -136,7 +136,7 @@ impl<P: Port> Worker<P> {
             let mut seen = Seen::default();
             if left.others {
                 parse::run(burst, pool, &tables);
-                decap::run(burst, pool, &tables);
+                decap::run(burst, pool, &tables, counters);
                 seen = classify::run(burst, pool, &tables);
                 if seen.probes {
                     let carry = Carry { tables: &tables, counters, worker: *id, now };

@@ -198,3 +198,31 @@ fn a_foreign_name_goes_to_the_forwarder_for_who_is_trusted_and_is_refused_otherw
     let back = machine.feed(0, 1, &[back]);
     assert_eq!((back[0].0, back[0].1[MESSAGE + 3]), (1, 5), "what comes from the kernel is not handed to it again");
 }
+
+#[test]
+fn answers_are_counted_by_where_the_names_of_their_zone_come_from() {
+    let mut desired = desired(1);
+    let zone = |(apex, origin): (&str, Origin)| {
+        let record = Record { name: format!("app.{apex}"), ttl: 60, data: RecordData::A(ip("10.0.0.7")) };
+        Zone { origin, records: vec![record].into(), ..Zone::new(apex, "ns1.mesos") }
+    };
+    let zones =
+        [("mesos", Origin::Mesos), ("directory", Origin::Dcos), ("arpa", Origin::Reverse), ("corp", Origin::Own)];
+    desired.shared.zones = std::sync::Arc::new(zones.map(zone).into());
+    let mut machine = Machine::new(desired);
+    let asked: [&[u8]; 7] = [
+        b"\x03app\x05mesos\0",
+        b"\x02nx\x05mesos\0",
+        b"\x05mesos\0",
+        b"\x03app\x09directory\0",
+        b"\x03app\x04arpa\0",
+        b"\x03app\x04corp\0",
+        b"\x03org\0",
+    ];
+    for name in asked {
+        let message = [&query()[..12], name, &[0, 1, 0, 1]].concat();
+        machine.pass(0, udp((CLIENT, 5000), (SERVER, 53), &message));
+    }
+    let counted = [0, 1, 2, 3, 4].map(|source| machine.total(|c| c.dns_sources[source].get()));
+    assert_eq!(counted, [3, 1, 1, 1, 1], "NXDOMAIN and NODATA are of their zone, the refused one of none");
+}

@@ -6,6 +6,7 @@
 //   - whole TCP, UDP and SCTP packets from an address and port in PRESERVED: replies of nat-preserve backends, which go
 //     to the client;
 //   - UDP to an address with TAKE_DNS and port 53 (DNS), or with TAKE_TUNNELS and a port in TUNNELS (VTEP);
+//   - IPv4 and IPv6 to an address in NETWORKS (the overlay, where Sluice is its gateway);
 //   - ARP requests and neighbour solicitations whose target has TAKE_ARP;
 //   - on Sluice's end of the host port (HOST_PORT), all IPv4, IPv6 to one station, and all ARP requests: the peer is private.
 // Non-first fragments of UDP to a DNS or VTEP address carry no port: they pass and are counted. So do, uncounted, those
@@ -65,6 +66,20 @@ struct {
 	__type(value, __u32);
 } TUNNELS SEC(".maps");
 
+// The overlay's networks, where Sluice is their gateway; IPv4 as in ADDRESSES.
+struct prefix {
+	__u32 length;
+	struct in6_addr address;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 512);
+	__type(key, struct prefix);
+	__type(value, __u32);
+} NETWORKS SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_XSKMAP);
 	__uint(max_entries, 256);
@@ -119,6 +134,18 @@ static __always_inline __u32 flags_of(__be32 address)
 {
 	struct in6_addr mapped = { .in6_u.u6_addr32 = { 0, 0, bpf_htonl(0xffff), address } };
 	return flags_of6(&mapped);
+}
+
+static __always_inline int enters6(struct in6_addr *address)
+{
+	struct prefix key = { .length = 128, .address = *address };
+	return bpf_map_lookup_elem(&NETWORKS, &key) != 0;
+}
+
+static __always_inline int enters(__be32 address)
+{
+	struct in6_addr mapped = { .in6_u.u6_addr32 = { 0, 0, bpf_htonl(0xffff), address } };
+	return enters6(&mapped);
 }
 
 static __always_inline int pass(void)
@@ -216,7 +243,7 @@ static __always_inline int ipv4(struct xdp_md *ctx, struct iphdr *ip, __u32 at, 
 	if (HOST_PORT)
 		return take(ctx, TAKEN);
 	__u32 flags = flags_of(ip->daddr);
-	if (flags & TAKE_ALL || preserved4(ctx, ip, at, end))
+	if (flags & TAKE_ALL || preserved4(ctx, ip, at, end) || (!flags && enters(ip->daddr)))
 		return take(ctx, TAKEN);
 	if (!(flags & (TAKE_DNS | TAKE_TUNNELS)) || ip->protocol != IPPROTO_UDP)
 		return pass();
@@ -244,7 +271,7 @@ static __always_inline int ipv6(struct xdp_md *ctx, struct ipv6hdr *ip, void *en
 	if (HOST_PORT)
 		return ip->daddr.in6_u.u6_addr8[0] == 0xff ? pass() : take(ctx, TAKEN);
 	__u32 flags = flags_of6(&ip->daddr);
-	if (flags & TAKE_ALL || preserved6(ip, end))
+	if (flags & TAKE_ALL || preserved6(ip, end) || (!flags && enters6(&ip->daddr)))
 		return take(ctx, TAKEN);
 	if (ip->nexthdr == IPPROTO_ICMPV6)
 		return solicited(ctx, (void *)(ip + 1), end);

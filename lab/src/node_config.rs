@@ -13,10 +13,10 @@ pub const SOCKET: &str = "sluice.sock";
 /// Name of the file with the word that agents show, in the lab's folder.
 pub const TOKEN: &str = "overlay-token";
 
-/// TCP port of Sluice's health and metrics.
+/// TCP port of Sluice's health, metrics and names, on every address of its node: the DNS addresses are among them.
 pub const API_PORT: u16 = 8123;
 
-/// The TOML text. The agents are listed from the records that the agents themselves have of each other.
+/// The TOML text. Without a Mesos the agents are listed, from the records that they themselves have of each other.
 #[must_use]
 pub fn render(state: &LabState, topology: &Topology) -> String {
     let mut text = String::from("# Written by `sluice-lab up`: the Sluice node of this lab.\n\n");
@@ -36,10 +36,7 @@ pub fn render(state: &LabState, topology: &Topology) -> String {
     network(&mut text, state, topology);
     host(&mut text, topology);
     let socket = state.file(SOCKET);
-    add(
-        &mut text,
-        format_args!("[api]\nlisten = \"{}:{API_PORT}\"\nsocket = \"{}\"\n", node.address, socket.display()),
-    );
+    add(&mut text, format_args!("[api]\nlisten = \"0.0.0.0:{API_PORT}\"\nsocket = \"{}\"\n", socket.display()));
     text
 }
 
@@ -75,7 +72,9 @@ fn network(text: &mut String, state: &LabState, topology: &Topology) {
     let mode = if overlay.hub { "hub" } else { "direct" };
     add(text, format_args!("mode = \"{mode}\"\n"));
     add(text, format_args!("prefix = {}\nown = \"{}\"\n\n", overlay.prefix, node.subnet));
-    for member in topology.members().iter().filter(|m| m.name != "sluice" && !topology.has_lease(&m.name)) {
+    // Where there is a Mesos, its overlay module tells of them.
+    let told = topology.mesos.is_some();
+    for member in topology.members().iter().filter(|m| !told && m.name != "sluice" && !topology.has_lease(&m.name)) {
         add(text, format_args!("[[overlay.agent]]          # {}\nip = \"{}\"\n", member.name, member.address));
         add(text, format_args!("vtep_ip = \"{}\"\nvtep_mac = \"{}\"\n", member.vtep, member.mac));
         add(text, format_args!("subnets = {{ {} = \"{}\" }}\n\n", overlay.name, member.subnet));

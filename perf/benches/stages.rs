@@ -151,7 +151,7 @@ impl Bench {
         let Self { tables, pool, burst, counters, events, flows, limits, guard } = self;
         match stage {
             Parse => parse::run(burst, pool, tables),
-            Decap => decap::run(burst, pool, tables),
+            Decap => decap::run(burst, pool, tables, counters),
             Classify => _ = classify::run(burst, pool, tables),
             Isolate => isolate::run(burst, tables, counters),
             Dns => dns::run(burst, pool, tables, counters, guard, NOW),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sluice_config::model::{
-    AnswerRates, Backend, Container, Desired, Isolation, Local, LocalDns, LocalPort, Mac, Mode, Neighbour,
+    AnswerRates, Backend, Container, Desired, Gateway, Isolation, Local, LocalDns, LocalPort, Mac, Mode, Neighbour,
     OverlayAgent, OverlayNetwork, OwnVtep, Protocol, Record, RecordData, Role, Route, Service, Shared, Timeouts,
     VipKey, Vni, Zone,
 };
@@ -220,6 +220,7 @@ fn local(workers: usize) -> Result<Local> {
             mac: VTEP_MAC,
             vni: Vni::new(1024).context("1024 is a VNI")?,
             udp_port: VXLAN_PORT,
+            gateway: Gateway::Off,
             mtu: 1450,
             host_addresses: vec![Ipv4Addr::new(9, 0, 9, 1).into()],
         }),

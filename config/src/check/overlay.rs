@@ -13,13 +13,14 @@ use super::port::unique;
 use super::{address, agent, value};
 use crate::diagnostic::Findings;
 use crate::file;
-use crate::model::{Isolation, LeaseDesk, Mac, NetworkMode, Overlay, OverlayAgent, OverlayNetwork, Port, Vni};
+use crate::model::{Gateway, Isolation, LeaseDesk, Mac, NetworkMode, Overlay, OverlayAgent, OverlayNetwork, Port, Vni};
 use crate::words::short;
 
 /// Each network is a claim and a policy table.
 const MOST_NETWORKS: usize = 256;
 const MODE: &[(&str, NetworkMode)] = &[("direct", NetworkMode::Direct), ("hub", NetworkMode::Hub)];
 const ISOLATION: &[(&str, Isolation)] = &[("enforced", Isolation::Enforced), ("open", Isolation::Open)];
+const GATEWAYS: &[(&str, Gateway)] = &[("off", Gateway::Off), ("routed", Gateway::Routed)];
 
 /// Names that DC/OS's overlay module keeps (facts: Mesos overlay module).
 const RESERVED: [&str; 4] = ["host", "bridge", "default", "none"];
@@ -60,6 +61,7 @@ pub(super) fn overlay(
         underlay,
         mtu: file.mtu.as_ref().and_then(|mtu| value::within("mtu", mtu, 552..=15_950, found)),
         leases: leases(file, found),
+        gateway: value::choice("gateway", &file.gateway, Gateway::Off, GATEWAYS, found),
         networks,
         agents: agents.into_iter().map(|(_, agent)| agent).collect(),
     }

@@ -15,6 +15,8 @@ pub struct Zone {
     pub renames: Vec<(String, String)>,
     /// Which names are answered.
     pub reach: Reach,
+    /// Where its names come from.
+    pub origin: Origin,
     /// Whether Mesos-DNS's quirks hold in it (`dns.compat`).
     pub compat: bool,
     /// SOA MNAME.
@@ -45,8 +47,27 @@ pub enum Reach {
     Exact,
 }
 
+/// Where a zone's names come from: what answers are counted by.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Origin {
+    /// Mesos-DNS's zone (`dns.domain`): tasks, frameworks, masters, agents.
+    Mesos,
+    /// DC/OS's zones: VIPs, addresses of containers, `spartan`, `zk`, `localhost`.
+    Dcos,
+    /// Addresses: VIPs, the overlay, agents.
+    Reverse,
+    /// An operator's own zone ([`super::StaticZone`]).
+    Own,
+}
+
+impl Origin {
+    /// All of them in order, with their names in metrics.
+    pub const ALL: [(Self, &str); 4] =
+        [(Self::Mesos, "mesos"), (Self::Dcos, "dcos"), (Self::Reverse, "reverse"), (Self::Own, "static")];
+}
+
 impl Zone {
-    /// A zone without records, with DC/OS's timers, served by the name server `ns`.
+    /// An operator's zone without records, with DC/OS's timers, served by the name server `ns`.
     #[must_use]
     pub fn new(apex: &str, ns: &str) -> Self {
         Self {
@@ -54,6 +75,7 @@ impl Zone {
             aliases: Vec::new(),
             renames: Vec::new(),
             reach: Reach::Whole,
+            origin: Origin::Own,
             compat: false,
             mname: ns.to_owned(),
             rname: "support.mesosphere.com".to_owned(),
@@ -69,7 +91,7 @@ impl Zone {
     /// Everything but the records: what no record's change changes.
     #[must_use]
     pub fn frame(&self) -> impl PartialEq + '_ {
-        let names = (&self.apex, &self.aliases, &self.renames, self.reach, self.compat);
+        let names = (&self.apex, &self.aliases, &self.renames, self.reach, self.origin, self.compat);
         (names, (&self.mname, &self.rname, self.timers, self.soa_ttl, self.serial), (&self.ns, self.ns_ttl))
     }
 }

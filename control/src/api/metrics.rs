@@ -5,13 +5,15 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use sluice_dataplane::counters::{Counter, Counters, DNS_TYPES, PortCounters};
+use sluice_dataplane::counters::{Counter, Counters, PortCounters};
 use sluice_dataplane::stage::refuse::is_told;
 use sluice_dataplane::verdict::{DropReason, Reply};
 
+use super::names;
 use super::observed::{Observed, Published};
+use super::policy;
 use super::prometheus::{Family, Kind, Text};
-use super::show::{RCODES, Vip, vips};
+use super::show::{Vip, vips};
 use crate::health::combine::State;
 
 /// VIPs with series of their own; the others are summed under `vip="other"`.
@@ -24,6 +26,7 @@ pub fn text(observed: &Observed) -> String {
     let mut text = Text::default();
     process(&mut text, observed, published.as_ref());
     packets(&mut text, observed);
+    denials(&mut text, observed, published.as_ref());
     ports(&mut text, observed);
     sessions_and_names(&mut text, observed);
     services(&mut text, observed, published.as_ref());
@@ -149,6 +152,23 @@ fn packets(text: &mut Text, observed: &Observed) {
     );
 }
 
+/// Pairs are bounded (`Denials::PAIRS`), and named by configuration and labels.
+fn denials(text: &mut Text, observed: &Observed, published: Option<&Published>) {
+    let help = "Packets that came out of tunnels from a network's containers.";
+    text.family(Kind::Counter, "network_rx_packets_total", help, |f| {
+        for (network, place) in published.iter().flat_map(|p| p.tables.overlay.places()) {
+            let of = observed.workers.iter().filter_map(|c| c.networks.get(usize::from(place)));
+            f.sample(&[("network", &network)], of.map(Counter::get).sum::<u64>());
+        }
+    });
+    let help = "Packets that isolation groups kept from a party, by who sent them; `sluice show policy` lists them.";
+    text.family(Kind::Counter, "group_denied_packets_total", help, |f| {
+        for pair in published.map(|p| policy::denied(observed, &p.tables)).unwrap_or_default() {
+            f.sample(&[("from", &pair.from), ("to", &pair.to)], pair.packets);
+        }
+    });
+}
+
 fn ports(text: &mut Text, observed: &Observed) {
     type Read = fn(&PortCounters) -> &Counter;
     let counters: [(&str, &str, Read); 4] = [
@@ -206,11 +226,7 @@ fn sessions_and_names(text: &mut Text, observed: &Observed) {
         each(f, workers, |c| &c.mss_clamped);
     });
     text.family(Kind::Counter, "dns_questions_total", "DNS answers of the packet path by question type.", |f| {
-        let names = DNS_TYPES.iter().map(|(_, name)| *name).chain(["other"]);
-        for (index, name) in names.enumerate() {
-            let answers: u64 = workers.iter().filter_map(|c| c.dns_types.get(index)).map(Counter::get).sum();
-            f.sample(&[("type", &name)], answers);
-        }
+        names::types(workers).for_each(|(name, answers)| f.sample(&[("type", &name)], answers));
     });
     text.family(Kind::Counter, "dns_kernel_total", "DNS over the kernel's sockets, by what became of it.", |f| {
         for (event, count) in observed.names.all() {
@@ -219,11 +235,14 @@ fn sessions_and_names(text: &mut Text, observed: &Observed) {
     });
     forwarder(text, observed);
     text.family(Kind::Counter, "dns_responses_total", "DNS answers by response code.", |f| {
-        for (code, name) in RCODES.iter().enumerate() {
-            let answers: u64 = workers.iter().filter_map(|c| c.dns.get(code)).map(Counter::get).sum();
-            f.sample(&[("rcode", name)], answers);
-        }
+        names::rcodes(workers).for_each(|(name, answers)| f.sample(&[("rcode", &name)], answers));
     });
+    text.family(
+        Kind::Counter,
+        "dns_sources_total",
+        "DNS answers of the packet path by where the names of their zone come from.",
+        |f| names::sources(workers).for_each(|(name, answers)| f.sample(&[("source", &name)], answers)),
+    );
 }
 
 fn forwarder(text: &mut Text, observed: &Observed) {
@@ -370,7 +389,7 @@ fn marathons(text: &mut Text, observed: &Observed) {
 fn mesos(text: &mut Text, observed: &Observed) {
     let all = (observed.mesos)();
     type Read = fn(&super::observed::MesosState) -> Box<dyn Display>;
-    let families: [(Kind, &str, &str, Read); 6] = [
+    let families: [(Kind, &str, &str, Read); 7] = [
         (Kind::Gauge, "mesos_connected", "1 while the event stream is open.", |m| Box::new(u8::from(m.connected))),
         (Kind::Gauge, "mesos_known", "1 once everything was known.", |m| Box::new(u8::from(m.known))),
         (
@@ -389,6 +408,9 @@ fn mesos(text: &mut Text, observed: &Observed) {
         (Kind::Counter, "mesos_failovers_held_total", "Changes of master after which agents were waited for.", |m| {
             Box::new(m.held)
         }),
+        (Kind::Gauge, "mesos_overlay_agents", "Agents that have joined its overlay, by its last answer.", |m| {
+            Box::new(m.overlay.as_ref().map_or(0, |overlay| overlay.agents))
+        }),
     ];
     for (kind, name, help, read) in families {
         text.family(kind, name, help, |f| {
@@ -405,6 +427,8 @@ fn mesos(text: &mut Text, observed: &Observed) {
             for mesos in &all {
                 f.sample(&[("mesos", &mesos.name), ("kind", &"stream")], mesos.stream_errors);
                 f.sample(&[("mesos", &mesos.name), ("kind", &"listing")], mesos.list_errors);
+                let overlay = mesos.overlay.as_ref().map_or(0, |overlay| overlay.errors);
+                f.sample(&[("mesos", &mesos.name), ("kind", &"overlay")], overlay);
             }
         },
     );

@@ -12,10 +12,12 @@ use sluice_dataplane::tables::Tables;
 use tokio::sync::mpsc;
 
 use super::histogram::Histogram;
+use super::names::Rate;
 use super::pulse::Pulse;
 use crate::desire::Report;
 use crate::health::shell::Totals;
 use crate::lease::desk::LeaseOffice;
+use crate::mesos::overlay::OverlaySeen;
 use crate::run::orders::Order;
 
 /// What was published last.
@@ -73,6 +75,8 @@ pub struct MesosState {
     pub held: u64,
     /// What went wrong last.
     pub error: Option<String>,
+    /// Its overlay module, where it is asked (`[overlay]`).
+    pub overlay: Option<OverlaySeen>,
 }
 
 /// What one queue's AF_XDP socket says.
@@ -134,6 +138,8 @@ pub struct Observed {
     pub sessions: Lazy<SessionRow>,
     /// How our own probes ended.
     pub probes: Arc<Totals>,
+    /// How often names are asked for.
+    pub rate: Rate,
     /// What DNS over the kernel's sockets counts.
     pub names: Arc<crate::dns::Statistics>,
     /// Who asks others for foreign names, if anybody does.
@@ -169,6 +175,7 @@ impl Observed {
             steering: Box::new(Vec::new),
             sessions: Box::new(Vec::new),
             probes: Arc::default(),
+            rate: Rate::default(),
             names: Arc::default(),
             orders: None,
             leases: None,
@@ -221,7 +228,10 @@ impl Observed {
             Some(error) => format!("Marathon {} was not listed yet: {error}", m.name),
             None => format!("Marathon {} was not listed yet", m.name),
         }));
-        let unknown = (self.mesos)().into_iter().filter(|m| !m.known);
+        let mesos = (self.mesos)();
+        let unasked = mesos.iter().filter(|m| m.known && m.overlay.as_ref().is_some_and(|overlay| !overlay.asked));
+        missing.extend(unasked.map(|m| format!("Mesos {} was not asked for its overlay yet", m.name)));
+        let unknown = mesos.into_iter().filter(|m| !m.known);
         missing.extend(unknown.map(|m| match m.error {
             Some(error) => format!("Mesos {} was not heard yet: {error}", m.name),
             None => format!("Mesos {} was not heard yet", m.name),

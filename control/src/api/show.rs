@@ -14,7 +14,9 @@ use sluice_dataplane::verdict::DropReason;
 use super::books::{Books, dropped};
 use super::judged::{Standing, drains, standing};
 use super::members;
+use super::names::names;
 use super::observed::{Observed, Published};
+use super::policy;
 use super::sources::sources;
 use super::zone;
 use crate::desire::labels::{self, Label};
@@ -28,9 +30,11 @@ pub const SUBJECTS: &[&str] = &[
     "drops",
     "workers",
     "zone",
+    "names",
     "labels",
     "sources",
     "resolvers",
+    "policy",
     "networks",
     "vteps",
     "leases",
@@ -208,9 +212,11 @@ pub async fn document(observed: &Observed, what: &str) -> Option<Value> {
             let desired = &p.tables.desired;
             zone::rows(&desired.shared.zones, desired.local.soa_serial, false)
         })),
+        "names" => serde_json::to_value(names(observed)),
         "labels" => serde_json::to_value(of_labels(published)),
         "sources" => serde_json::to_value(sources(observed)),
         "resolvers" => serde_json::to_value(observed.forwarder.as_ref().map(|f| f.shown()).unwrap_or_default()),
+        "policy" => serde_json::to_value(policy::show(observed, published)),
         "networks" => serde_json::to_value(members::networks(published)),
         "vteps" => serde_json::to_value(members::vteps(observed, published)),
         "leases" => serde_json::to_value(members::leases(observed)),
@@ -309,7 +315,7 @@ async fn drops(observed: &Observed) -> Drops {
 }
 
 /// Response code names (IANA DNS RCODEs).
-pub(super) const RCODES: [&str; 16] = [
+pub const RCODES: [&str; 16] = [
     "noerror",
     "formerr",
     "servfail",

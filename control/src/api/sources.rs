@@ -7,11 +7,11 @@ use super::observed::{MesosState, Observed};
 /// One source.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Source {
-    /// `marathon` or `mesos`.
+    /// `marathon`, `mesos`, or `overlay`: Mesos's overlay module.
     pub kind: &'static str,
     /// Its first URL, or the ZooKeeper that names it.
     pub name: String,
-    /// Whether its event stream is open.
+    /// Whether its event stream is open; of `overlay`, which has none, whether it answered when it was asked last.
     pub connected: bool,
     /// The leading Mesos master, where it is known.
     pub leader: Option<String>,
@@ -47,11 +47,25 @@ pub fn sources(observed: &Observed) -> Vec<Source> {
         agents_waited_for: 0,
         error: m.error,
     });
-    marathons.chain((observed.mesos)().into_iter().map(mesos)).collect()
+    marathons.chain((observed.mesos)().into_iter().flat_map(mesos)).collect()
 }
 
-fn mesos(m: MesosState) -> Source {
-    Source {
+/// Mesos, and its overlay module where that is asked.
+fn mesos(mut m: MesosState) -> impl Iterator<Item = Source> {
+    let overlay = m.overlay.take().map(|seen| Source {
+        kind: "overlay",
+        name: m.name.clone(),
+        connected: seen.answers,
+        leader: m.leader.clone(),
+        listed: seen.heard.is_some(),
+        heard_seconds_ago: seen.heard.map(|at| at.elapsed().as_secs_f64()),
+        events: 0,
+        stream_errors: 0,
+        list_errors: seen.errors,
+        agents_waited_for: 0,
+        error: seen.error,
+    });
+    let mesos = Source {
         kind: "mesos",
         name: m.name,
         connected: m.connected,
@@ -63,5 +77,6 @@ fn mesos(m: MesosState) -> Source {
         list_errors: m.list_errors,
         agents_waited_for: m.waiting,
         error: m.error,
-    }
+    };
+    std::iter::once(mesos).chain(overlay)
 }

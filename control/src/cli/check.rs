@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use sluice_config::model::{Admission, Config, Service};
+use sluice_config::model::{Admission, Config, Isolation, Service};
 use sluice_config::{ConfigErrors, Diagnostic, Linux, Loaded};
 
 use super::{ConfigFile, answer, answer_json, complain, with_causes};
@@ -76,6 +76,12 @@ impl Check {
         if !(config.snat.underlay.is_empty() && config.snat.underlay6.is_empty() && config.snat.overlay.is_empty()) {
             let _ = writeln!(text, "SNAT quota: a client that holds {quota} gets none of the last eighth of the ports");
         }
+        for network in direct(config) {
+            let _ = writeln!(
+                text,
+                "network {network}: groups hold for what passes Sluice; agents send between their containers without it"
+            );
+        }
         for Bound { service, asked, per_worker, in_all } in bounds(config) {
             let _ = writeln!(
                 text,
@@ -84,6 +90,12 @@ impl Check {
         }
         text
     }
+}
+
+/// Networks whose groups are enforced here and nowhere else.
+fn direct(config: &Config) -> impl Iterator<Item = &str> {
+    let networks = config.overlay.iter().flat_map(|overlay| &overlay.networks);
+    networks.filter(|network| network.isolation == Isolation::Enforced).map(|network| network.name.as_str())
 }
 
 /// What a service's `sessions` come to on these workers, where that is not what was asked for.
@@ -122,7 +134,8 @@ fn ceilings(config: &Config) -> Vec<Ceiling> {
     let underlay = snat.underlay.iter().map(|a| (a.to_string(), "IPv4", "underlay"));
     let underlay6 = snat.underlay6.iter().map(|a| (a.to_string(), "IPv6", "underlay"));
     let overlay = snat.overlay.iter().map(|a| (a.to_string(), "IPv4", "overlay"));
-    let all = underlay.chain(underlay6).chain(overlay);
+    let overlay6 = snat.overlay6.iter().map(|a| (a.to_string(), "IPv6", "overlay"));
+    let all = underlay.chain(underlay6).chain(overlay).chain(overlay6);
     all.map(|(address, family, side)| Ceiling { address, family, side, flows, per_worker }).collect()
 }
 

@@ -14,6 +14,7 @@ mod agent;
 mod ask;
 mod check;
 mod drain;
+mod explain;
 mod judged;
 mod logs;
 mod members;
@@ -73,6 +74,8 @@ enum Command {
     Show(show::Show),
     /// Ask the running Sluice for a name, and with --explain where the answer comes from.
     Query(query::Query),
+    /// Say whether one may talk to another, and by which rule; no packet is sent.
+    Explain(explain::Explain),
     /// Give a backend, a task or all of an agent no new flows, keep the old ones until a time-out, then end them.
     ///
     /// Holds across restarts, until `undrain`. What is drained: `sluice show drains`.
@@ -118,6 +121,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => return check.run(),
         Command::Show(show) => show.run(),
         Command::Query(query) => query.run(),
+        Command::Explain(explain) => explain.run(),
         Command::Drain(drain) => drain.run(),
         Command::Undrain(undrain) => undrain.run(),
         Command::Agent(agent) => agent.run(),

@@ -40,12 +40,16 @@ enum Subject {
     Workers,
     /// The names that are answered.
     Zone,
+    /// DNS queries: how many a second, and answers by type, response code and source.
+    Names,
     /// VIP labels and the VIPs that they give, or why not; and all else that is not honoured.
     Labels,
     /// Marathons and Mesos: whether each is heard, when it was last, and what went wrong.
     Sources,
     /// Whom foreign names are asked of, and what became of the questions.
     Resolvers,
+    /// Where isolation groups are enforced, and whose packets to whom they dropped.
+    Policy,
     /// Overlay networks, and how much of each is taken.
     Networks,
     /// Members of the overlay, and who says so.
@@ -64,9 +68,11 @@ impl Show {
             Subject::Drops => ("drops", drops),
             Subject::Workers => ("workers", workers),
             Subject::Zone => ("zone", zone),
+            Subject::Names => ("names", names),
             Subject::Labels => ("labels", labels),
             Subject::Sources => ("sources", sources),
             Subject::Resolvers => ("resolvers", resolvers),
+            Subject::Policy => ("policy", policy),
             Subject::Networks => ("networks", members::networks),
             Subject::Vteps => ("vteps", members::vteps),
             Subject::Leases => ("leases", members::leases),
@@ -217,6 +223,26 @@ pub(super) fn zone(document: &Value) -> String {
     table.finish("no names")
 }
 
+fn names(document: &Value) -> String {
+    let mut table = Table::new(&["ANSWERS BY", "WHICH", "COUNT"]);
+    let kinds = [
+        ("type", "types"),
+        ("response code", "rcodes"),
+        ("source", "sources"),
+        ("dropped", "dropped"),
+        ("kernel's sockets", "kernel"),
+    ];
+    for (kind, key) in kinds {
+        let counts = document.get(key).and_then(Value::as_object).into_iter().flatten();
+        for (which, count) in counts.filter(|(_, count)| count.as_u64() > Some(0)) {
+            table.row([kind.to_owned(), shown(which), count.to_string()]);
+        }
+    }
+    let rate = document.get("queries_per_second").and_then(Value::as_f64).unwrap_or(0.0);
+    let head = format!("{} queries, {rate:.1} a second at the moment\n\n", text(document, "queries"));
+    head + &table.finish("nothing was asked for")
+}
+
 fn sources(document: &Value) -> String {
     let mut table =
         Table::new(&["KIND", "SOURCE", "STREAM", "LEADER", "HEARD", "EVENTS", "STREAM ERRORS", "LIST ERRORS"]);
@@ -227,7 +253,12 @@ fn sources(document: &Value) -> String {
         let is = |key: &str| source.get(key).and_then(Value::as_bool).unwrap_or(false);
         let heard = source.get("heard_seconds_ago").and_then(Value::as_f64);
         let heard = heard.map_or_else(|| "never".to_owned(), |seconds| format!("{seconds:.0} s ago"));
-        let stream = if is("connected") { "open" } else { "down" };
+        let stream = match (kind.as_str(), is("connected"), source.get("error").is_some_and(Value::is_string)) {
+            ("overlay", true, _) => "polled",
+            ("overlay", false, false) => "none",
+            (_, true, _) => "open",
+            (_, false, _) => "down",
+        };
         let waited = source.get("agents_waited_for").and_then(Value::as_u64).unwrap_or(0);
         if waited > 0 {
             notes.push_str(&format!(
@@ -269,6 +300,29 @@ fn given(document: &Value) -> String {
     }
     let more = document.get("more_labels").and_then(Value::as_bool).unwrap_or(false);
     table.finish("no VIP labels") + if more { "and more than are listed here\n" } else { "" }
+}
+
+fn policy(document: &Value) -> String {
+    let mut networks = Table::new(&["NETWORK", "ISOLATION", "GROUPED", "UNDERLAY ALLOW"]);
+    for network in list(document, "networks") {
+        let [name, isolation, grouped] = ["name", "isolation", "grouped"].map(|key| text(network, key));
+        networks.row([name, isolation, grouped, joined(network, "underlay_allow")]);
+    }
+    let mut agents = Table::new(&["AGENT", "NETWORKS", "GROUPED", "GROUPS HOLD"]);
+    for agent in list(document, "agents") {
+        let holds = match agent.get("mode").and_then(Value::as_str) {
+            Some("hub") => "everywhere (hub)",
+            _ => "for what passes here, not between containers of agents (direct)",
+        };
+        agents.row([text(agent, "ip"), joined(agent, "networks"), text(agent, "grouped"), holds.to_owned()]);
+    }
+    let mut denied = Table::new(&["FROM", "TO", "DROPPED"]);
+    for pair in list(document, "denied") {
+        denied.row(["from", "to", "packets"].map(|key| text(pair, key)));
+    }
+    let parts =
+        [networks.finish("no networks"), agents.finish("no agents"), denied.finish("nobody was kept from anybody")];
+    parts.join("\n")
 }
 
 /// What is not honoured, and why.

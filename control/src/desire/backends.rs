@@ -6,7 +6,8 @@ use sluice_config::model::Backend;
 
 use super::index::AppId;
 use super::{Cluster, Report, own_labels};
-use crate::health::combine::Heard;
+use crate::health::combine::{Heard, Judge};
+use crate::view::joined;
 use crate::view::{Health, PortAt, Rollout, Task, TaskPort, TaskState};
 
 /// A backend whose weight is not settled yet: that needs the whole service.
@@ -20,6 +21,8 @@ pub(super) struct Candidate {
     pub(super) rollout: Rollout,
     /// Its app, while a deployment of that runs.
     pub(super) app: Option<AppId>,
+    /// Who says so.
+    pub(super) source: Judge,
     /// With the weight that it has when it takes new flows.
     pub(super) backend: Backend,
 }
@@ -28,13 +31,15 @@ impl Candidate {
     /// One of the configuration: there is no task that anybody could judge.
     pub(super) fn fixed(backend: &Backend) -> Self {
         let backend = backend.clone();
-        Self { running: true, health: Health::Unchecked, rollout: Rollout::None, app: None, backend }
+        let source = Judge::Marathon;
+        Self { running: true, health: Health::Unchecked, rollout: Rollout::None, app: None, source, backend }
     }
 
     /// What the sources say of it.
     pub(super) fn heard(&self) -> Heard<'_> {
-        let Self { running, health, rollout, app, backend } = self;
-        Heard { backend, running: *running, health: *health, rollout: *rollout, app: app.as_ref() }
+        let Self { running, health, rollout, app, source, backend } = self;
+        let (running, health, rollout, source) = (*running, *health, *rollout, *source);
+        Heard { backend, running, health, rollout, app: app.as_ref(), source }
     }
 }
 
@@ -69,6 +74,7 @@ pub(super) fn candidates(
             health: task.health,
             rollout: task.rollout,
             app: (task.rollout != Rollout::None).then(|| (source, task.app.clone())),
+            source: if source < joined::MESOS { Judge::Marathon } else { Judge::Mesos },
             backend: Backend {
                 address: SocketAddr::new(ip, number),
                 network,

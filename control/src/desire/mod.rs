@@ -7,9 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use sluice_config::model::{
-    Backend, Config, Container, Desired, Local, OverlayAgent, OverlayNetwork, Service, Shared, VipKey,
-};
+use sluice_config::model::{Backend, Config, Container, Desired, Local, OverlayNetwork, Service, Shared, VipKey};
 
 use crate::health::combine::Judged;
 use crate::health::drains::Drain;
@@ -20,6 +18,7 @@ pub mod claims;
 pub mod labels;
 pub mod named_vip;
 pub mod naming;
+mod overlay;
 pub mod vip_label;
 
 mod backends;
@@ -113,6 +112,7 @@ impl Report {
             .chain(&cluster.view.overlay.leased.rejected)
             .cloned()
             .for_each(|r| self.reject(r));
+        overlay::conflicts(cluster.config, &cluster.view.overlay).into_iter().for_each(|r| self.reject(r));
         self.mesos.clone_from(&cluster.view.mesos);
         self.hosts.clone_from(&cluster.view.hosts);
         let heard = cluster.view.marathons.iter();
@@ -209,7 +209,7 @@ fn served(cluster: &Cluster<'_>, claims: &Claims, local: &Local, hash_key: [u8; 
         second_chance: cluster.config.vip.second_chance,
         zones: Arc::default(),
         containers: containers(cluster),
-        agents: agents(cluster.config, cluster.view, local),
+        agents: overlay::agents(cluster.config, &cluster.view.overlay, local),
         networks: cluster.networks.clone(),
     };
     report.settle();
@@ -226,14 +226,7 @@ struct Cluster<'a> {
 
 impl<'a> Cluster<'a> {
     fn new(config: &'a Config, view: &'a ClusterView) -> Self {
-        let mut networks = config.overlay.as_ref().map_or_else(Vec::new, |o| o.networks.clone());
-        for network in &view.overlay.networks {
-            let known = networks.iter().any(|n| n.name == network.name || overlap(n, network));
-            if !known {
-                networks.push(network.clone());
-            }
-        }
-        Self { config, view, networks }
+        Self { config, view, networks: overlay::networks(config, &view.overlay) }
     }
 
     /// The framework name of a Marathon: its own word, the configuration's, or the default.
@@ -250,10 +243,6 @@ impl<'a> Cluster<'a> {
             IpAddr::V6(ip) => n.subnet6.is_some_and(|subnet| subnet.contains(&ip)),
         })
     }
-}
-
-fn overlap(a: &OverlayNetwork, b: &OverlayNetwork) -> bool {
-    a.subnet.contains(&b.subnet.network()) || b.subnet.contains(&a.subnet.network())
 }
 
 /// Containers with groups. Two tasks of one address (a pod's) unite their groups.
@@ -274,18 +263,6 @@ fn containers(cluster: &Cluster<'_>) -> Vec<Container> {
         groups: groups.into_iter().collect(),
     };
     by_ip.into_iter().map(container).collect()
-}
-
-/// Remote VTEPs: the file's word about an agent goes before the master's, and that before our own leases.
-fn agents(config: &Config, view: &ClusterView, local: &Local) -> Vec<OverlayAgent> {
-    let own = local.vtep.as_ref().map(|v| v.vtep.addr());
-    let mut by_ip = BTreeMap::new();
-    let of_file = config.overlay.iter().flat_map(|o| &o.agents);
-    let of_leases = &view.overlay.leased.agents;
-    for agent in of_leases.iter().chain(&view.overlay.agents).chain(of_file).filter(|a| Some(a.vtep_ip) != own) {
-        by_ip.insert(agent.ip, agent.clone());
-    }
-    by_ip.into_values().collect()
 }
 
 #[cfg(test)]

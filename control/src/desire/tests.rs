@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use sluice_config::model::{Backend, Protocol, Service, Sharing};
+use sluice_config::model::{Backend, OverlayAgent, Protocol, Service, Sharing};
 
 use super::*;
 use crate::desire::claims::tests::claimed;
@@ -527,14 +527,12 @@ fn ten_thousand_tasks_take_an_unoptimised_build_less_than_ten_seconds() {
         .map(|n| bridge(&format!("/g{}/app-{n}", n % 7), json!({ "VIP_0": format!("s{n}:80") }), 10))
         .collect();
     let case = Case::of(json!(apps));
-    let begun = std::time::Instant::now();
+    // The thread's own time: others on the machine are nothing to it.
+    let spent = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime).tv_sec;
+    let before = spent();
     let (desired, _) = case.run();
-    println!("desire over 10,000 tasks: {:?}", begun.elapsed());
     assert_eq!(desired.shared.services.len(), 1000);
-    assert!(
-        begun.elapsed() < std::time::Duration::from_secs(10),
-        "this is the bound of an unoptimised build on a busy machine"
-    );
+    assert!(spent() - before < 10, "this is the bound of an unoptimised build");
 }
 
 #[test]

@@ -20,6 +20,8 @@ use crate::view::{Health, Rollout};
 pub enum Judge {
     /// Marathon: its health checks, the task's state, and deployments.
     Marathon,
+    /// Mesos, of tasks that no Marathon tells of: what its checks say, and the task's state.
+    Mesos,
     /// Our own probes.
     Probe,
     /// The packet path.
@@ -36,6 +38,7 @@ impl Judge {
     pub fn name(self) -> &'static str {
         match self {
             Self::Marathon => "marathon",
+            Self::Mesos => "mesos",
             Self::Probe => "probe",
             Self::Passive => "passive",
             Self::Drain => "drain",
@@ -149,6 +152,8 @@ pub struct Heard<'a> {
     pub rollout: Rollout,
     /// Its app, while a deployment of that runs.
     pub app: Option<&'a AppId>,
+    /// Who says so: [`Judge::Marathon`] or [`Judge::Mesos`].
+    pub source: Judge,
 }
 
 /// What of the configuration bounds judgements.
@@ -179,7 +184,7 @@ pub fn combine(service: &Service, heard: &[Heard<'_>], judgements: &Judgements, 
     let out = ejected(service, heard, judgements, passive);
     let opinions = |(h, drain): (&Heard<'_>, &Option<&Drained>)| {
         let mut opinions = Vec::new();
-        opinions.extend(marathon(h));
+        opinions.extend(source(h));
         opinions.extend(probe(service, h.backend, judgements, bounds.carried));
         opinions.extend(out.get(&h.backend.address).map(|honoured| ejection(*honoured, passive)));
         opinions.extend(drain.map(draining));
@@ -231,7 +236,7 @@ fn open(service: &Service, heard: &[Heard<'_>], judged: &mut [Judged]) {
     }
 }
 
-fn marathon(heard: &Heard<'_>) -> Option<Opinion> {
+fn source(heard: &Heard<'_>) -> Option<Opinion> {
     let (verdict, reason) = match (heard.running, heard.health) {
         (false, _) => (Verdict::Unfit, "the task is being killed"),
         (true, Health::Unknown) => (Verdict::Unknown, "a check is defined and has not spoken yet"),
@@ -242,7 +247,7 @@ fn marathon(heard: &Heard<'_>) -> Option<Opinion> {
         (true, Health::Unchecked) => return None,
         (true, Health::Healthy) => (Verdict::Fit, "healthy"),
     };
-    Some(Opinion { judge: Judge::Marathon, verdict, reason: reason.into(), since: 0 })
+    Some(Opinion { judge: heard.source, verdict, reason: reason.into(), since: 0 })
 }
 
 fn probe(service: &Service, backend: &Backend, judgements: &Judgements, carried: Carried) -> Option<Opinion> {

@@ -74,6 +74,7 @@ mod tests {
                 'u' => Rollout::Unready,
                 _ => Rollout::New,
             },
+            source: Judge::Marathon,
             app: Some(&apps[*app]),
         });
         let bounds = Bounds { upgrade_percent: percent, ..Bounds::of(&config()) };

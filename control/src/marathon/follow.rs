@@ -273,9 +273,8 @@ impl Follow {
     }
 
     fn next_url(&mut self, now: Duration, commands: &mut Vec<Command>) {
-        self.status.url = (self.status.url + 1) % self.urls;
-        let rounds = self.stream_failures / u32::try_from(self.urls).unwrap_or(u32::MAX);
-        self.stream = Stream::Down { retry_at: now + self.back_off.after(rounds) };
+        let pause = self.back_off.next_url(&mut self.status.url, self.urls, self.stream_failures);
+        self.stream = Stream::Down { retry_at: now + pause };
         commands.push(Command::CloseStream);
     }
 

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use sluice_config::model::Marathon;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::complaints::Complaints;
@@ -19,6 +18,7 @@ use super::follow::{Attempt, Command, Follow, Input, Status};
 use super::hosts::{self, Resolve};
 use super::payload::{self, Answers, BODY_OCTETS, PayloadError};
 use super::sse::{Decoder, Endless, SseEvent};
+use crate::running::Running;
 use crate::view::{Event, Listing};
 
 /// Apps with their tasks, the deployments that run, and what readiness checks say while one does.
@@ -71,21 +71,6 @@ enum StreamError {
     Ended,
 }
 
-/// A task that ends with its owner.
-pub(crate) struct Running(JoinHandle<()>);
-
-impl Running {
-    pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self(tokio::spawn(task))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// Follows one Marathon until the receiver of `events` is gone or this future is dropped. Listings go out as
 /// [`Event::Marathon`] of `source`, its index in the configuration.
 ///
@@ -101,7 +86,7 @@ pub async fn follow(
     let fetch = Arc::new(Fetch::new(marathon)?);
     let (inputs, mut received) = mpsc::channel(INPUTS);
     let (names, wanted) = watch::channel(BTreeSet::new());
-    let _hosts = Running(tokio::spawn(hosts::follow(wanted, settings.resolve, events.clone())));
+    let _hosts = Running::spawn(hosts::follow(wanted, settings.resolve, events.clone()));
     let mut shell = Shell {
         source,
         settings,
@@ -157,11 +142,11 @@ impl Shell {
         match command {
             Command::OpenStream(attempt, url) => {
                 let (fetch, inputs) = (self.fetch.clone(), self.inputs.clone());
-                self.stream = Some(Running(tokio::spawn(async move {
+                self.stream = Some(Running::spawn(async move {
                     if let Err(error) = read_stream(&fetch, url, attempt, &inputs).await {
                         let _ = inputs.send(Input::StreamEnded(attempt, error.to_string())).await;
                     }
-                })));
+                }));
             }
             Command::CloseStream => self.stream = None,
             Command::List(attempt, url) => self.list = Some(self.list(attempt, url)),
@@ -178,13 +163,13 @@ impl Shell {
 
     fn list(&self, attempt: Attempt, url: usize) -> Running {
         let (fetch, inputs, limit) = (self.fetch.clone(), self.inputs.clone(), self.settings.body_octets);
-        Running(tokio::spawn(async move {
+        Running::spawn(async move {
             let input = match list(&fetch, url, limit).await {
                 Ok(listing) => Input::Listed(attempt, Box::new(listing)),
                 Err(error) => Input::ListFailed(attempt, error.to_string()),
             };
             let _ = inputs.send(input).await;
-        }))
+        })
     }
 
     /// What a step changed that people should know.

@@ -348,9 +348,8 @@ impl Follow {
         self.status.stream_errors += 1;
         self.status.error = Some((now, error));
         self.close(now, commands);
-        self.status.url = (self.status.url + 1) % self.urls.max(1);
-        let rounds = self.stream_failures / u32::try_from(self.urls.max(1)).unwrap_or(u32::MAX);
-        self.stream = Stream::Down { retry_at: now + self.back_off.after(rounds) };
+        let pause = self.back_off.next_url(&mut self.status.url, self.urls, self.stream_failures);
+        self.stream = Stream::Down { retry_at: now + pause };
         // Where polls go on already, they keep their pace.
         if self.listing.is_none() {
             self.due.get_or_insert(now + POLL_AFTER);
@@ -384,9 +383,8 @@ impl Follow {
         self.list_failures = self.list_failures.saturating_add(1);
         self.status.list_errors += 1;
         self.status.error = Some((now, error));
-        self.list_url = (self.list_url + 1) % self.urls.max(1);
-        let rounds = self.list_failures / u32::try_from(self.urls.max(1)).unwrap_or(u32::MAX);
-        self.due = Some(now + self.back_off.after(rounds));
+        let pause = self.back_off.next_url(&mut self.list_url, self.urls, self.list_failures);
+        self.due = Some(now + pause);
     }
 
     fn time_out(&mut self, now: Duration, commands: &mut Vec<Command>) {

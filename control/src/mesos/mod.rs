@@ -8,6 +8,7 @@ pub mod facts;
 pub mod files;
 pub mod follow;
 pub mod operator;
+pub mod overlay;
 pub mod recordio;
 pub mod shell;
 pub mod state;

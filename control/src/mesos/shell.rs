@@ -4,6 +4,7 @@
 //! Everything that is decided is decided there; here is only waiting. What Mesos says comes out as [`Event`]s of the view.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 
 use super::facts::{Endpoint, Facts};
 use super::follow::{Attempt, Command, Follow, Input, Pace, Status};
+use super::overlay::{self, OverlaySeen, Whom};
 use super::state;
 use super::stream;
 use super::zookeeper::{self, Members, News};
@@ -20,7 +22,7 @@ use crate::marathon::complaints::Complaints;
 use crate::marathon::fetch::{Fetch, Section};
 use crate::marathon::fetch_error::{FetchError, StartError};
 use crate::marathon::hosts::{self, Resolve};
-use crate::marathon::shell::Running;
+use crate::running::Running;
 use crate::view::Event;
 
 /// Inputs that wait; a reader of the stream waits when there are more.
@@ -35,11 +37,13 @@ pub struct Settings {
     pub seed: u64,
     /// How names become addresses.
     pub resolve: Resolve,
+    /// Whether the overlay module is asked too.
+    pub overlay: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { seed: 0, resolve: hosts::resolve }
+        Self { seed: 0, resolve: hosts::resolve, overlay: false }
     }
 }
 
@@ -50,6 +54,8 @@ pub struct Seen {
     pub status: Status,
     /// When Mesos said something last.
     pub heard: Option<std::time::Instant>,
+    /// The overlay module, where it is asked.
+    pub overlay: Option<OverlaySeen>,
 }
 
 /// A whole state that did not come.
@@ -95,12 +101,20 @@ pub async fn follow(
             (fetch, Some(Running::spawn(zookeeper::follow(zk.clone(), *https, settings.seed, news.clone()))))
         }
     };
+    let (overlay_seen, mut of_overlay) = watch::channel(OverlaySeen::default());
+    let (whom, asked) = watch::channel(None);
+    let _overlay = settings.overlay.then(|| {
+        let terms = overlay::Terms { refresh: pace.refresh, limit: mesos.state_octets, seed: settings.seed };
+        Running::spawn(overlay::follow(asked, terms, events.clone(), overlay_seen))
+    });
     let mut shell = Shell {
         machine: Follow::new(pace, settings.seed),
         fetch: Arc::new(fetch),
         limit: mesos.state_octets,
         members: Members::new(),
         names,
+        whom,
+        agents: BTreeSet::new(),
         complaints: Complaints::default(),
         inputs,
         events,
@@ -121,12 +135,15 @@ pub async fn follow(
         }
         let status = shell.machine.status();
         let last = status.heard_at.map(|at| (start + at).into_std());
-        seen.send_replace(Seen { status, heard: last });
+        shell.point_overlay(&status);
+        let overlay = settings.overlay.then(|| of_overlay.borrow_and_update().clone());
+        seen.send_replace(Seen { status, heard: last, overlay });
         // Never, in a machine that has nothing to wait for, is a day.
         let wake = shell.machine.wake_at().min(start.elapsed() + Duration::from_secs(86_400));
         input = tokio::select! {
             input = received.recv() => input.unwrap_or(Input::Tick),
             Some(news) = heard.recv() => shell.found(news)?,
+            Ok(()) = of_overlay.changed() => Input::Tick,
             () = tokio::time::sleep_until(start + wake) => Input::Tick,
             () = shell.events.closed() => return Ok(()),
         };
@@ -144,6 +161,10 @@ struct Shell {
     /// Who the masters are, the leading one first where ZooKeeper says it.
     members: Members,
     names: watch::Sender<BTreeSet<String>>,
+    /// Whom the overlay module is asked of.
+    whom: watch::Sender<Option<Whom>>,
+    /// Agents that were made known last.
+    agents: BTreeSet<String>,
     complaints: Complaints,
     inputs: mpsc::Sender<Input>,
     events: mpsc::Sender<Event>,
@@ -166,6 +187,23 @@ impl Shell {
         Ok(Input::Masters { masters, urls: urls.len(), moved })
     }
 
+    /// The overlay module of who leads, once that is known; asked anew when others lead, or other agents are there.
+    fn point_overlay(&self, status: &Status) {
+        if status.published == 0 {
+            return;
+        }
+        let leads = |leader| self.members.iter().position(|(member, _)| member == leader);
+        let url = status.leader.as_ref().and_then(leads).unwrap_or(status.url);
+        let mut agents = DefaultHasher::new();
+        self.agents.hash(&mut agents);
+        let whom = Whom { fetch: self.fetch.clone(), url, round: agents.finish() };
+        self.whom.send_if_modified(|before| {
+            let is_new = !before.as_ref().is_some_and(|before| before.is(&whom));
+            *before = Some(whom);
+            is_new
+        });
+    }
+
     async fn perform(&mut self, command: Command) -> Result<(), Gone> {
         match command {
             Command::OpenStream(attempt, url) => {
@@ -181,6 +219,7 @@ impl Shell {
             Command::AbandonList => self.list = None,
             Command::Publish(facts, streaming) => {
                 let names = facts.host_names();
+                self.agents = facts.agents.keys().cloned().collect();
                 self.events.send(Event::Mesos { facts, streaming }).await.map_err(|_| Gone)?;
                 self.names.send_if_modified(|before| std::mem::replace(before, names) != *before);
             }

@@ -117,6 +117,7 @@ fn mesos_state(mesos: &Mesos, seen: &Seen) -> MesosState {
         waiting: status.waiting,
         held: status.held,
         error: status.error.map(|(_, sentence)| sentence),
+        overlay: seen.overlay.clone(),
     }
 }
 

@@ -9,10 +9,12 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{HashMap, MapData, MapError, PerCpuArray, XskMap};
 use aya::programs::links::FdLink;
 use aya::programs::{ProgramError, Xdp, xdp};
 use aya::{Ebpf, EbpfLoader};
+use ipnet::IpNet;
 use sluice_config::model::XdpMode;
 
 use self::error::{PLAIN_MTU, failed};
@@ -70,6 +72,8 @@ pub struct Steer {
     preserved: BTreeSet<Sender>,
     /// What TUNNELS holds.
     tunnels: BTreeSet<u16>,
+    /// What NETWORKS holds.
+    networks: BTreeSet<IpNet>,
 }
 
 /// An address and port with the IP protocol number.
@@ -94,6 +98,7 @@ impl Steer {
             held: BTreeMap::new(),
             preserved: BTreeSet::new(),
             tunnels: BTreeSet::new(),
+            networks: BTreeSet::new(),
         })
     }
 
@@ -146,6 +151,12 @@ impl Steer {
             put.map_err(|e| failed(&self.interface, "add a tunnel's port", &e))?;
             self.tunnels.insert(port);
         }
+        let fresh: Vec<_> = self.entered(steering).difference(&self.networks).copied().collect();
+        for net in fresh {
+            let put = self.prefixes()?.insert(&prefix_key(net), 0, 0);
+            put.map_err(|e| failed(&self.interface, "add a network", &e))?;
+            self.networks.insert(net);
+        }
         let wanted = entries(steering, self.side, is_local);
         let fresh: Vec<_> = wanted.into_iter().filter(|(ip, take)| self.held.get(ip) != Some(take)).collect();
         for (ip, take) in fresh {
@@ -179,6 +190,12 @@ impl Steer {
             let removed = self.replies()?.remove(&sender_key(sender));
             removed.map_err(|e| failed(&self.interface, "remove a nat-preserve backend", &e))?;
             self.preserved.remove(&sender);
+        }
+        let gone: Vec<_> = self.networks.difference(&self.entered(steering)).copied().collect();
+        for net in gone {
+            let removed = self.prefixes()?.remove(&prefix_key(net));
+            removed.map_err(|e| failed(&self.interface, "remove a network", &e))?;
+            self.networks.remove(&net);
         }
         let gone: Vec<_> = self.tunnels.difference(&tunnels(steering)).copied().collect();
         for port in gone {
@@ -217,6 +234,18 @@ impl Steer {
 
     fn replies(&mut self) -> Result<HashMap<&mut MapData, [u8; 20], u32>, SteerError> {
         self.map(|e| HashMap::try_from(e.map_mut("PRESERVED")?).ok(), "PRESERVED")
+    }
+
+    /// Networks that packets enter here; on the host port all are taken.
+    fn entered(&self, steering: &Steering) -> BTreeSet<IpNet> {
+        match self.side {
+            Side::Wire { .. } => steering.networks.clone(),
+            Side::Host => BTreeSet::new(),
+        }
+    }
+
+    fn prefixes(&mut self) -> Result<LpmTrie<&mut MapData, [u8; 16], u32>, SteerError> {
+        self.map(|e| LpmTrie::try_from(e.map_mut("NETWORKS")?).ok(), "NETWORKS")
     }
 
     fn ports(&mut self) -> Result<HashMap<&mut MapData, u16, u32>, SteerError> {
@@ -314,6 +343,12 @@ fn key(ip: IpAddr) -> [u8; 16] {
         IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
         IpAddr::V6(ip) => ip.octets(),
     }
+}
+
+/// `struct prefix` of the program.
+fn prefix_key(net: IpNet) -> Key<[u8; 16]> {
+    let length = u32::from(net.prefix_len()) + if net.addr().is_ipv4() { 96 } else { 0 };
+    Key::new(length, key(net.network()))
 }
 
 /// `struct sender` of the program: address, port in network byte order, protocol, 0.

@@ -118,12 +118,14 @@ pub(super) fn is_from_host(packet: &Packet, tables: &Tables) -> bool {
 #[inline]
 pub(super) fn source_is_sound<A: Family>(packet: &Packet, tables: &Tables) -> Result<(), DropReason> {
     let from_host = is_from_host(packet, tables);
+    let source = A::ends(packet).0;
     // Only the node's kernel may speak with an address of ours.
-    if !from_host && A::tables(tables).address(A::ends(packet).0).is_some() {
+    if !from_host && A::tables(tables).address(source).is_some() {
         return Err(DropReason::Martian);
     }
-    // Policy goes by addresses, so an overlay source counts only where decap has checked it.
-    if !from_host && packet.agent.is_none() && tables.overlay.has(A::ends(packet).0) {
+    // Policy goes by addresses, so an overlay source counts only where decap has checked it, or, of what the kernel
+    // sends, in our own part: it may pass on what comes from outside.
+    if packet.agent.is_none() && tables.overlay.has(source) && !(from_host && tables.overlay.is_own(source)) {
         return Err(DropReason::OverlaySpoof);
     }
     Ok(())
@@ -131,8 +133,10 @@ pub(super) fn source_is_sound<A: Family>(packet: &Packet, tables: &Tables) -> Re
 
 /// Whether a packet with this destination could be served, whatever its ports: only such fragments may wait.
 pub(super) fn concerns_us<A: Family>(packet: &Packet, tables: &Tables) -> bool {
-    let ours = A::tables(tables).address(A::ends(packet).1).is_some();
-    ours || packet.agent.is_some() || is_from_host(packet, tables)
+    let destination = A::ends(packet).1;
+    let ours = A::tables(tables).address(destination).is_some();
+    let enters = tables.overlay.is_gateway() && tables.overlay.has(destination);
+    ours || enters || packet.agent.is_some() || is_from_host(packet, tables)
 }
 
 #[inline]
@@ -234,16 +238,19 @@ fn kind(packet: &Packet, pool: &Pool) -> u8 {
     (word(pool.bytes(&packet.frame), usize::from(packet.l4)) >> 8) as u8
 }
 
-/// What is neither ours nor a service's: passed on between overlay and overlay, and between overlay and kernel.
+/// What is neither ours nor a service's: passed on between overlay and overlay, between overlay and kernel, and, by a
+/// gateway, between overlay and underlay. From underlay to underlay nothing is.
 fn routed<A: Family>(packet: &Packet, tables: &Tables, from_host: bool) -> Result<Action, DropReason> {
-    if packet.agent.is_none() && !from_host {
-        return Err(DropReason::NotForUs);
-    }
+    let gateway = tables.overlay.is_gateway();
+    let inside = packet.agent.is_some() || from_host;
     match A::tables(tables).fib.lookup(A::ends(packet).1) {
-        Some(Target::Agent(_)) => Ok(Action::Forward),
-        Some(Target::Host) => Ok(Action::Host),
-        Some(Target::NoAgent) => Err(DropReason::NoAgent),
-        Some(Target::Hop(_) | Target::Link(_)) | None => Err(DropReason::NotForUs),
+        Some(Target::Agent(_)) if inside || gateway => Ok(Action::Forward),
+        Some(Target::NoAgent) if inside || gateway => Err(DropReason::NoAgent),
+        Some(Target::Host) if inside => Ok(Action::Host),
+        Some(Target::Hop(_) | Target::Link(_)) if gateway && packet.agent.is_some() => Ok(Action::Forward),
+        Some(Target::Agent(_) | Target::NoAgent | Target::Host | Target::Hop(_) | Target::Link(_)) | None => {
+            Err(DropReason::NotForUs)
+        }
     }
 }
 

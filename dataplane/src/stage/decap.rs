@@ -5,6 +5,7 @@
 use sluice_config::model::{Mac, OwnVtep};
 
 use crate::burst::{Action, Burst, Packet};
+use crate::counters::Counters;
 use crate::family::Family;
 use crate::fragments::Part;
 use crate::frame::Pool;
@@ -13,15 +14,17 @@ use crate::tables::{Agent, Tables};
 use crate::verdict::DropReason;
 use crate::wire::{ETHERNET, ip4, ip6, vxlan, word};
 
+mod asked;
+
 /// Strips every packet that is VXLAN to us.
-pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables) {
+pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables, counters: &Counters) {
     let Some(vtep) = &tables.local.vtep else { return };
     for packet in burst {
-        if packet.action == Action::Parsed
-            && is_vxlan(packet, vtep, tables)
-            && let Err(reason) = strip(packet, pool, tables, vtep)
-        {
-            packet.drop(reason);
+        if packet.action == Action::Parsed && is_vxlan(packet, vtep, tables) {
+            match strip(packet, pool, tables, vtep) {
+                Ok(()) => count(packet, tables, counters),
+                Err(reason) => packet.drop(reason),
+            }
         }
     }
 }
@@ -33,6 +36,18 @@ fn is_vxlan(packet: &Packet, vtep: &OwnVtep, tables: &Tables) -> bool {
         && tuple.protocol == ip4::UDP
         && tuple.dst == vtep.underlay.to_bits()
         && tables.overlay.is_port(tuple.dport)
+}
+
+fn count(packet: &Packet, tables: &Tables, counters: &Counters) {
+    let place = match (packet.agent, packet.v6) {
+        // It asked for a MAC.
+        (None, _) => None,
+        (Some(_), false) => tables.overlay.place(packet.tuple.src),
+        (Some(_), true) => tables.overlay.place(packet.ends6.0),
+    };
+    if let Some(counter) = place.and_then(|place| counters.networks.get(usize::from(place))) {
+        counter.add(1);
+    }
 }
 
 #[inline]
@@ -58,11 +73,15 @@ fn strip(packet: &mut Packet, pool: &mut Pool, tables: &Tables, vtep: &OwnVtep) 
     let number = tables.overlay.agent(source, lane).ok_or(DropReason::VxlanUnknownVni)?;
     let agent = tables.agents.get(number as usize).ok_or(DropReason::VxlanUnknownVtep)?;
     let kind = word(inner, 12);
-    if inner.len() < ETHERNET || inner[..6] != vtep.mac.0 || ![0x0800, 0x86dd].contains(&kind) {
+    let question = asked::is_question(inner);
+    if inner.len() < ETHERNET || !question && (inner[..6] != vtep.mac.0 || ![0x0800, 0x86dd].contains(&kind)) {
         return Err(DropReason::VxlanInner);
     }
     if agent.vtep_mac != Mac(std::array::from_fn(|i| inner[6 + i])) {
         return Err(DropReason::OverlaySpoof);
+    }
+    if question {
+        return asked::answer(packet, pool, (tables, vtep), agent, l4 + 8 + vxlan::HEADER);
     }
     let outer_ecn = bytes[usize::from(packet.l3) + ip4::field::TOS] & 3;
     let stripped = (l4 + 8 + vxlan::HEADER) as u16;

@@ -1,10 +1,11 @@
 //! The answer is written over the question, and the packet turned round.
 //!
-//! Five passes over the burst: every question is checked, its name hashed and the slot asked for; the entries are asked
-//! for; they are looked up, and the slots asked for of the names that an SRV answer points to; the entries of those; then
-//! all are answered. [`answer`] is the pure part, octets to octets. Answered here: queries of class IN in our zones;
-//! whatever else deserves an answer gets NOTIMP, FORMERR or REFUSED, but what control forwards, which goes to the node's
-//! kernel. Who may be somebody else gets little and not often ([`guard`]).
+//! Five passes over half a burst: every question is checked, its name hashed and the slot asked for; the slots are read and
+//! the entries asked for; answers are looked up, and the slots asked for of the names that an SRV answer points to; the
+//! entries of those; then all are answered. Nearly every answer is put together in one go and leaves from here ([`short`]);
+//! the others go by [`answer`], the pure part, octets to octets, and on to encap and egress. Answered here: queries of class
+//! IN in our zones; whatever else deserves an answer gets NOTIMP, FORMERR or REFUSED, but what control forwards, which goes
+//! to the node's kernel. Who may be somebody else gets little and not often ([`guard`]).
 
 use std::net::IpAddr;
 
@@ -13,11 +14,10 @@ use arrayvec::ArrayVec;
 use crate::burst::{Action, Burst, Out, Packet, Tuple};
 use crate::counters::{self, Counters};
 use crate::frame::Pool;
-use crate::io::BURST;
 use crate::tables::Tables;
-use crate::tables::zone::Probe;
+use crate::tables::zone::{Entry, Probe};
 use crate::time::Nanos;
-use crate::verdict::DropReason;
+use crate::verdict::{DropReason, Verdict};
 use crate::wire::dns::Rcode;
 
 mod answer;
@@ -34,13 +34,14 @@ use answer::read_probed;
 pub use answer::{Answer, Limit, Reply, answer, read};
 pub use cookie::Asker;
 use guard::{Guard, Portion};
-use short::Way;
 use turn::Question;
 
 /// A question of the burst.
 struct Asked<'a> {
     packet: usize,
     question: Question,
+    /// What may be the entry of the name.
+    candidate: Option<Entry<'a>>,
     /// `Err` says why it gets none.
     answer: Result<Answer<'a>, DropReason>,
 }
@@ -50,7 +51,19 @@ const AHEAD: usize = 4;
 
 /// Answers every packet whose action is [`Action::Dns`].
 pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables, counters: &Counters, guard: &mut Guard, now: Nanos) {
-    let mut asked = ArrayVec::<Asked<'_>, BURST>::new();
+    let with = With { tables, counters, now };
+    for part in burst.chunks_mut(AT_ONCE) {
+        some(part, pool, with, guard);
+    }
+}
+
+/// Questions that are answered together: enough to fetch what all need while others are looked at, and few enough that
+/// what was fetched for the first is still near when the last is written.
+const AT_ONCE: usize = 32;
+
+fn some(burst: &mut [Packet], pool: &mut Pool, with: With<'_>, guard: &mut Guard) {
+    let tables = with.tables;
+    let mut asked = ArrayVec::<Asked<'_>, AT_ONCE>::new();
     for (index, packet) in burst.iter_mut().enumerate().filter(|(_, p)| p.action == Action::Dns) {
         let gathered = match packet.v6 {
             true => gather::<true>(packet, index, pool, tables, &mut asked),
@@ -63,19 +76,20 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables, counters: &Count
     if asked.is_empty() {
         return;
     }
-    for asked in &asked {
-        tables.zones.prefetch_entry(&asked.question.probe);
+    for asked in &mut asked {
+        asked.candidate = tables.zones.candidate(&asked.question.probe);
     }
     for asked in &mut asked {
         let Question { at, len, probe, query, .. } = &asked.question;
         let message = pool.bytes(&burst[asked.packet].frame).get(*at..at + len).unwrap_or_default();
-        read_probed(message, probe, *query, &tables.zones, &mut asked.answer);
+        read_probed(message, (probe, asked.candidate), *query, &tables.zones, &mut asked.answer);
         ahead(asked, |target| tables.zones.prefetch_slot(target));
     }
     for asked in &asked {
-        ahead(asked, |target| tables.zones.prefetch_entry(target));
+        ahead(asked, |target| {
+            let _asked_for = tables.zones.candidate(target);
+        });
     }
-    let with = With { tables, counters, now };
     for asked in &asked {
         let packet = &mut burst[asked.packet];
         match &asked.answer {
@@ -107,7 +121,7 @@ fn gather<const V6: bool>(
     index: usize,
     pool: &mut Pool,
     tables: &Tables,
-    asked: &mut ArrayVec<Asked<'_>, BURST>,
+    asked: &mut ArrayVec<Asked<'_>, AT_ONCE>,
 ) -> Result<(), DropReason> {
     let whole = packet.frame.extent();
     let octets = open(packet, pool);
@@ -117,7 +131,7 @@ fn gather<const V6: bool>(
     packet.frame.restore(whole);
     let question = question?;
     tables.zones.prefetch_slot(&question.probe);
-    asked.push(Asked { packet: index, question, answer: Err(DropReason::DnsMalformed) });
+    asked.push(Asked { packet: index, question, candidate: None, answer: Err(DropReason::DnsMalformed) });
     Ok(())
 }
 
@@ -138,17 +152,32 @@ fn reply(
     with: With<'_>,
     guard: &mut Guard,
 ) {
-    let terms = &with.tables.local.dns;
+    let With { tables, counters, .. } = with;
+    let terms = &tables.local.dns;
     let ip = client(packet);
     let trusted = terms.trusts(ip);
-    if trusted {
-        let (whole, way) = (packet.frame.extent(), Way::of(packet, with.tables));
-        match short::reply(open(packet, pool), way, question, answer, &with.tables.zones, terms) {
-            Some(total) => return leave(packet, question, answer, answer.rcode, total, with.counters),
-            None => packet.frame.restore(whole),
+    let plain = packet.agent.is_none() && packet.tagged == 0;
+    if let Some(port) = tables.local.ports.get(usize::from(packet.ingress)).filter(|_| trusted && plain) {
+        let whole = packet.frame.extent();
+        let (octets, zones) = (open(packet, pool), &tables.zones);
+        let answered = match packet.v6 {
+            true => short::reply::<true>(octets, port, question, answer, zones, terms),
+            false => short::reply::<false>(octets, port, question, answer, zones, terms),
+        };
+        if let Some(len) = answered {
+            packet.frame.set_len(len as u16);
+            count(counters, answer, answer.rcode);
+            return packet.end(Verdict::Transmit(packet.ingress));
         }
+        packet.frame.restore(whole);
     }
     long(packet, question, answer, pool, with, guard, (ip, trusted));
+}
+
+fn count(counters: &Counters, answer: &Answer<'_>, rcode: Rcode) {
+    counters.dns[usize::from(rcode.header_bits())].add(1);
+    counters.dns_types[counters::dns_type(answer.qtype())].add(1);
+    counters.dns_sources[counters::dns_source(answer.origin())].add(1);
 }
 
 /// Of answers of any kind, to whomever.
@@ -187,14 +216,21 @@ fn long(
             Portion::Nothing => return packet.drop(DropReason::DnsRate),
         }
     };
-    let (whole, way) = (packet.frame.extent(), Way::of(packet, tables));
+    let (whole, l3, room) = (packet.frame.extent(), usize::from(packet.l3), mtu(packet, tables));
     let octets = open(packet, pool);
-    let most = at.max(way.l3 + way.mtu).min(octets.len());
+    let most = at.max(l3 + room).min(octets.len());
     let message = &mut octets[at..most.max(query.end)];
     match answer.reply(message, question.len, &tables.zones, terms, &asker, limit) {
         Reply::Answer { len, rcode, sum } => {
-            let total = turn::turn(octets, way.v6, way.l3, question, len, answer.question_end(), sum);
-            leave(packet, question, answer, rcode, total, counters);
+            let total = turn::turn(octets, packet.v6, l3, question, len, answer.question_end(), sum);
+            packet.frame.set_len((l3 + total) as u16);
+            packet.l4 = (at - turn::UDP_LEN) as u8;
+            packet.ip_len = total as u16;
+            let came = packet.tuple;
+            packet.tuple = Tuple { src: came.dst, sport: came.dport, dst: came.src, dport: came.sport, ..came };
+            packet.ends6 = (packet.ends6.1, packet.ends6.0);
+            count(counters, answer, rcode);
+            packet.leave(packet.agent.map_or(Out::Back, Out::Agent));
         }
         Reply::Drop(reason) => {
             packet.frame.restore(whole);
@@ -211,37 +247,13 @@ fn open<'a>(packet: &mut Packet, pool: &'a mut Pool) -> &'a mut [u8] {
     pool.bytes_mut(&mut packet.frame)
 }
 
-/// Sends back what is an answer of so many octets of IP now.
-#[inline(always)]
-fn leave(
-    packet: &mut Packet,
-    question: &Question,
-    answer: &Answer<'_>,
-    rcode: Rcode,
-    total: usize,
-    counters: &Counters,
-) {
-    packet.frame.set_len((usize::from(packet.l3) + total) as u16);
-    packet.l4 = (question.at - turn::UDP_LEN) as u8;
-    packet.ip_len = total as u16;
-    let came = packet.tuple;
-    packet.tuple = Tuple { src: came.dst, sport: came.dport, dst: came.src, dport: came.sport, ..came };
-    packet.ends6 = (packet.ends6.1, packet.ends6.0);
-    counters.dns[usize::from(rcode.header_bits())].add(1);
-    counters.dns_types[counters::dns_type(answer.qtype())].add(1);
-    packet.leave(packet.agent.map_or(Out::Back, Out::Agent));
-}
-
 fn is_outside(packet: &Packet, tables: &Tables) -> bool {
     tables.local.host.is_some_and(|(port, _)| port != packet.ingress)
 }
 
-impl Way {
-    #[inline(always)]
-    fn of(packet: &Packet, tables: &Tables) -> Self {
-        let (port, vtep) = (tables.local.ports.get(usize::from(packet.ingress)), &tables.local.vtep);
-        let (port, vtep) = (port.map(|port| port.mtu), vtep.as_ref().map(|vtep| vtep.mtu));
-        let mtu = usize::from(packet.agent.and(vtep).or(port).unwrap_or(u16::MAX));
-        Self { v6: packet.v6, l3: usize::from(packet.l3), mtu }
-    }
+/// Largest IP packet towards the client.
+fn mtu(packet: &Packet, tables: &Tables) -> usize {
+    let (port, vtep) = (tables.local.ports.get(usize::from(packet.ingress)), &tables.local.vtep);
+    let (port, vtep) = (port.map(|port| port.mtu), vtep.as_ref().map(|vtep| vtep.mtu));
+    usize::from(packet.agent.and(vtep).or(port).unwrap_or(u16::MAX))
 }

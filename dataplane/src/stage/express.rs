@@ -9,6 +9,7 @@
 use crate::burst::{Action, Burst, Packet, Tuple};
 use crate::family::Family;
 use crate::frame::{self, Pool};
+use crate::sessions::SYN;
 use crate::stage::balance::Balance;
 use crate::stage::{classify, hub, isolate, parse};
 use crate::tables::snat::Side;
@@ -63,7 +64,7 @@ fn one(packet: &mut Packet, bytes: &[u8], with: &Balance<'_>) -> Kind {
     match word(ethernet, 12) {
         0x0800 => {
             let Some(plain) = read4(bytes) else { return Kind::Other };
-            if plain.tuple.dst == with.tables.overlay.end() && hub::recognise(packet, &plain, bytes, with.tables) {
+            if plain.tuple.dst == with.tables.overlay.end() && hub::recognise(packet, &plain, bytes, with) {
                 return Kind::Carried;
             }
             plain.note(packet);
@@ -129,6 +130,12 @@ impl Plain4 {
     #[inline(always)]
     pub(super) fn length(&self) -> u16 {
         self.length
+    }
+
+    /// Whether it is one of a TCP handshake.
+    #[inline(always)]
+    pub(super) fn begins(&self) -> bool {
+        self.tcp_flags & SYN != 0
     }
 
     /// TTL.

@@ -19,8 +19,9 @@ const UDP: usize = ETHERNET + ip4::HEADER;
 
 /// Takes the tunnel off a packet to our VTEP, if it is of this kind; nothing is changed of others.
 #[inline]
-pub(super) fn recognise(packet: &mut Packet, outer: &express::Plain4, bytes: &[u8], tables: &Tables) -> bool {
-    let Some((agent, plain)) = inner(packet, outer, bytes, tables) else { return false };
+pub(super) fn recognise(packet: &mut Packet, outer: &express::Plain4, bytes: &[u8], with: &Balance<'_>) -> bool {
+    let tables = with.tables;
+    let Some((agent, place, plain)) = inner(packet, outer, bytes, tables) else { return false };
     let (source, destination) = (plain.tuple().src, plain.tuple().dst);
     let Some(to) = between(&plain, tables) else { return false };
     // As many octets as were looked at: it is that long.
@@ -28,6 +29,9 @@ pub(super) fn recognise(packet: &mut Packet, outer: &express::Plain4, bytes: &[u
         return false;
     }
     plain.note(packet);
+    if let Some(counter) = with.counters.networks.get(usize::from(place)) {
+        counter.add(1);
+    }
     packet.agent = Some(agent);
     packet.action = Action::Forward;
     packet.out = Out::Agent(to);
@@ -41,7 +45,12 @@ pub(super) fn recognise(packet: &mut Packet, outer: &express::Plain4, bytes: &[u
 
 /// What is in the tunnel, and which agent sent it.
 #[inline(always)]
-fn inner(packet: &Packet, outer: &express::Plain4, bytes: &[u8], tables: &Tables) -> Option<(u16, express::Plain4)> {
+fn inner(
+    packet: &Packet,
+    outer: &express::Plain4,
+    bytes: &[u8],
+    tables: &Tables,
+) -> Option<(u16, u8, express::Plain4)> {
     let vtep = tables.local.vtep.as_ref()?;
     let underlay = tables.local.ports.get(usize::from(packet.ingress)).is_some_and(|port| port.underlay);
     // ECN that the tunnel carries must be brought inside.
@@ -61,15 +70,20 @@ fn inner(packet: &Packet, outer: &express::Plain4, bytes: &[u8], tables: &Tables
         return None;
     }
     let plain = express::read4(frame)?;
-    (tables.overlay.agent_of(plain.tuple().src)? == number as u16).then_some((number as u16, plain))
+    let (of, place) = tables.overlay.agent_of(plain.tuple().src)?;
+    (u32::from(of) == number).then_some((of, place, plain))
 }
 
 /// The agent of the packet's destination, where nothing else has to be done than to carry it there.
 #[inline(always)]
 fn between(plain: &express::Plain4, tables: &Tables) -> Option<u16> {
-    let to = tables.overlay.agent_of(plain.tuple().dst)?;
+    let (to, _) = tables.overlay.agent_of(plain.tuple().dst)?;
     // A container may serve in `nat-preserve` where there is any such service.
-    let odd = plain.hops_left() <= 1 || plain.length() > tables.local.least_mtu || !tables.v4.preserved.is_empty();
+    // A handshake is told what the way has room for.
+    let odd = plain.hops_left() <= 1
+        || plain.begins()
+        || plain.length() > tables.local.least_mtu
+        || !tables.v4.preserved.is_empty();
     (!odd).then_some(to)
 }
 

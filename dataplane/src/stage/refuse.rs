@@ -143,7 +143,10 @@ fn speaker<A: Speak>(packet: &Packet, tables: &Tables, reason: DropReason) -> Op
 fn own<A: Speak>(packet: &Packet, tables: &Tables) -> Option<A> {
     let local = &tables.local;
     if packet.agent.is_some() {
-        return local.vtep.as_ref()?.host_addresses.iter().find_map(|ip| A::from_ip(*ip));
+        let vtep = local.vtep.as_ref()?;
+        // Without a host port there is the VTEP itself, which agents have a route to.
+        let addresses = vtep.host_addresses.iter().copied().chain([vtep.vtep.addr().into()]);
+        return addresses.into_iter().find_map(A::from_ip);
     }
     // The kernel takes nothing from an address that is its own.
     if local.host.is_some_and(|(port, _)| port == packet.ingress) {

@@ -390,7 +390,7 @@ impl Tables {
                 .unwrap_or_else(|| services(shared, &ways, before, ids, now));
         let policy = Policy::new(desired, ids, seed, now);
         let admission = Admissions::new(shared, ids, seed, now, local.workers);
-        let overlay = Overlay::new(desired, &lanes, (&agents, &ways.v4), &ours, seed);
+        let overlay = Overlay::new(desired, &lanes, (&agents, &ways.v4), &ours, (seed, previous.map(|p| &p.overlay)));
         let asks = |number: u16, mode| {
             mode == Mode::NatPreserve || admission.of(number).is_some() || policy.is_service_grouped(number)
         };
@@ -519,6 +519,10 @@ impl Tables {
             dns: local.dns_addresses().collect(),
             preserved: self.preserved().filter_map(|n| self.outside(n)).collect(),
             vtep: local.vtep.as_ref().map(|v| (v.underlay, self.overlay.ports().collect())),
+            networks: match self.overlay.is_gateway() {
+                true => overlay::networks(&self.desired.shared).collect(),
+                false => BTreeSet::new(),
+            },
         }
     }
 }
@@ -534,6 +538,8 @@ pub struct Steering {
     pub preserved: BTreeSet<(SocketAddr, u8)>,
     /// UDP to this address and these ports.
     pub vtep: Option<(Ipv4Addr, Vec<u16>)>,
+    /// Everything to these: the overlay's networks, where Sluice is the gateway.
+    pub networks: BTreeSet<IpNet>,
 }
 
 /// Next hops as they are numbered: neighbours first, then gateways that no neighbour resolves.

@@ -4,7 +4,7 @@
 //! One hash table in shards: a keyed hash of the lower-cased name gives a shard, and there a slot, which holds half of
 //! the hash and where the entry is; an entry holds the name and, one behind the other, its RRsets, whose records name
 //! their owner by a pointer to the question. So a hit costs two cache misses that [`Zones::prefetch_slot`] and
-//! [`Zones::prefetch_entry`] can hide, one comparison and one copy. A changed name makes its shard anew, and those of
+//! [`Zones::candidate`] can hide, one comparison and one copy. A changed name makes its shard anew, and those of
 //! its parents where it is their first or last child; all others are shared with the table before.
 //!
 //! Every name belongs to the zone with the longest apex; what a zone holds at or below the apex of another is never
@@ -15,7 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use sluice_config::model::Reach;
+use sluice_config::model::{Origin, Reach};
 
 use super::hash::NameKey;
 use crate::frame;
@@ -85,6 +85,7 @@ struct Authority {
     /// The NS records, owned by the question.
     ns: Box<[u8]>,
     reach: Reach,
+    origin: Origin,
     compat: bool,
 }
 
@@ -183,6 +184,13 @@ impl<'a> Found<'a> {
         &self.authority.ns
     }
 
+    /// What the answer is counted by.
+    #[must_use]
+    #[inline]
+    pub fn origin(&self) -> Origin {
+        self.authority.origin
+    }
+
     /// Whether Mesos-DNS's quirks hold.
     #[must_use]
     #[inline]
@@ -226,41 +234,58 @@ impl Zones {
         }
     }
 
-    /// Asks for the entry that the first slot of `probe` names.
-    #[inline]
-    pub fn prefetch_entry(&self, probe: &Probe) {
-        if let Some(shard) = self.shard(probe.hash) {
-            let slot = shard.slot(shard.home(probe.hash)).unwrap_or(0);
-            let entry = shard.octets().as_ptr().wrapping_add(slot as u32 as usize * 8);
-            frame::prefetch(entry);
-            frame::prefetch(entry.wrapping_add(64));
-        }
-    }
-
-    /// The entry of the name that `bytes` begins with, which `probe` was made of. A name that is found is well formed, for
-    /// the one in the table is.
+    /// The entry of the first name whose hash has the upper half of `probe`'s: nearly always the name's own. Asks for its
+    /// octets; `None` where the name is not in the table.
     #[must_use]
     #[inline(always)]
-    pub fn find(&self, probe: &Probe, bytes: &[u8]) -> Option<Entry<'_>> {
-        let name = bytes.get(..probe.name_len)?;
-        let shard = self.shard(probe.hash)?;
-        let words = shard.words();
-        let slots = words.get(..shard.slots as usize)?;
-        let mut at = probe.hash as usize;
-        // Half of the slots are empty, so this ends.
-        loop {
-            let slot = u64::from_le_bytes(*slots.get(at & slots.len().wrapping_sub(1))?);
-            if slot == 0 {
-                return None;
-            }
-            if (slot ^ probe.hash) >> 32 == 0 {
-                let entry = Entry { words: words.get(slot as u32 as usize..)? };
-                if entry.is(name) {
-                    return Some(entry);
+    pub fn candidate(&self, probe: &Probe) -> Option<Entry<'_>> {
+        let entry = self.candidates(probe).next()?;
+        let octets = entry.words.as_ptr().cast::<u8>();
+        // As many lines as most entries have.
+        [0, 64, 128].iter().for_each(|line| frame::prefetch(octets.wrapping_add(*line)));
+        Some(entry)
+    }
+
+    #[inline(always)]
+    fn candidates(&self, probe: &Probe) -> impl Iterator<Item = Entry<'_>> {
+        let words = self.shard(probe.hash).map(|shard| (shard.words(), shard.slots as usize));
+        let (words, slots) = words.unwrap_or_default();
+        let slots = words.get(..slots).unwrap_or_default();
+        let (tag, mut at) = (probe.hash >> 32, probe.hash as usize);
+        std::iter::from_fn(move || {
+            // Half of the slots are empty, so this ends.
+            loop {
+                let slot = u64::from_le_bytes(*slots.get(at & slots.len().wrapping_sub(1))?);
+                at += 1;
+                if slot >> 32 == tag && slot != 0 {
+                    return words.get(slot as u32 as usize..).map(|words| Entry { words });
+                }
+                if slot == 0 {
+                    return None;
                 }
             }
-            at += 1;
-        }
+        })
+    }
+
+    /// The entry of the name that `bytes` begins with, which `probe` was made of, where `candidate` is what
+    /// [`Zones::candidate`] said. A name that is found is well formed, for the one in the table is.
+    #[must_use]
+    #[inline(always)]
+    pub fn confirm<'a>(&'a self, candidate: Option<Entry<'a>>, probe: &Probe, bytes: &[u8]) -> Option<Entry<'a>> {
+        let (candidate, name) = (candidate?, bytes.get(..probe.name_len)?);
+        if candidate.is(name) { Some(candidate) } else { self.another(probe, name) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn another(&self, probe: &Probe, name: &[u8]) -> Option<Entry<'_>> {
+        self.candidates(probe).find(|entry| entry.is(name))
+    }
+
+    /// Both at once.
+    #[inline(always)]
+    fn find(&self, probe: &Probe, bytes: &[u8]) -> Option<Entry<'_>> {
+        self.confirm(self.candidates(probe).next(), probe, bytes)
     }
 
     /// What there is to say of the well-formed name `wire`; `None` when no zone answers for it. As many look-ups as its
@@ -467,15 +492,7 @@ impl<'a> Entry<'a> {
     #[must_use]
     #[inline(always)]
     pub fn answer(&self, qtype: u16) -> Option<RrSet<'a>> {
-        let mut sets = self.sets();
-        // `find` would be a call.
-        #[allow(clippy::while_let_on_iterator, clippy::manual_find)]
-        while let Some(set) = sets.next() {
-            if set.rtype == qtype || qtype == rtype::ANY {
-                return Some(set);
-            }
-        }
-        None
+        self.sets().find(|set| set.rtype == qtype || qtype == rtype::ANY)
     }
 
     /// As [`Zones::resolve`] would find it, where nothing about the name is special: no alias, and a usual zone.
@@ -507,6 +524,17 @@ impl<'a> Iterator for Sets<'a> {
         self.described = others;
         self.words = self.words.get(set.len()..)?;
         Some(set)
+    }
+
+    /// In place, for it is always a short way.
+    #[inline(always)]
+    fn find<P: FnMut(&RrSet<'a>) -> bool>(&mut self, mut is: P) -> Option<RrSet<'a>> {
+        loop {
+            let set = self.next()?;
+            if is(&set) {
+                return Some(set);
+            }
+        }
     }
 }
 

@@ -234,7 +234,7 @@ mod tests {
             let zero = bytes.iter().take(WINDOW).position(|o| *o == 0).map(|at| at + 1);
             let mut seen = Vec::new();
             let len = read(&window(&bytes), |word| seen.extend(word.to_le_bytes()));
-            prop_assert_eq!(len, zero.or((bytes.len() < WINDOW).then_some(bytes.len() + 1)));
+            prop_assert_eq!(len, zero.or_else(|| (bytes.len() < WINDOW).then_some(bytes.len() + 1)));
             let mut expected = bytes.clone();
             expected.truncate(len.unwrap_or(WINDOW));
             expected.resize(len.unwrap_or(WINDOW).next_multiple_of(8), 0);

@@ -23,7 +23,8 @@ use std::time::{Duration, Instant};
 use etherparse::PacketBuilder;
 use sluice_config::model::{
     AnswerRates, Api, Backend, Config, Desired, Dns, Host, Idle, Limits, LocalPort, Mac, Mode, Neighbour,
-    Port as ConfigPort, Protocol, Role, Route, Service, Sharing, Snat, Timeouts, Vip, VipKey, Workers, XdpMode,
+    Port as ConfigPort, Protocol, Record, RecordData, Role, Route, Service, Sharing, Snat, Timeouts, Vip, VipKey,
+    Workers, XdpMode, Zone,
 };
 use sluice_dataplane::counters::{Counter, Counters};
 use sluice_dataplane::frame::{Frame, Pool};

@@ -1,4 +1,4 @@
-//! Tables that change ten thousand times under flows that go on.
+//! Tables that change ten thousand times under flows, and questions, that go on.
 
 use super::*;
 
@@ -148,5 +148,103 @@ fn swap(swaps: u64, pace: Option<Duration>) {
         let (came, went) = counters.books();
         assert_eq!((came, counters.dropped()), (went, 0));
         assert!(counters.rx.get() > 100, "both workers received");
+    }
+}
+
+/// Where names are asked for.
+const NAMES: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 53);
+/// Names beside those that are asked for: some of them change with every table.
+const OTHERS: u64 = 1000;
+
+/// `still.mesos` has one address for ever, `turn.mesos` that of the table's number, and of a thousand others ten change.
+fn named(number: u64) -> Desired {
+    let mut desired = balanced();
+    desired.local.dns_addresses = vec![NAMES];
+    desired.local.dns.trusted = vec!["10.9.0.0/24".parse().unwrap()];
+    desired.local.soa_serial = number as u32;
+    let record = |name: String, ip: Ipv4Addr| Record { name, ttl: 60, data: RecordData::A(ip) };
+    let other = |n: u64| {
+        let turned = if number % (OTHERS / 10) == n / 10 { number } else { 0 };
+        record(format!("app-{n}.mesos"), Ipv4Addr::from_bits(turned as u32))
+    };
+    let own = [("still", 0xa00_0007), ("turn", number as u32)];
+    let own = own.map(|(name, ip)| record(format!("{name}.mesos"), Ipv4Addr::from_bits(ip)));
+    let records = own.into_iter().chain((0..OTHERS).map(other)).collect::<Vec<_>>().into();
+    desired.shared.zones = Arc::new(vec![Zone { records, ..Zone::new("mesos", "ns1.mesos") }]);
+    desired
+}
+
+fn question(id: u16, name: &[u8]) -> Vec<u8> {
+    [&id.to_be_bytes()[..], &[0, 0, 0, 1, 0, 0, 0, 0, 0, 0], &[name.len() as u8], name, b"\x05mesos\0\0\x01\0\x01"]
+        .concat()
+}
+
+/// Questions, some at once; each has its answer, and that is right. How many.
+fn asker(socket: &UdpSocket, stop: &AtomicBool) -> u32 {
+    let mut bytes = [0; 512];
+    let hello = question(u16::MAX, b"still");
+    let asked = (0..20).any(|_| socket.send(&hello).is_ok() && socket.recv(&mut bytes).is_ok());
+    assert!(asked, "nobody answers");
+    let (mut number, mut newest) = (0u32, 0);
+    while !stop.load(Ordering::Relaxed) {
+        let train = number..number + TRAIN;
+        for n in train.clone() {
+            let name = if n.is_multiple_of(2) { &b"still"[..] } else { b"turn" };
+            socket.send(&question(n as u16 & 0x7fff, name)).unwrap();
+        }
+        for n in train {
+            let mut length = socket.recv(&mut bytes).unwrap_or_else(|error| panic!("question {n} is lost: {error}"));
+            while bytes[..2] == [0xff; 2] {
+                length = socket.recv(&mut bytes).unwrap_or_else(|error| panic!("question {n} is lost: {error}"));
+            }
+            assert_eq!(bytes[..2], (n as u16 & 0x7fff).to_be_bytes(), "another than question {n}");
+            assert_eq!((bytes[3] & 15, bytes[7]), (0, 1), "question {n}: no address");
+            let address = u32::from_be_bytes(bytes[length - 4..length].try_into().unwrap());
+            if n.is_multiple_of(2) {
+                assert_eq!(address, 0xa00_0007);
+            } else {
+                assert!(address >= newest, "an older table's answer: {address} after {newest}");
+                newest = address;
+            }
+        }
+        number += TRAIN;
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    number
+}
+
+#[test]
+fn ten_thousand_tables_of_names_lose_no_question() {
+    let Some(lab) = Lab::new(2, 1, 1500) else { return };
+    // In a namespace without any address everybody may bind to any (no local table): it counts as the kernel's own.
+    run(&format!("ip -n {} neigh add {NAMES} lladdr 02:00:00:00:00:01 dev c0", lab.client));
+    let mut ids = Ids::new(16, 16, 0);
+    let mut tables = Arc::new(Tables::compile(&Arc::new(named(0)), &mut ids, Nanos(0), None).unwrap());
+    let mut dataplane = launch(&config(&[0, 1], XdpMode::Copy), &tables).unwrap();
+    let askers: Vec<_> = (0..FLOWS).map(|i| lab.socket(&format!("10.9.0.2:{}", 6000 + i))).collect();
+    let end = AtomicBool::new(false);
+    let asked: Vec<u32> = std::thread::scope(|scope| {
+        let running: Vec<_> = askers
+            .iter()
+            .map(|socket| {
+                socket.connect((NAMES, 53)).unwrap();
+                scope.spawn(|| asker(socket, &end))
+            })
+            .collect();
+        for number in 1..=SWAPS {
+            let desired = Arc::new(named(number));
+            tables = Arc::new(Tables::compile(&desired, &mut ids, Nanos(number), Some(&tables)).unwrap());
+            dataplane.publish(&tables).unwrap();
+        }
+        end.store(true, Ordering::Relaxed);
+        let asked = running.into_iter().map(|asker| asker.join());
+        asked.collect::<Result<_, _>>().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    assert!(asked.iter().all(|asked| *asked >= 100 * TRAIN), "everybody went on meanwhile: {asked:?}");
+    std::thread::sleep(Duration::from_millis(30));
+    for counters in dataplane.counters() {
+        let (came, went) = counters.books();
+        assert_eq!((came, counters.dropped()), (went, 0));
+        assert!(counters.dns[0].get() > 100, "both workers answered");
     }
 }

@@ -152,6 +152,7 @@ pub fn desired(workers: usize) -> Desired {
                 mac: VTEP,
                 vni: Vni::new(1024).unwrap(),
                 udp_port: 64000,
+                gateway: Gateway::Off,
                 mtu: 1450,
                 host_addresses: vec![v4("9.0.9.1")],
             }),

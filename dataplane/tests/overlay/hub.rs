@@ -19,12 +19,13 @@ fn with_options(packet: &[u8]) -> Vec<u8> {
     long
 }
 
-type Seen = (Vec<(usize, Vec<u8>)>, Vec<u64>, Vec<((u32, u32), u64)>);
+type Seen = (Vec<(usize, Vec<u8>)>, [Vec<u64>; 2], Vec<((u32, u32), u64)>);
 
 fn seen(machine: &mut Machine, packet: &[u8]) -> Seen {
     let left = machine.feed(0, 0, &[packet.to_vec()]);
     let drops = DropReason::ALL.iter().map(|reason| machine.drops(*reason)).collect();
-    (left, drops, machine.workers[0].counters().denied.pairs().collect())
+    let counters = machine.workers[0].counters();
+    (left, [drops, counters.networks.iter().map(|c| c.get()).collect()], counters.denied.pairs().collect())
 }
 
 fn party() -> impl Strategy<Value = Party> {
@@ -46,7 +47,7 @@ proptest! {
     ) {
         let destination = elsewhere.unwrap_or(&to.ip);
         let mut inner = match kind {
-            0 => tcp((&from.ip, 7000), (destination, 80), "S"),
+            0 => tcp((&from.ip, 7000), (destination, 80), ["A", "S"][usize::from(hops & 1)]),
             1 => udp((&from.ip, 7000), (destination, 80), &vec![7; payload]),
             _ => ping(&from.ip, destination),
         };

@@ -99,6 +99,24 @@ fn each_network_has_its_vni_and_its_port() {
 }
 
 #[test]
+fn packets_are_counted_by_network_whatever_networks_come_and_go() {
+    let mut machine = Machine::new(cluster());
+    let count = |machine: &Machine, name: &str| {
+        let place = machine.tables.overlay.places().find(|(known, _)| *known == name).unwrap().1;
+        machine.total(|c| c.networks[usize::from(place)].get())
+    };
+    machine.pass(0, vxlan(1, 1024, &tcp(("9.0.1.7", 7000), ("9.0.2.7", 80), "A")));
+    machine.pass(0, on(4789, 1, 7, &packet6("fd01:b:1:0:1::7", "fd01:b:1:0:2::7", 64, 20)));
+    machine.pass(0, on(4789, 1, 7, &tcp(("9.128.1.7", 7000), ("9.128.2.7", 80), "S")));
+    assert_eq!((count(&machine, "dcos"), count(&machine, "lab")), (1, 2));
+    let mut other = cluster();
+    other.shared.networks.remove(0);
+    machine.publish(other);
+    machine.pass(0, on(4789, 1, 7, &tcp(("9.128.1.7", 7000), ("9.128.2.7", 80), "A")));
+    assert_eq!((count(&machine, "dcos"), count(&machine, "lab")), (1, 3));
+}
+
+#[test]
 fn a_vni_of_another_port_and_a_source_of_another_network_are_refused() {
     let mut machine = Machine::new(cluster());
     let of = |source: &str| tcp((source, 7000), ("9.0.2.7", 80), "S");
@@ -148,8 +166,79 @@ fn a_network_has_its_mtu_and_says_so() {
     assert_eq!((inner[6], inner[40], u32::from_be_bytes(inner[44..48].try_into().unwrap())), (58, 2, 1300));
     assert_eq!(ends6(&told[50..]), [ip6("fd01:b::9:0:0:1").into(), IpAddr::from(ip6("fd01:b::1:0:0:7"))]);
     machine.pass(0, vxlan(1, 1024, &packet6("fd01:b::1:0:0:7", "fd01:b:1:0:2::7", 64, 1252)));
-    // A handshake between the networks is told the less of both.
     assert_eq!(machine.total(|c| c.dropped()), 0);
+}
+
+#[test]
+fn both_ends_of_a_handshake_are_told_the_narrower_network() {
+    let mut machine = Machine::new(cluster());
+    let mss = |from: &str, to: &str, flags: &str| {
+        let mut packet = tcp((from, 7000), (to, 80), flags);
+        packet.splice(54..54, [2, 4, 5, 180]);
+        packet[46] = 0x60;
+        let length = u16::from_be_bytes([packet[16], packet[17]]) + 4;
+        packet[16..18].copy_from_slice(&length.to_be_bytes());
+        packet[24..26].fill(0);
+        let (header, _) = etherparse::Ipv4Header::from_slice(&packet[14..]).unwrap();
+        packet[24..26].copy_from_slice(&header.calc_header_checksum().to_be_bytes());
+        let tcp = etherparse::TcpHeader::from_slice(&packet[34..]).unwrap().0;
+        let sum = tcp.calc_checksum_ipv4(&header, &packet[58..]).unwrap();
+        packet[50..52].copy_from_slice(&sum.to_be_bytes());
+        packet
+    };
+    for (n, from, to, flags) in [(1, "9.0.1.7", "9.128.2.7", "S"), (2, "9.128.2.7", "9.0.1.7", "SA")] {
+        let packet = mss(from, to, flags);
+        let sent = if n == 1 { vxlan(1, 1024, &packet) } else { on(4789, 2, 7, &packet) };
+        let there = machine.pass(0, sent);
+        check_sums(&there[50..]);
+        assert_eq!(u16::from_be_bytes([there[50 + 56], there[50 + 57]]), 1260);
+    }
+    assert_eq!(machine.total(|c| c.mss_clamped.get()), 2);
+    let there = machine.pass(0, vxlan(1, 1024, &mss("9.0.1.7", "9.0.2.7", "S")));
+    assert_eq!(u16::from_be_bytes([there[50 + 56], there[50 + 57]]), 1410);
+}
+
+#[test]
+fn who_asks_for_our_macs_in_a_tunnel_is_answered_in_it() {
+    let mut machine = Machine::new(cluster());
+    let request = |sender: &str, target: &str| {
+        let head = [&[0xff; 6][..], &vtep_mac(2).0, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]].concat();
+        [&head, &vtep_mac(2).0[..], &ip(sender).octets(), &[0; 6], &ip(target).octets()].concat()
+    };
+    // The harness writes our MAC in front; a broadcast has none.
+    let ask = |inner: &[u8]| {
+        let mut packet = vxlan(1, 1024, inner);
+        packet[50..56].copy_from_slice(&inner[..6]);
+        packet
+    };
+    for target in ["44.128.0.9", "9.0.9.1", "9.0.9.2", VIP, "198.51.100.1"] {
+        let told = machine.pass(0, ask(&request("44.128.0.2", target)));
+        assert_eq!((ends(&told).0.0, ends(&told).1), ("10.0.0.9".into(), ("10.0.0.11".into(), 64000)));
+        let inner = &told[50..];
+        assert_eq!((&inner[..6], &inner[6..12], inner[21]), (&vtep_mac(2).0[..], &VTEP.0[..], 2));
+        assert_eq!((&inner[22..28], &inner[28..32]), (&VTEP.0[..], &ip(target).octets()[..]));
+        check_sums(&told);
+    }
+    for target in ["9.0.2.7", "44.128.0.3", "10.0.0.9"] {
+        machine.refuse(0, 0, ask(&request("44.128.0.2", target)), R::ArpNotOurs);
+    }
+    machine.refuse(0, 0, ask(&request("9.0.2.7", "9.0.9.1")), R::OverlaySpoof);
+    let solicit = |sender: &str, target: &str| {
+        let icmp = etherparse::Icmpv6Type::Unknown { type_u8: 135, code_u8: 0, bytes5to8: [0; 4] };
+        let mut frame = vec![];
+        PacketBuilder::ethernet2(vtep_mac(2).0, [0x33, 0x33, 0xff, 0, 0, 1])
+            .ipv6(ip6(sender).octets(), ip6(target).octets(), 255)
+            .icmpv6(icmp)
+            .write(&mut frame, &[&ip6(target).octets()[..], &[1, 1], &vtep_mac(2).0].concat())
+            .unwrap();
+        frame
+    };
+    let told = machine.pass(0, ask(&solicit("fd01:b::1:0:0:7", "fd01:b::9:0:0:1")));
+    let inner = &told[50..];
+    assert_eq!((inner[54], &inner[54 + 26..54 + 32]), (136, &VTEP.0[..]));
+    assert_eq!(ends6(inner), [ip6("fd01:b::9:0:0:1"), ip6("fd01:b::1:0:0:7")].map(IpAddr::from));
+    machine.refuse(0, 0, ask(&solicit("fd01:b::1:0:0:7", "fd01:b::2:0:0:1")), R::ArpNotOurs);
+    machine.refuse(0, 0, ask(&solicit("fd01:b::2:0:0:7", "fd01:b::9:0:0:1")), R::OverlaySpoof);
 }
 
 #[test]

@@ -124,6 +124,7 @@ pub(super) fn what_to_try(lab: &Lab) -> String {
 {start}  $IN client -- curl http://172.16.0.1/                    # once minitwit is deployed
   $IN c1 -- curl http://minitwit.marathon.l4lb.thisdcos.directory/
   $IN client -- dig minitwit.marathon.mesos
+  $IN client -- curl http://master.mesos:8123/v1/enumerate
   $IN client -- curl -X PUT -d '{{\"instances\": 4}}' http://{master}:{port}/v2/apps/minitwit
   $IN client -- curl -N http://{master}:{port}/v2/events
   $IN client -- {own} load --target 172.16.0.1:80 --rate 200 --seconds 5

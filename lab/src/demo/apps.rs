@@ -7,6 +7,9 @@ pub(super) const STATIC_VIP: &str = "172.16.0.1:80";
 /// The address that DC/OS gives the named VIP `minitwit:80` of framework `marathon`.
 pub(super) const NAMED_VIP: &str = "11.45.193.125";
 
+/// What Mesos calls the tasks of these apps.
+pub(super) const TASK_NAMES: [&str; 3] = ["minitwit", "api.overlay", "app.group"];
+
 /// `minitwit` in bridge mode with a static and a named VIP.
 pub(super) fn minitwit(instances: usize) -> Value {
     json!({

@@ -86,7 +86,7 @@ impl Demo {
         Ok(tasks)
     }
 
-    fn said(&self, role: &str, words: &[&str]) -> Result<String, DemoError> {
+    pub(super) fn said(&self, role: &str, words: &[&str]) -> Result<String, DemoError> {
         let output = self.lab.exec(role, words)?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());

@@ -4,6 +4,7 @@
 mod apps;
 mod ask;
 mod board;
+mod enumerate;
 mod session;
 mod steps;
 

@@ -105,6 +105,7 @@ impl Demo {
             Ok(format!("{made} answers counted by the workers"))
         });
         self.board.check("names are answered by the packet path", counted);
+        self.enumerated();
     }
 
     /// DNS answers that the workers made themselves.

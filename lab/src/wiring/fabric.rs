@@ -2,9 +2,12 @@
 
 use std::net::Ipv4Addr;
 
-use crate::shell::ip_batch;
+use crate::shell::{ip_batch, run_with_input};
 use crate::state::{LabState, StateError};
 use crate::topology::Topology;
+
+/// What masters load so that Mesos-DNS's API is found where it was.
+const REDIRECT: &str = include_str!("../../../docs/redirect-8123.nft");
 
 pub(super) fn build(state: &LabState, topology: &Topology) -> Result<(), StateError> {
     let fabric = super::namespace(state, "fabric", true)?;
@@ -54,10 +57,22 @@ pub(super) fn add_sluice(state: &LabState, topology: &Topology) -> Result<(), St
 }
 
 pub(super) fn add_master(state: &LabState, topology: &Topology) -> Result<(), StateError> {
-    super::namespace(state, "master", false)?;
+    let master = super::namespace(state, "master", true)?;
     add_node(state, topology, "master", topology.master.address, 1)?;
-    let routes = vip_routes(topology, "");
-    Ok(ip_batch(&state.namespace("master"), &routes)?)
+    ip_batch(&master, &vip_routes(topology, ""))?;
+    match topology.sluice.dns.first() {
+        Some(dns) => redirect_names(&master, topology.master.address, *dns),
+        None => Ok(()),
+    }
+}
+
+/// `http://master.mesos:8123` leads to Sluice, by the rules that operators are given.
+fn redirect_names(namespace: &str, master: Ipv4Addr, sluice: Ipv4Addr) -> Result<(), StateError> {
+    let net = format!("--net=/run/netns/{namespace}");
+    let defines = [format!("master={master}"), format!("sluice={sluice}")];
+    let words = [&net, "--", "nft", "-D", &defines[0], "-D", &defines[1], "-f", "-"];
+    run_with_input("nsenter", &words, REDIRECT)?;
+    Ok(())
 }
 
 /// A node on the bridge: `eth0` in its namespace, an interface of its own name in the fabric's.

@@ -45,7 +45,7 @@ pub enum Subject {
 
 /// A subject that runs until it is dropped.
 pub(super) enum Running {
-    Echo(#[expect(dead_code, reason = "kept running")] Echo),
+    Echo(#[expect(dead_code, reason = "kept running")] Box<Echo>),
     Sluice(Box<Dataplane>),
 }
 
@@ -62,7 +62,7 @@ impl Subject {
 
     pub(super) fn start(self) -> Result<Running> {
         let mode = match self {
-            Self::Echo => return Ok(Running::Echo(Echo::start()?)),
+            Self::Echo => return Ok(Running::Echo(Box::new(Echo::start()?))),
             Self::Nat => Mode::Nat,
             Self::DsrIpip => Mode::DsrIpip,
         };

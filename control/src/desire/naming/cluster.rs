@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use sluice_config::model::{DnsHealth, Masters, RecordData, Zone};
+use sluice_config::model::{DnsHealth, Masters, Origin, RecordData, Zone};
 
 use super::super::Cluster;
 use super::mesos_dns::Put;
@@ -31,12 +31,14 @@ pub(super) fn plan(cluster: &Cluster<'_>, before: Option<&Plan>) -> Plan {
     let dns = &cluster.config.dns;
     let [refresh, retry, expire] = TIMERS;
     let dcos_zone = |apex: &str| Zone {
+        origin: Origin::Dcos,
         timers: [refresh, retry, expire, dns.negative_ttl_of_dcos()],
         soa_ttl: dns.dcos_ttl,
         ns_ttl: NS_TTL,
         ..Zone::new(apex, NS)
     };
     let domain = Zone {
+        origin: Origin::Mesos,
         compat: dns.compat,
         rname: dns.soa_rname.clone(),
         timers: [dns.soa_refresh, dns.soa_retry, dns.soa_expire, dns.negative_ttl],
@@ -51,7 +53,8 @@ pub(super) fn plan(cluster: &Cluster<'_>, before: Option<&Plan>) -> Plan {
     let renames = vec![(format!("dclb.{DCOS}"), format!("l4lb.{DCOS}"))];
     let dcos = Zone { aliases, renames, ..dcos_zone(DCOS) };
     let mut zones = vec![domain, dcos, dcos_zone("spartan"), dcos_zone("zk"), dcos_zone("localhost")];
-    let reverse = reverse::Reverse::new(&cluster.config.vip, &cluster.networks, &mut zones, dcos_zone);
+    let reverse_zone = |apex: &str| Zone { origin: Origin::Reverse, ..dcos_zone(apex) };
+    let reverse = reverse::Reverse::new(&cluster.config.vip, &cluster.networks, &mut zones, reverse_zone);
     let mut ttls: Vec<u32> = zones.iter().map(|_| dns.dcos_ttl).collect();
     let mut health: Vec<DnsHealth> = zones.iter().map(|_| DnsHealth::Ignore).collect();
     (ttls[0], health[0]) = (dns.ttl, dns.health);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::Value;
-use sluice_config::model::{Config, DnsHealth, IpSource};
+use sluice_config::model::{Config, DnsHealth, IpSource, Origin};
 
 use super::super::{Cluster, names};
 use super::Naming;
@@ -174,6 +174,16 @@ fn the_operators_records_go_first_and_that_is_said() {
 }
 
 /// Records as the recording has them: name, TTL, type and data, as a set.
+#[test]
+fn each_zone_says_where_its_names_come_from() {
+    let config = config("[[dns.zone]]\nname = \"corp\"\nrecords = [\"www A 192.0.2.7\"]\n");
+    let zones = names(&config, &ClusterView::default(), &[]).zones;
+    let of = |apex: &str| zones.iter().find(|zone| zone.apex == apex).map(|zone| zone.origin);
+    let found = ["mesos", "thisdcos.directory", "spartan", "11.in-addr.arpa", "in-addr.arpa", "corp"].map(of);
+    let [mesos, dcos, reverse, own] = Origin::ALL.map(|(origin, _)| Some(origin));
+    assert_eq!(found, [mesos, dcos, dcos, reverse, reverse, own]);
+}
+
 fn shown(records: &[hickory_proto::rr::Record]) -> BTreeSet<String> {
     let one = |r: &hickory_proto::rr::Record| {
         let mut data: Vec<String> = r.data.to_string().split(' ').map(str::to_owned).collect();

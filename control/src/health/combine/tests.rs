@@ -46,7 +46,8 @@ fn judge(service: &Service, healths: &str, judgements: &Judgements) -> Vec<Judge
             'h' => Health::Healthy,
             _ => Health::Unhealthy,
         };
-        Heard { backend, running: letter != 'k', health, rollout: Rollout::None, app: None }
+        let (rollout, source) = (Rollout::None, Judge::Marathon);
+        Heard { backend, running: letter != 'k', health, rollout, app: None, source }
     });
     combine(service, &heard.collect::<Vec<_>>(), judgements, bounds(Carried::default()))
 }
@@ -107,7 +108,8 @@ fn whether_a_probe_goes_in_its_services_encapsulation_is_told() {
     let target = Target::of(&service, &backend(1), carried).unwrap();
     let found = Judgements { probes: Arc::new([(target, Standing::Fit)].into()), ..Judgements::default() };
     let only = backend(1);
-    let heard = Heard { backend: &only, running: true, health: Health::Unchecked, rollout: Rollout::None, app: None };
+    let (health, rollout, source) = (Health::Unchecked, Rollout::None, Judge::Marathon);
+    let heard = Heard { backend: &only, running: true, health, rollout, app: None, source };
     let judged = combine(&service, &[heard], &found, bounds(carried));
     assert_eq!(said(&judged[0]), ["probe fit: tcp as the VIP, in dsr-ipip: answers"]);
 }

@@ -55,11 +55,11 @@ impl Fake {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(StdMutex::new(Vec::new()));
         let (log, answer) = (requests.clone(), Arc::new(answer));
-        let task = Running(tokio::spawn(async move {
+        let task = Running::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 tokio::spawn(serve(socket, log.clone(), answer.clone()));
             }
-        }));
+        });
         Self { url, requests, _task: task }
     }
 
@@ -101,8 +101,8 @@ struct Following {
 fn start(marathon: Marathon, settings: Settings) -> Following {
     let (sender, events) = mpsc::channel(16);
     let (status_sender, status) = watch::channel(Status::default());
-    let task = tokio::spawn(async move { follow(3, &marathon, settings, sender, status_sender).await.unwrap() });
-    Following { events, status, _task: Running(task) }
+    let task = Running::spawn(async move { follow(3, &marathon, settings, sender, status_sender).await.unwrap() });
+    Following { events, status, _task: task }
 }
 
 fn to(urls: &[&str]) -> Marathon {
@@ -482,7 +482,7 @@ async fn tls_fake(name: &str, expired: bool, folder: &std::path::Path) -> (Strin
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let task = Running(tokio::spawn(async move {
+    let task = Running::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
             let Ok(mut socket) = acceptor.accept(socket).await else { continue };
             let mut head = [0; 4096];
@@ -490,7 +490,7 @@ async fn tls_fake(name: &str, expired: bool, folder: &std::path::Path) -> (Strin
             let _ = socket.write_all(&ok("[]").0).await;
             let _ = socket.shutdown().await;
         }
-    }));
+    });
     (url, ca_file, task)
 }
 

@@ -140,9 +140,13 @@ fn mesos(urls: &[&str]) -> Mesos {
 }
 
 fn start(mesos: Mesos) -> Following {
+    start_with(mesos, Settings::default())
+}
+
+fn start_with(mesos: Mesos, settings: Settings) -> Following {
     let (sender, events) = mpsc::channel(16);
     let (status, seen) = watch::channel(Seen::default());
-    let task = Running::spawn(async move { follow(&mesos, Settings::default(), sender, status).await.unwrap() });
+    let task = Running::spawn(async move { follow(&mesos, settings, sender, status).await.unwrap() });
     Following { events, seen, _task: task }
 }
 
@@ -337,6 +341,88 @@ async fn it_ends_when_nobody_listens_and_a_configuration_that_cannot_be_used_is_
     let refused =
         follow(&Mesos { access, ..mesos(&[&fake.url]) }, Settings::default(), sender, status).await.unwrap_err();
     assert!(refused.to_string().starts_with("[mesos] /no/such"), "{refused}");
+}
+
+/// `/overlay-master/state` with one agent, which has joined.
+fn overlay(agent: u8) -> Answer {
+    ok(&format!(
+        r#"{{"network":{{"overlays":[{{"name":"dcos","subnet":"9.0.0.0/8","prefix":24}}]}},"agents":[
+        {{"ip":"10.0.0.{agent}","overlays":[{{"info":{{"name":"dcos"}},"subnet":"9.0.{agent}.0/24","state":{{"status":"STATUS_OK"}},
+        "backend":{{"vxlan":{{"vtep_ip":"44.128.0.{agent}/20","vtep_mac":"70:b3:d5:80:00:02"}}}}}}]}}]}}"#
+    ))
+}
+
+impl Following {
+    /// The last octets of the agents that the overlay's master told of next.
+    async fn overlay(&mut self) -> Vec<u8> {
+        loop {
+            let event = tokio::time::timeout(Duration::from_secs(20), self.events.recv()).await.unwrap().unwrap();
+            if let Event::Overlay(said) = event {
+                return said.agents.iter().map(|agent| agent.ip.octets()[3]).collect();
+            }
+        }
+    }
+
+    async fn until_overlay(&mut self, wanted: impl Fn(&OverlaySeen) -> bool) -> OverlaySeen {
+        let found = self.seen.wait_for(|s| s.overlay.as_ref().is_some_and(&wanted));
+        tokio::time::timeout(Duration::from_secs(20), found).await.unwrap().unwrap().overlay.clone().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn the_leaders_overlay_module_is_asked_with_our_credentials_and_its_errors_are_listed() {
+    let folder = std::env::temp_dir().join(format!("sluice-mesos-overlay-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let token_file = folder.join("token");
+    std::fs::write(&token_file, "s3cret\n").unwrap();
+    let access = Access { token_file: Some(token_file), ..Access::default() };
+    let leads = Arc::new(StdMutex::new(String::new()));
+    let pid = Arc::clone(&leads);
+    let questions = AtomicUsize::new(0);
+    let leader = Fake::new(move |request, _| match request {
+        r#"POST /api/v1 {"type":"GET_MASTER"}"# => {
+            let pid = pid.lock().unwrap().replace("http://", "master@");
+            ok(&format!(r#"{{"type":"GET_MASTER","get_master":{{"master_info":{{"id":"m1","pid":"{pid}"}}}}}}"#))
+        }
+        "GET /overlay-master/state " => match questions.fetch_add(1, Ordering::SeqCst) {
+            0 => overlay(11),
+            1 => status("500 Internal Server Error"),
+            2 => ok("{}"),
+            _ => overlay(12),
+        },
+        _ => good(request, &["a"]),
+    })
+    .await;
+    leads.lock().unwrap().clone_from(&leader.url);
+    let other = Fake::new(|_, _| overlay(99)).await;
+    let settings = Settings { overlay: true, ..Settings::default() };
+    let mut following = start_with(Mesos { access, ..mesos(&[&other.url, &leader.url]) }, settings);
+    assert_eq!(following.overlay().await, [11]);
+    let seen = following.until_overlay(|seen| seen.errors == 1).await;
+    assert!(seen.error.as_ref().unwrap().contains("500") && seen.agents == 1 && !seen.answers, "{seen:?}");
+    let seen = following.until_overlay(|seen| seen.errors == 2).await;
+    assert!(seen.error.as_ref().unwrap().contains("neither"), "{seen:?}");
+    assert_eq!(following.overlay().await, [12], "errors took nothing away, and were no events");
+    let seen = following.until_overlay(|seen| seen.answers && seen.agents == 1).await;
+    assert_eq!((seen.errors, seen.error), (2, None));
+    assert_eq!(other.asked("/overlay-master/state"), 0);
+    let asked = leader.requests.lock().unwrap();
+    let mut of_overlay = asked.iter().filter(|r| r.contains("/overlay-master/state"));
+    assert!(of_overlay.all(|r| r.contains("authorization: token=s3cret")));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[tokio::test]
+async fn a_master_without_an_overlay_module_is_none_to_complain_of_and_none_is_asked_unless_wanted() {
+    let fake = Fake::new(|request, _| good(request, &["a"])).await;
+    let settings = Settings { overlay: true, ..Settings::default() };
+    let mut following = start_with(mesos(&[&fake.url]), settings);
+    let seen = following.until_overlay(|seen| seen.asked).await;
+    assert_eq!((seen.answers, seen.errors, seen.error), (false, 0, None));
+    let fake = Fake::new(|request, _| good(request, &["a"])).await;
+    let mut following = start(mesos(&[&fake.url]));
+    assert_eq!(following.tasks().await, ("a".into(), true));
+    assert_eq!((fake.asked("/overlay-master/state"), following.seen.borrow().overlay.is_none()), (0, true));
 }
 
 /// PEM files of a CA, of what it gave `localhost`, and of what it gave a client; and the server's own configuration, which

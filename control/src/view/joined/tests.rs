@@ -7,6 +7,7 @@ use sluice_config::model::{Config, FailOpen, Service};
 use super::*;
 use crate::desire::{Claims, Serving, desire, serve};
 use crate::fixture::{config, golden, golden_bytes, marathon, task};
+use crate::health::combine::{Judge, Verdict};
 use crate::mesos::{files, state};
 use crate::offline::local_from_config;
 use crate::view::{Event, share};
@@ -227,6 +228,16 @@ fn no_label_gets_the_address_of_a_master_or_of_an_agent() {
         "10.0.9.9 is a Mesos master's address: no VIP may have it",
     ];
     assert_eq!(reasons, expected);
+}
+
+#[test]
+fn who_judges_a_task_that_only_mesos_tells_of_is_mesos() {
+    let Some(said) = golden_bytes("mesos-operator-api/in/unhealthy.json") else { return };
+    let view = heard(vec![Event::Mesos { facts: Arc::new(files::read(&said).unwrap()), streaming: true }]);
+    let config = recorded([11, 255, 255, 255]);
+    let (_, report) = desire(&config, &view, &Claims::default(), &local_from_config(&config), [0; 16]);
+    let judged: Vec<_> = report.judged.values().flat_map(|j| &j.opinions).map(|o| (o.judge, o.verdict)).collect();
+    assert_eq!(judged, [(Judge::Mesos, Verdict::Unknown)], "its check has not spoken");
 }
 
 /// A state of two agents and two frameworks with some of six tasks, which share VIPs.

@@ -38,6 +38,7 @@ fn steering() -> Steering {
             .map(|(ip, port): (IpAddr, u16)| (SocketAddr::new(ip, port), 6))
             .into(),
         vtep: Some((VTEP.into(), vec![64000])),
+        networks: BTreeSet::new(),
     }
 }
 
@@ -351,6 +352,24 @@ fn replies_of_preserving_backends_are_taken_while_there_are_such() {
 }
 
 #[test]
+fn tunnels_have_several_ports_and_networks_are_entered_where_there_is_a_gateway() {
+    let Some(mut bench) = Bench::new(Side::Wire { arp: true }, false) else { return };
+    let inside = [[9, 0, 1, 7], [9, 255, 0, 1]];
+    let inside6 = ipv6([0xfd, 1, 0, 0xb, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9]);
+    let mut frames: Vec<_> = inside.iter().map(|ip| tcp(*ip, 80)).collect();
+    frames.extend([echo(inside[0]), inside6, udp(VTEP, 4789), udp(VTEP, 64000), tcp(OTHER, 80)]);
+    let ask = |bench: &Bench| frames.iter().map(|f| bench.verdict(f)).collect::<Vec<_>>();
+    bench.steer.set(&steering()).unwrap();
+    assert_eq!(ask(&bench), [PASS, PASS, PASS, PASS, PASS, REDIRECT, PASS]);
+    let networks = ["9.0.0.0/8", "fd01:b::/64"].map(|net| net.parse().unwrap()).into();
+    let vtep = Some((VTEP.into(), vec![4789, 64000]));
+    bench.steer.set(&Steering { networks, vtep, ..steering() }).unwrap();
+    assert_eq!(ask(&bench), [REDIRECT, REDIRECT, REDIRECT, REDIRECT, REDIRECT, REDIRECT, PASS]);
+    bench.steer.set(&steering()).unwrap();
+    assert_eq!(ask(&bench), [PASS, PASS, PASS, PASS, PASS, REDIRECT, PASS]);
+}
+
+#[test]
 fn more_addresses_than_the_program_holds_are_refused_and_the_first_are_taken() {
     let Some(mut bench) = Bench::new(Side::Wire { arp: true }, false) else { return };
     let addresses = (0..65_540).map(|n| Ipv4Addr::from_bits(0x0a00_0000 + n).into()).collect();
@@ -368,5 +387,5 @@ fn arp_is_answered_for_a_dns_address_only_where_the_kernel_does_not_own_it() {
     assert_eq!((wire(true), wire(false)), (TAKE_DNS, TAKE_DNS | TAKE_ARP));
     assert!(is_local(Ipv4Addr::LOCALHOST.into()) && !is_local(Ipv4Addr::new(203, 0, 113, 77).into()));
     let both = Steering { dns: vec![dns.into()], vtep: Some((dns, vec![4789])), ..Steering::default() };
-    assert_eq!(entries(&both, Side::Wire { arp: false }, |_| false)[&IpAddr::V4(dns)], TAKE_DNS | 4789);
+    assert_eq!(entries(&both, Side::Wire { arp: false }, |_| false)[&IpAddr::V4(dns)], TAKE_DNS | TAKE_TUNNELS);
 }

@@ -82,9 +82,17 @@ impl Balance<'_> {
         }
     }
 
-    /// Passed on by the routes.
+    /// Passed on by the routes; both ends of a handshake are told what the overlay has room for.
     #[inline]
     pub(super) fn forward<A: Family>(&self, packet: &mut Packet, pool: &mut Pool) -> Result<(), DropReason> {
+        let tables = self.tables;
+        if packet.tcp_flags & SYN != 0 {
+            let destination = A::ends(packet).1;
+            let came = packet.agent.map_or(u16::MAX, |agent| fit::room(tables, Out::Agent(agent)));
+            let room = || fit::room_to(tables, destination).min(came);
+            fit::check(packet, tables, || fit::room_to(tables, destination))?;
+            fit::clamp::<A>(packet, pool, tables, self.counters, room);
+        }
         self.route::<A>(packet, pool, None)
     }
 }

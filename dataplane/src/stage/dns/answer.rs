@@ -4,8 +4,10 @@
 //! last. An answer is never longer than the client takes, and never more than one comes of a query. Control answers
 //! over TCP by the same functions ([`answer`]).
 
+use sluice_config::model::Origin;
+
 use crate::tables::dns::Terms;
-use crate::tables::zone::{Found, Probe, RrSet, Zones};
+use crate::tables::zone::{Entry, Found, Probe, RrSet, Zones};
 use crate::verdict::DropReason;
 use crate::wire::dns::{self, CLASS_IN, EDNS_VERSION, Edns, HEADER_LEN, Query, Rcode, UDP_MAX, flag, rtype};
 use crate::wire::name;
@@ -60,7 +62,7 @@ pub fn answer(buffer: &mut [u8], query_len: usize, zones: &Zones, terms: &Terms,
 pub fn read<'a>(message: &[u8], zones: &'a Zones) -> Result<Answer<'a>, DropReason> {
     let (probe, _) = zones.probe(&name::window(message.get(HEADER_LEN..).unwrap_or_default()));
     let mut said = Err(DropReason::DnsMalformed);
-    read_probed(message, &probe, dns::plain(message, probe.name_len), zones, &mut said);
+    read_probed(message, (&probe, zones.candidate(&probe)), dns::plain(message, probe.name_len), zones, &mut said);
     said
 }
 
@@ -69,7 +71,7 @@ pub fn read<'a>(message: &[u8], zones: &'a Zones) -> Result<Answer<'a>, DropReas
 #[inline(always)]
 pub(super) fn read_probed<'a>(
     message: &[u8],
-    probe: &Probe,
+    (probe, candidate): (&Probe, Option<Entry<'a>>),
     query: Option<Query>,
     zones: &'a Zones,
     said: &mut Result<Answer<'a>, DropReason>,
@@ -79,14 +81,17 @@ pub(super) fn read_probed<'a>(
         return;
     };
     let name = message.get(HEADER_LEN..).unwrap_or_default();
-    let entry = zones.find(probe, name);
+    let entry = zones.confirm(candidate, probe, name);
     let Some(found) = entry.and_then(|entry| entry.usual(zones)) else {
         *said = missed(&query, name, message, zones, entry.is_none());
         return;
     };
-    match found.entry.answer(query.qtype).filter(|_| refused(&query).is_none()) {
-        Some(set) => *said = Ok(Answer::to(&query, Rcode::NoError, Body::Records(set))),
-        None => *said = Ok(served(&query, Some(found))),
+    match (refused(&query), found.entry.answer(query.qtype)) {
+        (None, Some(set)) => {
+            *said = Ok(Answer::to(&query, Rcode::NoError, Body::Records(set), Some(found.origin())));
+        }
+        (None, None) => *said = Ok(Answer::to(&query, Rcode::NoError, other(found), Some(found.origin()))),
+        (Some(rcode), _) => *said = Ok(Answer::to(&query, rcode, Body::Nothing, None)),
     }
 }
 
@@ -100,6 +105,8 @@ pub struct Answer<'a> {
     pub(super) edns: Option<Edns>,
     /// Question type; 0 when none was read.
     pub(super) qtype: u16,
+    /// Whose zone it is from.
+    pub(super) origin: Option<Origin>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -154,17 +161,19 @@ pub(super) fn unusual<'a>(message: &[u8], zones: &'a Zones) -> Result<Answer<'a>
 }
 
 fn refusal<'a>(question_end: usize, edns: Option<Edns>, rcode: Rcode) -> Answer<'a> {
-    Answer { question_end: question_end as u16, rcode, body: Body::Nothing, edns, qtype: 0 }
+    Answer { question_end: question_end as u16, rcode, body: Body::Nothing, edns, qtype: 0, origin: None }
 }
 
 #[inline(never)]
 fn served<'a>(query: &Query, found: Option<Found<'a>>) -> Answer<'a> {
-    let (rcode, body) = match (refused(query), found) {
-        (Some(rcode), _) => (rcode, Body::Nothing),
-        (None, None) => (Rcode::Refused, Body::Nothing),
-        (None, Some(found)) => said(query, found),
-    };
-    Answer::to(query, rcode, body)
+    match (refused(query), found) {
+        (Some(rcode), _) => Answer::to(query, rcode, Body::Nothing, None),
+        (None, None) => Answer::to(query, Rcode::Refused, Body::Nothing, None),
+        (None, Some(found)) => {
+            let (rcode, body) = said(query, found);
+            Answer::to(query, rcode, body, Some(found.origin()))
+        }
+    }
 }
 
 /// Why a query gets no answer, whatever it is about.
@@ -181,21 +190,23 @@ fn said<'a>(query: &Query, found: Found<'a>) -> (Rcode, Body<'a>) {
     if found.compat() {
         return (compat::rcode(query, &found), Body::Compat(found));
     }
-    let negative = Body::Negative(found);
     if !found.exact {
-        return (Rcode::NxDomain, negative);
+        return (Rcode::NxDomain, Body::Negative(found));
     }
-    let body = match found.entry.answer(query.qtype) {
-        Some(set) => Body::Records(set),
-        None => found.entry.answer(rtype::CNAME).map_or(negative, Body::Chain),
-    };
-    (Rcode::NoError, body)
+    let records = found.entry.answer(query.qtype).map(Body::Records);
+    (Rcode::NoError, records.unwrap_or_else(|| other(found)))
+}
+
+/// What there is of a name that has not the type that was asked for.
+#[inline(always)]
+fn other(found: Found<'_>) -> Body<'_> {
+    found.entry.answer(rtype::CNAME).map_or(Body::Negative(found), Body::Chain)
 }
 
 impl<'a> Answer<'a> {
     #[inline(always)]
-    fn to(query: &Query, rcode: Rcode, body: Body<'a>) -> Self {
-        Self { question_end: query.question_end() as u16, rcode, body, edns: query.edns, qtype: query.qtype }
+    fn to(query: &Query, rcode: Rcode, body: Body<'a>, origin: Option<Origin>) -> Self {
+        Self { question_end: query.question_end() as u16, rcode, body, edns: query.edns, qtype: query.qtype, origin }
     }
 
     /// Where the question ends.
@@ -209,6 +220,12 @@ impl<'a> Answer<'a> {
     #[must_use]
     pub fn qtype(&self) -> u16 {
         self.qtype
+    }
+
+    /// Whose zone it is from; `None` where no zone was asked.
+    #[must_use]
+    pub fn origin(&self) -> Option<Origin> {
+        self.origin
     }
 
     /// Whether the message is a question about a name that is none of ours, and a forwarder's, if there is one: of class

@@ -1,24 +1,16 @@
 //! The answers that nearly all questions get, each put together in one go: records of a name, or its absence, to a client
-//! that is believed, with nothing asked for by EDNS. It is octet for octet what [`Answer::reply`] and
-//! [`turn`](super::turn::turn) make of it (a property test compares them), who write all others.
+//! that is believed, with nothing asked for by EDNS. It is octet for octet what [`Answer::reply`], [`turn::turn`] and egress
+//! make of it (a property test compares them), who write all others.
 
 use super::answer::{Answer, Body};
-use super::turn::{self, Question};
+use super::turn::{self, Question, UDP_LEN};
 use super::write::{POINTER_MAX, put};
+use crate::tables::PortEntry;
 use crate::tables::dns::Terms;
 use crate::tables::zone::{Entry, RrSet, Zones};
+use crate::wire::ETHERNET;
 use crate::wire::dns::{HEADER_LEN, OPT_LEN, UDP_MAX, flag, rtype};
 use crate::wire::sum::Sum;
-
-/// Where the answer goes, and for whom.
-#[derive(Clone, Copy)]
-pub(super) struct Way {
-    pub(super) v6: bool,
-    /// Offset of the IP header.
-    pub(super) l3: usize,
-    /// Largest IP packet.
-    pub(super) mtu: usize,
-}
 
 /// Records behind a question: what there is of them, and where the next one goes.
 struct Records<'a> {
@@ -31,37 +23,39 @@ struct Records<'a> {
     additional: u16,
 }
 
-/// Octets of the answer's IP packet; `None` where the answer is not of the usual kind. Then nothing but octets behind the
-/// question has been changed.
-#[inline(always)]
-pub(super) fn reply(
+/// Octets of the answer in its frame, ready to leave by the port on which the question came behind a plain Ethernet header;
+/// `None` where the answer is not of the usual kind. Then nothing but octets behind the question has been changed.
+#[inline(never)]
+pub(super) fn reply<const V6: bool>(
     octets: &mut [u8],
-    way: Way,
+    port: &PortEntry,
     question: &Question,
     answer: &Answer<'_>,
     zones: &Zones,
     terms: &Terms,
 ) -> Option<usize> {
+    let (_, ip_len) = turn::header(V6);
+    let at = ETHERNET + ip_len + UDP_LEN;
     let end = answer.question_end();
     let (takes, opt_len, dnssec_ok) = match &answer.edns {
         None => (UDP_MAX, 0, false),
         Some(edns) if edns.is_bare() => (usize::from(edns.size.min(terms.edns_max)), OPT_LEN, edns.dnssec_ok),
         Some(_) => return None,
     };
-    if end != question.end() {
+    if end != question.end() || question.at != at {
         return None;
     }
-    let from = question.at + end;
-    let limit = (question.at + takes.max(UDP_MAX)).min(way.l3 + way.mtu).min(octets.len());
+    let from = at + end;
+    let limit = (at + takes.max(UDP_MAX)).min(ETHERNET + usize::from(port.mtu)).min(octets.len());
     let (front, room) = octets.get_mut(..limit)?.split_at_mut_checked(from)?;
     let room = room.get_mut(..room.len().checked_sub(opt_len)?)?;
-    let header = front.get_mut(question.at..)?.first_chunk_mut::<HEADER_LEN>()?;
+    let header = front.get_mut(at..)?.first_chunk_mut::<HEADER_LEN>()?;
     let mut records = Records { room, used: 0, sum: Sum::default(), answers: 0, authorities: 0, additional: 0 };
     match &answer.body {
         Body::Records(set) => records.answer(set, u16::from_be_bytes([header[0], header[1]]), end, zones)?,
         Body::Negative(found) => {
             let soa = found.soa();
-            let owner = (0xc000 | (end - 4 - soa.apex_len) as u16).to_be_bytes();
+            let owner = (0xc000 | end.saturating_sub(4 + soa.apex_len) as u16).to_be_bytes();
             records.put(soa.record, 2, soa.sum)?;
             *records.room.first_chunk_mut::<2>()? = owner;
             records.sum.eight(u64::from(u16::from_ne_bytes(owner)));
@@ -81,7 +75,7 @@ pub(super) fn reply(
         of_it.eight(u64::from_ne_bytes(first));
         sum.join(of_it, used);
     }
-    let header = octets.get_mut(question.at..)?.first_chunk_mut::<HEADER_LEN>()?;
+    let header = octets.get_mut(at..)?.first_chunk_mut::<HEADER_LEN>()?;
     let [id0, id1, f0, ..] = *header;
     let ra = if terms.recursion_available { flag::RA } else { 0 };
     let flags = [flag::QR | flag::AA | f0 & flag::RD, ra | answer.rcode.header_bits()];
@@ -94,7 +88,11 @@ pub(super) fn reply(
     rest.eight(u64::from_ne_bytes(middle));
     rest.eight(u64::from(u32::from_ne_bytes([id0, id1, r0, r1])));
     rest.join(sum, end);
-    Some(turn::turn(octets, way.v6, way.l3, question, end + used + opt_len, end, rest))
+    let ethernet = octets.first_chunk_mut::<ETHERNET>()?;
+    let [_, _, _, _, _, _, a, b, c, d, e, f, t0, t1] = *ethernet;
+    let [u, v, w, x, y, z] = port.mac.0;
+    *ethernet = [a, b, c, d, e, f, u, v, w, x, y, z, t0, t1];
+    Some(ETHERNET + turn::turn(octets, V6, ETHERNET, question, end + used + opt_len, end, rest))
 }
 
 impl Records<'_> {
@@ -143,9 +141,11 @@ impl Records<'_> {
             if owner > POINTER_MAX || self.put(set.records(), 0, set.sum).is_none() {
                 continue;
             }
-            let owners = self.room.get_mut(from..self.used).unwrap_or_default().chunks_exact_mut(each);
-            for owner in owners.filter_map(|record| record.first_chunk_mut::<2>()) {
+            // By steps, for there is nothing to divide.
+            let mut records = self.room.get_mut(from..self.used).unwrap_or_default();
+            while let Some(owner) = records.first_chunk_mut::<2>() {
                 *owner = pointer;
+                records = records.get_mut(each..).unwrap_or_default();
             }
             self.sum.replace(super::write::QUESTION, pointer, set.count, from);
             self.additional += set.count;

@@ -3,6 +3,7 @@
 
 mod cases;
 mod packets;
+mod short;
 
 use hickory_proto::op::{Message, MessageType};
 use hickory_proto::rr::Record;

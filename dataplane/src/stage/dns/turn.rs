@@ -34,10 +34,8 @@ pub(super) struct Question {
     pub(super) probe: Probe,
     /// What it asks, if it is the usual kind.
     pub(super) query: Option<Query>,
-    /// Of addresses and ports.
-    ends: Sum,
-    /// Of that name, and the type and the class behind it.
-    asked: Sum,
+    /// Of addresses, ports, that name, and the type and the class behind it: of what is in the answer as well.
+    kept: Sum,
 }
 
 impl Question {
@@ -50,7 +48,7 @@ impl Question {
 
 /// Where the addresses are in an IP header, and its octets without options.
 #[inline(always)]
-fn header(v6: bool) -> (usize, usize) {
+pub(super) fn header(v6: bool) -> (usize, usize) {
     if v6 { (8, IP6_LEN) } else { (12, IP4_LEN) }
 }
 
@@ -89,14 +87,14 @@ pub(super) fn question<const V6: bool>(
     let (probe, asked) = window.last_chunk().map(|name| zones.probe(name)).unwrap_or_default();
     let datagram = octets.get(l4..l4 + udp_len).unwrap_or_default();
     let query = dns::plain(datagram.get(UDP_LEN..).unwrap_or_default(), probe.name_len);
-    let mut question = Question { at: l3 + ip_len + UDP_LEN, len: udp_len - UDP_LEN, probe, query, ends, asked };
+    let mut question = Question { at: l3 + ip_len + UDP_LEN, len: udp_len - UDP_LEN, probe, query, kept: ends };
     let holds = match datagram.get(UDP_LEN + HEADER_LEN + probe.name_len..).and_then(<[u8]>::split_first_chunk::<4>) {
         Some((kind, rest)) => {
             let mut more = Sum::default();
             more.eight(u64::from(u32::from_ne_bytes(*kind)));
-            question.asked.join(more, probe.name_len);
-            let mut sum = ends;
-            sum.join(question.asked, 0);
+            question.kept.join(asked, 0);
+            question.kept.join(more, probe.name_len);
+            let mut sum = question.kept;
             sum.add(&window[4..UDP_LEN + HEADER_LEN], 0);
             sum.add(rest, probe.name_len);
             closes(sum, udp_len)
@@ -148,23 +146,23 @@ pub(super) fn turn(
     question_end: usize,
     rest: Sum,
 ) -> usize {
-    let (_, ip_len) = header(v6);
+    let (addresses, ip_len) = header(v6);
     let udp_len = UDP_LEN + message_len;
     let total = ip_len + udp_len;
     let Some((ip, datagram)) = octets.get_mut(l3..l3 + total).and_then(|o| o.split_at_mut_checked(ip_len)) else {
         return 0;
     };
-    // Addresses and ports change their places alone.
-    let mut sum = question.ends;
+    let mut sum = rest;
     if question_end == question.end() {
-        sum.join(question.asked, 0);
+        sum.join(question.kept, 0);
     } else {
+        // Addresses and ports change their places alone.
+        sum.add(&ip[addresses..], 0);
+        sum.add(&datagram[..4], 0);
         sum.add(datagram.get(UDP_LEN + HEADER_LEN..UDP_LEN + question_end).unwrap_or_default(), 0);
     }
-    sum.join(rest, 0);
-    sum.add_word(u16::from(UDP));
-    sum.add_word(udp_len as u16);
-    sum.add_word(udp_len as u16);
+    // The length stands in the pseudo-header and in the header.
+    sum.eight(u64::from(u16::from(UDP).to_be()) + 2 * u64::from((udp_len as u16).to_be()));
     let sent = match sum.checksum() {
         [0, 0] => [0xff, 0xff],
         other => other,

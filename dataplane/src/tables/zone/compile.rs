@@ -370,6 +370,7 @@ impl<'a> Checked<'a> {
             soa_sum: soa_sum.word(),
             ns: ns.collect(),
             reach: self.zone.reach,
+            origin: self.zone.origin,
             compat: self.zone.compat,
         }
     }
