@@ -206,7 +206,11 @@ async fn the_schema_of_every_document_is_as_published() {
         ("labels", json!({"labels": [], "more_labels": "bool", "rejected": [], "fail_open": [], "mixed_groups": []})),
         ("sources", json!([])),
         ("resolvers", json!({"resolvers": [], "counters": {}})),
-        ("policy", json!({"networks": [], "agents": [], "denied": []})),
+        (
+            "policy",
+            json!({"networks": [{"name": "string", "isolation": "string", "grouped": "number", "underlay_allow": []}],
+            "agents": [], "denied": []}),
+        ),
         (
             "networks",
             json!([{"name": "string", "subnet": "string", "prefix": "number", "own": "string", "mode": "string",
