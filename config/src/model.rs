@@ -32,6 +32,13 @@ impl Mac {
     pub fn is_group(self) -> bool {
         self.0[0] & 1 == 1
     }
+
+    /// The MAC that DC/OS gives a VTEP: its OUI and the low 24 bits of the VTEP's address.
+    #[must_use]
+    pub fn of_vtep(vtep: Ipv4Addr) -> Self {
+        let [_, b, c, d] = vtep.octets();
+        Self([0x70, 0xb3, 0xd5, b, c, d])
+    }
 }
 
 impl fmt::Display for Mac {
@@ -614,12 +621,23 @@ pub struct Overlay {
     pub underlay: Option<Ipv4Addr>,
     /// Largest inner packet; `None` is the underlay's MTU less 50.
     pub mtu: Option<u16>,
+    /// Whether, and how, agents get their places from us.
+    pub leases: Option<LeaseDesk>,
     /// Whether packets are passed on between overlay and underlay.
     pub gateway: Gateway,
     /// Networks, by name in file order.
     pub networks: Vec<OverlayNetwork>,
     /// Agents given in the file.
     pub agents: Vec<OverlayAgent>,
+}
+
+/// `leases = true` of `[overlay]`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LeaseDesk {
+    /// File that keeps leases; `None` is one in the state folder.
+    pub store: Option<PathBuf>,
+    /// File of the word that agents must show; `None` asks for none.
+    pub token_file: Option<PathBuf>,
 }
 
 /// One `[[overlay.network]]`.
@@ -645,10 +663,22 @@ pub struct OverlayNetwork {
     pub udp_port: Option<u16>,
     /// Largest inner packet, where that is less than the overlay's. Networks with one VNI and port share the least.
     pub mtu: Option<u16>,
+    /// Whether agents send to each other, or everything to us.
+    pub mode: NetworkMode,
     /// Whether groups are enforced.
     pub isolation: Isolation,
     /// Underlay prefixes that may reach grouped containers.
     pub underlay_allow: Vec<IpNet>,
+}
+
+/// `mode` of a network.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum NetworkMode {
+    /// Agents send to each other.
+    #[default]
+    Direct,
+    /// Agents that run `sluice agent` send everything to us.
+    Hub,
 }
 
 /// `gateway` of `[overlay]`.

@@ -25,8 +25,6 @@ pub struct Key {
     pub default: Absent,
     /// What it means, with units.
     pub meaning: &'static str,
-    /// `false` while only the default is accepted.
-    pub works: bool,
 }
 
 /// The type of a value.
@@ -65,15 +63,11 @@ use Absent::{Required, Value, Words};
 use Kind::{Boolean, Integer, Integers, Lists, Map, Text, Texts};
 
 const fn key(name: &'static str, kind: Kind, default: Absent, meaning: &'static str) -> Key {
-    Key { name, kind, default, meaning, works: true }
-}
-
-const fn later(name: &'static str, kind: Kind, default: Absent, meaning: &'static str) -> Key {
-    Key { name, kind, default, meaning, works: false }
+    Key { name, kind, default, meaning }
 }
 
 const fn below(name: &'static str, meaning: &'static str) -> Key {
-    Key { name, kind: Kind::Section, default: Words("none"), meaning, works: true }
+    Key { name, kind: Kind::Section, default: Words("none"), meaning }
 }
 
 /// What `service.health` leaves out.
@@ -324,15 +318,8 @@ pub static SECTIONS: &[Section] = &[
                 kind: Kind::Section,
                 default: Words("as in `[health]`"),
                 meaning: "How its backends are probed, as an inline table: `{kind = \"http\", path = \"/ready\"}`.",
-                works: true,
             },
-            Key {
-                name: "backends",
-                kind: Kind::Section,
-                default: Value("[]"),
-                meaning: "Its real servers.",
-                works: true,
-            },
+            Key { name: "backends", kind: Kind::Section, default: Value("[]"), meaning: "Its real servers." },
         ],
     },
     Section {
@@ -504,6 +491,19 @@ pub static SECTIONS: &[Section] = &[
             key("underlay", Text, Words("the first address of the first underlay port"), "Our VTEP's outer address."),
             key("mtu", Integer, Words("the underlay's less 50"), "Largest inner packet, octets, 552 to 15950."),
             key(
+                "leases",
+                Boolean,
+                Value("false"),
+                "Whether agents that run `sluice agent` get their places here, over `api.listen`: for clusters without DC/OS's overlay module.",
+            ),
+            key("lease_store", Text, Words("leases.json in the folder of `--state`"), "File that keeps the leases."),
+            key(
+                "token_file",
+                Text,
+                Words("agents are known by their addresses alone"),
+                "File with the one line that agents must show for a lease, at least 16 octets.",
+            ),
+            key(
                 "gateway",
                 Text,
                 Value("\"off\""),
@@ -538,11 +538,11 @@ pub static SECTIONS: &[Section] = &[
                 Words("the overlay's"),
                 "Largest inner packet, octets, 552 to the overlay's; 1280 at least with IPv6. Networks with one VNI and port share the least.",
             ),
-            later(
+            key(
                 "mode",
                 Text,
                 Value("\"direct\""),
-                "`direct`: agents send to each other; `hub`: agents send everything here.",
+                "`direct`: agents send to each other; `hub`: those that run `sluice agent` send everything here.",
             ),
             key("isolation", Text, Value("\"enforced\""), "Whether groups are `enforced` or the network is `open`."),
             key("underlay_allow", Texts, Value("[]"), "Underlay prefixes that may reach containers that have groups."),

@@ -1,15 +1,15 @@
-//! The shape of the file: syntax, unknown keys, types, keys that do not work yet. What is wrong is reported and taken
+//! The shape of the file: syntax, unknown keys, types. What is wrong is reported and taken
 //! away, so that serde, which stops at the first mistake, meets none.
 
 use std::ops::Range;
 
 use serde::Deserialize;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue, Deserializer, ValueDeserializer};
+use toml::de::{DeTable, DeValue, Deserializer};
 
 use crate::diagnostic::Findings;
 use crate::file::File;
-use crate::schema::{self, Absent, Key, Kind, Section};
+use crate::schema::{self, Key, Kind, Section};
 use crate::twice;
 use crate::words::{nearest, short};
 
@@ -67,7 +67,6 @@ fn syntax(errors: &[toml::de::Error], found: &mut Findings<'_>) {
 fn prune(table: &mut DeTable<'_>, at: &Range<usize>, section: &Section, found: &mut Findings<'_>) {
     for (name, mut value) in std::mem::take(table) {
         match section.key(name.get_ref()) {
-            Some(key) if !key.works => not_yet(key, &name.span(), &value, found),
             Some(key) if fits(key, section, &mut value, found) => {
                 table.insert(name, value);
             }
@@ -97,21 +96,6 @@ fn unknown(name: &str, span: &Range<usize>, section: &Section, found: &mut Findi
 
 fn quoted(name: &str) -> String {
     format!("`{name}`")
-}
-
-fn not_yet(key: &Key, span: &Range<usize>, value: &Spanned<DeValue<'_>>, found: &mut Findings<'_>) {
-    let sentence = match key.default {
-        Absent::Value(default) if same(value.get_ref(), default) => return,
-        Absent::Value(default) => format!("`{}` can only be {default}", key.name),
-        Absent::Words(_) | Absent::Required => format!("`{}` does nothing", key.name),
-    };
-    found.error(span, sentence, "not in this release yet, remove it");
-}
-
-fn same(value: &DeValue<'_>, default: &str) -> bool {
-    let plain = |v: Spanned<DeValue<'_>>| toml::Value::deserialize(ValueDeserializer::from(v)).ok();
-    let default = DeValue::parse(default).ok().and_then(plain);
-    default.is_some() && default == plain(Spanned::new(0..0, value.clone()))
 }
 
 /// Whether the value has the type of its key; sections are pruned on the way.

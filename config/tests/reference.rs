@@ -13,9 +13,8 @@ fn row(key: &Key) -> String {
         Absent::Value(value) => format!("`{value}`"),
         Absent::Words(words) => words.to_owned(),
     };
-    let later = if key.works { "" } else { "Only the default works yet. " };
     format!(
-        "| `{}` | {} | {default} | {later}{} |\n",
+        "| `{}` | {} | {default} | {} |\n",
         key.name,
         key.kind.noun().trim_start_matches("an ").trim_start_matches("a "),
         key.meaning

@@ -159,6 +159,7 @@ fn overlay() -> Overlay {
         vtep_mac: Mac([0x70, 0xb3, 0xd5, 0x80, 0, 9]),
         underlay: None,
         mtu: None,
+        leases: None,
         gateway: Gateway::Off,
         networks: vec![OverlayNetwork {
             name: "dcos".into(),

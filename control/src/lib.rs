@@ -4,6 +4,7 @@
 //! function of its inputs: equal inputs give equal outputs, in any order of arrival. Threads, sockets and clocks live in
 //! thin shells beside it: `marathon::shell`, `netlink`, `api`, and [`run`], which holds them together.
 
+pub mod agent;
 pub mod api;
 mod back_off;
 pub mod cli;
@@ -12,6 +13,7 @@ pub mod desire;
 pub mod dns;
 pub mod health;
 mod json_file;
+pub mod lease;
 pub mod marathon;
 pub mod mesos;
 pub mod names;

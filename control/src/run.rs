@@ -29,6 +29,9 @@ use crate::health::drains;
 use crate::health::ejection::Ejections;
 use crate::health::shell::{Prober, begin};
 use crate::health::target::wanted;
+use crate::lease;
+use crate::lease::desk::LeaseOffice;
+use crate::lease::token::Token;
 use crate::marathon::fetch_error::StartError;
 use crate::marathon::follow::Status;
 use crate::marathon::shell;
@@ -42,6 +45,7 @@ use crate::view::Event;
 pub mod alone;
 mod error;
 pub mod hash_key;
+mod leases;
 pub mod node;
 pub mod observe;
 pub mod orders;
@@ -96,6 +100,7 @@ pub async fn run(config: Config, options: Options) -> Result<(), RunError> {
     let claims = store.as_ref().map(FileStore::load).transpose()?.unwrap_or_default();
     let drains_file = folder.map(|folder| drains::File { path: folder.join("drains.json") });
     let drains = drains_file.as_ref().map(drains::File::load).transpose()?.unwrap_or_default();
+    let leases = leases::open(&config, folder)?;
     // Before anything is made or taken over: what a second sluice would take for left behind is the first one's.
     let _alone = alone::alone()?;
     let kernel = netlink::follow::follow().await?;
@@ -116,11 +121,14 @@ pub async fn run(config: Config, options: Options) -> Result<(), RunError> {
         prober,
         secrets,
         waiting: Vec::new(),
+        desk: leases.as_ref().map(|(desk, _)| Arc::clone(desk)),
+        granted: Vec::new(),
         dataplane: Shared::default(),
         half_told: false,
         said: Said::default(),
     };
-    let ended = machine.live(socket, asked_to_end).await;
+    let token = leases.and_then(|(_, token)| token);
+    let ended = machine.live(socket, token, asked_to_end).await;
     machine.end(ended.is_ok()).await;
     ended
 }
@@ -199,6 +207,10 @@ struct Machine {
     ejections: Ejections,
     /// Orders that were taken, and are answered once their tables are published.
     waiting: Vec<Waiting>,
+    /// Who has which place in the overlay, where that is given here.
+    desk: Option<lease::desk::Shared>,
+    /// The same of wishes for a place.
+    granted: Vec<leases::Granted>,
     dataplane: Shared,
     /// Whether a kernel program may lack addresses of the tables that were made last.
     half_told: bool,
@@ -206,7 +218,12 @@ struct Machine {
 }
 
 impl Machine {
-    async fn live(&mut self, socket: Socket, asked_to_end: impl Future<Output = &'static str>) -> Result<(), RunError> {
+    async fn live(
+        &mut self,
+        socket: Socket,
+        token: Option<Token>,
+        asked_to_end: impl Future<Output = &'static str>,
+    ) -> Result<(), RunError> {
         // The host port's addresses and neighbours are in the kernel's listing only now.
         self.kernel = netlink::follow::follow().await?;
         let started = Instant::now();
@@ -220,7 +237,9 @@ impl Machine {
         let Followed { mut changes, mut sources, statuses, listed, mesos } = self.follow_sources();
         let (order, mut orders) = mpsc::channel(CHANGES);
         let totals = Arc::clone(&self.prober.totals);
-        let behind = Behind { statuses, listed: Arc::clone(&listed), mesos, totals, orders: order };
+        let (wish, mut wishes) = mpsc::channel(CHANGES);
+        let leases = self.desk.clone().map(|desk| LeaseOffice { desk, orders: wish, token });
+        let behind = Behind { statuses, listed: Arc::clone(&listed), mesos, totals, orders: order, leases };
         let observed = observe::observed(&self.config, &self.dataplane, behind);
         self.attend();
         self.said.unserved(&made.report);
@@ -239,13 +258,17 @@ impl Machine {
         let names = crate::dns::Names { latest, statistics: Arc::clone(&observed.names), forwarder };
         let _names = crate::dns::serve(servers, &names);
         tracing::info!(workers = observed.workers.len(), ports = observed.ports.len(), "sluice serves");
-        self.follow((&mut changes, &mut orders), &mut sources, &listed, &observed, asked_to_end).await
+        self.follow((&mut changes, &mut orders, &mut wishes), &mut sources, &listed, &observed, asked_to_end).await
     }
 
     /// The loop: what changed is gathered, and published a moment after the first of it.
     async fn follow(
         &mut self,
-        (changes, orders): (&mut mpsc::Receiver<Event>, &mut mpsc::Receiver<Order>),
+        (changes, orders, wishes): (
+            &mut mpsc::Receiver<Event>,
+            &mut mpsc::Receiver<Order>,
+            &mut mpsc::Receiver<lease::desk::Order>,
+        ),
         sources: &mut JoinSet<Result<(), StartError>>,
         listed: &Listed,
         observed: &Observed,
@@ -272,6 +295,11 @@ impl Machine {
                     self.obey(order);
                     pace.urgent(Instant::now());
                 }
+                Some(wish) = wishes.recv() => {
+                    if self.grant(wish) {
+                        pace.changed(Instant::now());
+                    }
+                }
                 Ok(()) = self.prober.standings.changed() => {
                     self.publication.view.health.probes = Arc::clone(&self.prober.standings.borrow_and_update());
                     pace.changed(Instant::now());
@@ -296,6 +324,7 @@ impl Machine {
                     pace.begun();
                     let published = self.publish(observed, std::mem::take(&mut heard), listed).await;
                     self.answer();
+                    self.answer_leases();
                     let names_wait = self.publication.names_wait();
                     pace.done(Instant::now(), published && names_wait);
                     if !published {
@@ -393,6 +422,7 @@ impl Machine {
     }
 
     fn make(&mut self) -> Result<Made, RunError> {
+        self.lease_out();
         let mut local = self.node.local(&self.kernel.borrow_and_update())?;
         local.dns.cookie_secrets.clone_from(&self.secrets);
         let moment = Moment { monotonic: clock(), unix_seconds: unix_seconds() };

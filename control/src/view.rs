@@ -10,6 +10,7 @@ use std::sync::Arc;
 use sluice_config::model::{OverlayAgent, OverlayNetwork, Protocol};
 
 use crate::health::Judgements;
+use crate::lease::desk::Leased;
 use crate::mesos::facts::Facts;
 use crate::rejected::Rejected;
 
@@ -91,6 +92,8 @@ pub struct OverlayView {
     pub joining: BTreeSet<Ipv4Addr>,
     /// What could not be read.
     pub rejected: Vec<Rejected>,
+    /// Places that Sluice itself gave.
+    pub leased: Leased,
 }
 
 /// One task: a Marathon task, or a container of a pod instance.
@@ -326,6 +329,7 @@ impl OverlayView {
     /// A master that has just begun to lead may know nothing yet, and agents register again one by one: who was there and
     /// is not said to be gone stays.
     fn keep(&mut self, before: &Self) {
+        self.leased = before.leased.clone();
         let joining = std::mem::take(&mut self.joining);
         let knows_none = self.agents.is_empty() && joining.is_empty();
         self.agents.extend(before.agents.iter().filter(|a| knows_none || joining.contains(&a.ip)).cloned());

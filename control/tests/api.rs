@@ -3,13 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use sluice_config::model::Config;
 use sluice_control::api::observed::{MarathonState, MesosState, Observed, Published};
 use sluice_control::api::serve::{CONNECTIONS, HEADER, Socket, serve_tcp};
 use sluice_control::api::{metrics, show};
 use sluice_control::desire::{Claims, Report};
+use sluice_control::lease::desk::{Desk, LeaseOffice, Order};
+use sluice_control::lease::file::File;
+use sluice_control::lease::pool::Pool;
+use sluice_control::lease::token::Token;
 use sluice_control::mesos::overlay::OverlaySeen;
 use sluice_control::offline::local_from_config;
 use sluice_control::run::publication::{Moment, Publication};
@@ -32,13 +38,21 @@ backends = [{ address = "10.0.0.11:31001" }, { address = "10.0.0.12:31002", weig
 underlay = ["10.0.0.100"]
 [dns]
 addresses = ["10.0.0.53"]
+[overlay]
+vtep = "44.128.0.9/20"
+leases = true
+[[overlay.network]]
+name = "dcos"
+subnet = "9.0.0.0/8"
+own = "9.0.9.0/24"
 "#;
 
 /// Two workers; the second saw 3 packets to the VIP's first backend, dropped one and handed none over.
 fn observed() -> Observed {
     let config = sluice_config::parse(TEXT, "test").unwrap();
     let workers: Vec<_> = (0..2).map(|_| Arc::new(Counters::new(2, 16, 16))).collect();
-    let observed = Observed::new(config.clone(), workers, vec!["lan".into(), "host".into()]);
+    let mut observed = Observed::new(config.clone(), workers, vec!["lan".into(), "host".into()]);
+    observed.leases = Some(office(&config));
     let local = local_from_config(&config);
     let made = Publication::new(config, [0; 16], Claims::default()).make(local, Moment::default());
     let tables = made.tables.unwrap().unwrap();
@@ -53,6 +67,71 @@ fn observed() -> Observed {
     observed.note(Published { tables, report: Arc::new(Report::default()) }, Duration::from_millis(2));
     observed.marathon_to_dataplane.observe(Duration::from_millis(30));
     observed
+}
+
+/// A desk whose one lease is 10.0.0.11's, kept in a file that an earlier run wrote.
+fn office(config: &Config) -> LeaseOffice {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Relaxed);
+    let path = std::env::temp_dir().join(format!("sluice-api-leases-{}-{number}.json", std::process::id()));
+    let kept = r#"{"leases": {"10.0.0.11": {"vtep_ip": "44.128.0.1", "subnets": {"dcos": "9.0.0.0/24"}}}}"#;
+    std::fs::write(&path, kept).unwrap();
+    let desk = Desk::open(Some(File { path: path.clone() }), Pool::of(config, &[]).unwrap()).unwrap();
+    let word = path.with_extension("token");
+    std::fs::write(&word, "a-word-of-the-agents\n").unwrap();
+    let token = Some(Token::read("overlay.token_file", &word).unwrap());
+    std::fs::remove_file(path).unwrap();
+    std::fs::remove_file(word).unwrap();
+    let (orders, mut wishes) = tokio::sync::mpsc::channel::<Order>(1);
+    let desk = Arc::new(std::sync::Mutex::new(desk));
+    let by = Arc::clone(&desk);
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(async move {
+            while let Some(Order { agent, wish, answer }) = wishes.recv().await {
+                let done = by.lock().unwrap().obey(agent, &wish, Instant::now());
+                let _ = answer.send(done.map(|(lease, _)| lease));
+            }
+        });
+    }
+    LeaseOffice { desk, orders, token }
+}
+
+#[tokio::test]
+async fn an_agent_speaks_for_itself_alone_and_shows_the_word() {
+    let address = serve_tcp("127.0.0.1:0".parse().unwrap(), Arc::new(observed())).await.unwrap();
+    let ask = |token: &str, body: &str| {
+        let request = format!(
+            "POST /v1/overlay/lease HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        async move {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        }
+    };
+    let word = "a-word-of-the-agents";
+    let taken = ask(word, r#"{"agent": "127.0.0.1", "networks": ["dcos"]}"#).await;
+    assert!(taken.starts_with("HTTP/1.1 200") && taken.contains(r#""vtep_ip":"44.128.0.2""#), "{taken}");
+    assert!(taken.contains(r#""vips":["172.16.0.1/32"]"#), "{taken}");
+    let told: Value = serde_json::from_str(taken.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let again = format!(r#"{{"agent": "127.0.0.1", "version": {}}}"#, told["version"]);
+    assert!(ask(word, &again).await.contains(r#""map":null"#), "a map that is known is not told again");
+    for (token, body, status) in [
+        ("another-word-of-some", r#"{"agent": "127.0.0.1"}"#, 401),
+        (word, r#"{"agent": "10.0.0.11"}"#, 403),
+        (word, r#"{"agent": "127.0.0.1", "networks": ["lab"]}"#, 400),
+        (word, "{}", 400),
+    ] {
+        let answer = ask(token, body).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{body}: {answer}");
+    }
+    let (mut stream, mut answer) = (TcpStream::connect(address).await.unwrap(), String::new());
+    stream.write_all(b"POST /v1/overlay/release HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 404"), "releasing is the operator's: {answer}");
 }
 
 /// The shape of an object that counts.
@@ -127,7 +206,26 @@ async fn the_schema_of_every_document_is_as_published() {
         ("labels", json!({"labels": [], "more_labels": "bool", "rejected": [], "fail_open": [], "mixed_groups": []})),
         ("sources", json!([])),
         ("resolvers", json!({"resolvers": [], "counters": {}})),
-        ("policy", json!({"networks": [], "agents": [], "denied": []})),
+        (
+            "policy",
+            json!({"networks": [{"name": "string", "isolation": "string", "grouped": "number", "underlay_allow": []}],
+            "agents": [], "denied": []}),
+        ),
+        (
+            "networks",
+            json!([{"name": "string", "subnet": "string", "prefix": "number", "own": "string", "mode": "string",
+            "isolation": "string", "taken": "number", "parts": "number"}]),
+        ),
+        (
+            "vteps",
+            json!([{"ip": "string", "vtep_ip": "string", "vtep_mac": "string", "subnets": {"dcos": "string"},
+            "subnets6": {}, "source": "string"}]),
+        ),
+        (
+            "leases",
+            json!([{"agent": "string", "vtep_ip": "string", "vtep_mac": "string", "subnets": {"dcos": "string"},
+            "subnets6": {}, "state": "string", "heard_ago": "null", "why": "null"}]),
+        ),
     ];
     assert_eq!(expected.iter().map(|(what, _)| *what).collect::<Vec<_>>(), show::SUBJECTS);
     for (what, expected) in expected {
@@ -152,7 +250,7 @@ async fn packets_drops_and_books_are_those_of_the_workers() {
     let workers = show::document(&observed, "workers").await.unwrap();
     assert_eq!(workers[1]["dns"], json!({"nxdomain": 2}));
     observed.workers[0].drops(DropReason::DnsRate).add(3);
-    observed.names.tcp_answers.fetch_add(4, std::sync::atomic::Ordering::Relaxed);
+    observed.names.tcp_answers.fetch_add(4, Relaxed);
     let names = show::document(&observed, "names").await.unwrap();
     assert_eq!(
         (&names["queries"], &names["rcodes"]["nxdomain"], &names["dropped"]["dns_rate"]),

@@ -88,6 +88,10 @@ impl Lab {
             .map_err(|source| LabError::Record { path: self.state.file(TOPOLOGY), source })?;
         self.write(TOPOLOGY, &topology)?;
         self.write(node_config::FILE, &node_config::render(&self.state, &self.topology))?;
+        self.write(node_config::TOKEN, "a word that the agents of a lab show\n".replace(' ', "-").as_str())?;
+        for agent in self.topology.agents.iter().filter(|agent| agent.sluice_agent) {
+            self.write(&agent_file(&agent.name), &node_config::render_agent(&self.state, &self.topology, agent))?;
+        }
         let servers = self.topology.sluice.dns.iter().map(|a| format!("nameserver {a}\n"));
         self.write(RESOLVER, &(servers.collect::<String>() + "options timeout:2 attempts:2\n"))
     }
@@ -246,6 +250,49 @@ impl Lab {
         Err(LabError::NotReady { why: last, log: self.log("sluice"), tail: self.tail("sluice", 20) })
     }
 
+    /// The configuration file of an agent that `sluice agent` sets up.
+    #[must_use]
+    pub fn agent_config(&self, agent: &str) -> PathBuf {
+        self.state.file(&agent_file(agent))
+    }
+
+    /// Starts `sluice agent` on an agent of the topology, waits until containers can have a network there, and starts those
+    /// that it has from the start.
+    pub fn start_agent(&self, program: &Path, name: &str) -> Result<Child, LabError> {
+        let child = self.start_agent_alone(program, name)?;
+        if let Some(agent) = self.topology.agents.iter().find(|agent| agent.name == name) {
+            wiring::start_containers(&self.state, &self.topology, agent)?;
+        }
+        Ok(child)
+    }
+
+    /// [`Lab::start_agent`] without containers: for one that has run before.
+    pub fn start_agent_alone(&self, program: &Path, name: &str) -> Result<Child, LabError> {
+        let config = self.agent_config(name).display().to_string();
+        let log = format!("{name}-agent");
+        let mut child = self.start_network_only(name, &log, program, &["agent", "-c", &config])?;
+        let network = self.state.file(&format!("cni-{name}")).join(format!("{}.conf", self.topology.overlay.name));
+        for _ in 0..200 {
+            if network.exists() {
+                return Ok(child);
+            }
+            if let Ok(Some(_)) = child.try_wait() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let why = format!("{} was not written by `sluice agent`", network.display());
+        Err(LabError::NotReady { why, log: self.log(&log), tail: self.tail(&log, 20) })
+    }
+
+    /// Starts another container on a network of an agent that `sluice agent` has set up; its address.
+    pub fn start_container(&self, agent: &str, role: &str, network: &str) -> Result<std::net::Ipv4Addr, LabError> {
+        let roles = || self.topology.agents.iter().map(|a| a.name.as_str()).collect::<Vec<_>>().join(", ");
+        let entry = self.topology.agents.iter().find(|entry| entry.name == agent);
+        let entry = entry.ok_or_else(|| LabError::NoRole { role: agent.to_owned(), roles: roles() })?;
+        Ok(wiring::container::by_cni(&self.state, entry, role, network)?.address)
+    }
+
     /// The last lines of a process's log.
     fn tail(&self, name: &str, lines: usize) -> String {
         let log = fs::read_to_string(self.log(name)).unwrap_or_default();
@@ -293,6 +340,10 @@ impl Lab {
         self.kept = true;
         Ok(self.state.remove()?)
     }
+}
+
+fn agent_file(name: &str) -> String {
+    format!("{name}.toml")
 }
 
 impl Drop for Lab {

@@ -51,6 +51,9 @@ pub struct Overlay {
     pub vtep_prefix: u8,
     /// DC/OS's `dcos_overlay_mtu`, in bytes: what containers see.
     pub container_mtu: u16,
+    /// Whether Sluice's agents send everything of it to Sluice.
+    #[serde(default)]
+    pub hub: bool,
 }
 
 /// The node under test.
@@ -108,6 +111,10 @@ pub struct AgentEntry {
     pub address: Ipv4Addr,
     pub vtep: Ipv4Addr,
     pub subnet: Ipv4Net,
+    /// Whether `sluice agent` sets it up, by a lease that Sluice gives it (which must be the VTEP and subnet above: the
+    /// lowest free ones), instead of the lab, as DC/OS does it.
+    #[serde(default)]
+    pub sluice_agent: bool,
     #[serde(default)]
     pub containers: Vec<String>,
 }
@@ -160,6 +167,12 @@ impl Topology {
             .map_err(|source| TopologyError::Parse { path: path.to_owned(), source: Box::new(source) })?;
         topology.check()?;
         Ok(topology)
+    }
+
+    /// Whether a node's place in the overlay is a lease of Sluice's.
+    #[must_use]
+    pub fn has_lease(&self, name: &str) -> bool {
+        self.agents.iter().any(|agent| agent.sluice_agent && agent.name == name)
     }
 
     /// Every node of the overlay, Sluice included, in the order in which they are written.

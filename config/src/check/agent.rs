@@ -8,12 +8,12 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use toml::Spanned;
 
 use super::claims::{Claims, Owner};
-use super::overlay::{inside6, oui};
+use super::overlay::inside6;
 use super::port::unique;
 use super::{address, value};
 use crate::diagnostic::Findings;
 use crate::file;
-use crate::model::{OverlayAgent, OverlayNetwork};
+use crate::model::{Mac, OverlayAgent, OverlayNetwork};
 use crate::words::{nearest, short};
 
 /// A part of a network, whose it is, and where that is written (nowhere: an empty range).
@@ -61,7 +61,13 @@ fn agent(
     let subnets = file.subnets.iter().filter_map(|(name, part)| subnet(name, part, networks, found)).collect();
     let subnets6 = file.subnets6.iter().filter_map(|(name, part)| subnet6(name, part, networks, found)).collect();
     let (ip, vtep_ip) = (ip?, vtep_ip?);
-    Some(OverlayAgent { ip, vtep_ip, vtep_mac: vtep_mac.unwrap_or_else(|| Some(oui(vtep_ip)))?, subnets, subnets6 })
+    Some(OverlayAgent {
+        ip,
+        vtep_ip,
+        vtep_mac: vtep_mac.unwrap_or_else(|| Some(Mac::of_vtep(vtep_ip)))?,
+        subnets,
+        subnets6,
+    })
 }
 
 fn in_vtep_subnet(ip: Ipv4Addr, vtep: Ipv4Net, at: &Range<usize>, found: &mut Findings<'_>) {

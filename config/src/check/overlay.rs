@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
+use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use toml::Spanned;
@@ -12,11 +13,12 @@ use super::port::unique;
 use super::{address, agent, value};
 use crate::diagnostic::Findings;
 use crate::file;
-use crate::model::{Gateway, Isolation, Mac, Overlay, OverlayAgent, OverlayNetwork, Port, Vni};
+use crate::model::{Gateway, Isolation, LeaseDesk, Mac, NetworkMode, Overlay, OverlayAgent, OverlayNetwork, Port, Vni};
 use crate::words::short;
 
 /// Each network is a claim and a policy table.
 const MOST_NETWORKS: usize = 256;
+const MODE: &[(&str, NetworkMode)] = &[("direct", NetworkMode::Direct), ("hub", NetworkMode::Hub)];
 const ISOLATION: &[(&str, Isolation)] = &[("enforced", Isolation::Enforced), ("open", Isolation::Open)];
 const GATEWAYS: &[(&str, Gateway)] = &[("off", Gateway::Off), ("routed", Gateway::Routed)];
 
@@ -50,7 +52,7 @@ pub(super) fn overlay(
         first_of_many(ports, &span, found);
     }
     let vtep_mac = file.vtep_mac.as_ref().and_then(|mac| value::mac("vtep_mac", mac, found));
-    let recorded_mac = own.as_ref().map_or_else(|| oui(vtep.addr()), |own| own.vtep_mac);
+    let recorded_mac = own.as_ref().map_or_else(|| Mac::of_vtep(vtep.addr()), |own| own.vtep_mac);
     Overlay {
         vni: vni(&file.vni, found).unwrap_or(Vni::DCOS),
         udp_port: value::number("port", &file.port, 64_000, 1..=65_535, found),
@@ -58,16 +60,28 @@ pub(super) fn overlay(
         vtep_mac: vtep_mac.unwrap_or(recorded_mac),
         underlay,
         mtu: file.mtu.as_ref().and_then(|mtu| value::within("mtu", mtu, 552..=15_950, found)),
+        leases: leases(file, found),
         gateway: value::choice("gateway", &file.gateway, Gateway::Off, GATEWAYS, found),
         networks,
         agents: agents.into_iter().map(|(_, agent)| agent).collect(),
     }
 }
 
-/// The MAC that DC/OS gives a VTEP: its OUI and the low 24 bits of the VTEP's address.
-pub(super) fn oui(vtep: Ipv4Addr) -> Mac {
-    let [_, b, c, d] = vtep.octets();
-    Mac([0x70, 0xb3, 0xd5, b, c, d])
+fn leases(file: &file::Overlay, found: &mut Findings<'_>) -> Option<LeaseDesk> {
+    let gives = value::flag(&file.leases, false);
+    for (key, at) in [("lease_store", &file.lease_store), ("token_file", &file.token_file)] {
+        if let (Some(at), false) = (at, gives) {
+            found.error(
+                &at.span(),
+                format!("`{key}` is for leases, and none are given here"),
+                "add `leases = true`, or remove the key",
+            );
+        }
+    }
+    let mut path = |key, value, what| value::filled(key, value, what, found).map(PathBuf::from);
+    let store = path("lease_store", &file.lease_store, "the path of a file in a folder that exists");
+    let token_file = path("token_file", &file.token_file, "the path of a file of one line");
+    gives.then_some(LeaseDesk { store, token_file })
 }
 
 fn vni(given: &file::Value<i64>, found: &mut Findings<'_>) -> Option<Vni> {
@@ -174,6 +188,7 @@ fn network(
         vni: vni(&file.vni, found),
         udp_port: file.port.as_ref().and_then(|port| value::within("port", port, 1..=65_535, found)),
         mtu: file.mtu.as_ref().and_then(|mtu| value::within("mtu", mtu, least_mtu..=15_950, found)),
+        mode: value::choice("mode", &file.mode, NetworkMode::Direct, MODE, found),
         isolation: value::choice("isolation", &file.isolation, Isolation::Enforced, ISOLATION, found),
         underlay_allow,
     }

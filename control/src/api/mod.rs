@@ -7,9 +7,11 @@
 //! | `/readyz` | 200 once tables are published and every Marathon of the configuration was listed, else 503 |
 //! | `/metrics` | Prometheus text, version 0.0.4 |
 //! | `/v1/{version,config,hosts,services,enumerate,axfr,records,vips}` | names as Mesos-DNS and Spartan have them, see [`mesos_dns`] |
-//! | `/v1/show/{vips,backends,drains,sessions,drops,workers,zone,names,labels,sources,policy}` | JSON; the schema is the types of [`show`] |
+//! | `/v1/show/{vips,backends,drains,sessions,drops,workers,zone,names,labels,sources,resolvers,policy,networks,vteps,leases}` | JSON; the schema is the types of [`show`] |
 //! | `/v1/policy/{from}/{to}` | whether one may talk to the other, see [`policy`] |
 //! | `/v1/explain/{name}/{type}` | what is said to a question, and why, see [`explain`] |
+//! | `POST /v1/overlay/{lease,leave}`, `GET /v1/overlay/map` | an agent's place in the overlay and everybody's, see [`overlay`] |
+//! | `POST /v1/overlay/release` | an operator's word on a lease, on the unix socket alone |
 //! | `POST /v1/{drain,undrain}` | an operator's word, see [`orders`] |
 //!
 //! Reading never disturbs a worker: counters are read as they stand.
@@ -26,11 +28,13 @@ pub mod books;
 pub mod explain;
 pub mod histogram;
 pub mod judged;
+pub mod members;
 pub mod mesos_dns;
 pub mod metrics;
 pub mod names;
 pub mod observed;
 pub mod orders;
+pub mod overlay;
 pub mod policy;
 pub mod prometheus;
 pub mod pulse;
@@ -48,6 +52,7 @@ pub fn public(observed: Arc<Observed>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(Arc::clone(&observed))
+        .merge(overlay::public(Arc::clone(&observed)))
         .merge(mesos_dns::routes(observed))
 }
 
@@ -56,7 +61,12 @@ pub fn private(observed: Arc<Observed>) -> Router {
     let show = Router::new().route("/v1/show/{what}", get(show)).with_state(Arc::clone(&observed));
     let explain = Router::new().route("/v1/explain/{name}/{kind}", get(explain)).with_state(Arc::clone(&observed));
     let policy = Router::new().route("/v1/policy/{from}/{to}", get(may_talk)).with_state(Arc::clone(&observed));
-    public(Arc::clone(&observed)).merge(show).merge(explain).merge(policy).merge(orders::routes(observed))
+    public(Arc::clone(&observed))
+        .merge(show)
+        .merge(explain)
+        .merge(policy)
+        .merge(orders::routes(Arc::clone(&observed)))
+        .merge(overlay::private(observed))
 }
 
 async fn explain(State(observed): State<Arc<Observed>>, Path((name, kind)): Path<(String, String)>) -> Response {

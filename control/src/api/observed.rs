@@ -16,6 +16,7 @@ use super::names::Rate;
 use super::pulse::Pulse;
 use crate::desire::Report;
 use crate::health::shell::Totals;
+use crate::lease::desk::LeaseOffice;
 use crate::mesos::overlay::OverlaySeen;
 use crate::run::orders::Order;
 
@@ -145,6 +146,8 @@ pub struct Observed {
     pub forwarder: Option<Arc<crate::dns::forward::Forwarder>>,
     /// Where an operator's orders go; `None` where nobody carries them out.
     pub orders: Option<mpsc::Sender<Order>>,
+    /// The overlay's leases, where they are given.
+    pub leases: Option<LeaseOffice>,
     /// From the arrival of a Marathon listing to the publication of its tables.
     pub marathon_to_dataplane: Histogram,
     /// From the arrival of Mesos's word to the publication of its tables.
@@ -175,6 +178,7 @@ impl Observed {
             rate: Rate::default(),
             names: Arc::default(),
             orders: None,
+            leases: None,
             marathon_to_dataplane: Histogram::latency(),
             mesos_to_dataplane: Histogram::latency(),
             publish: Histogram::latency(),

@@ -5,14 +5,14 @@
 //! descriptors of the process, or the unix socket, away.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::serve::Listener;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -54,6 +54,10 @@ pub struct Socket {
     listener: UnixListener,
 }
 
+/// Who asks over TCP.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) IpAddr);
+
 /// The unix socket's file; removing it tells callers that nobody is there.
 #[derive(Debug)]
 pub struct Remove(PathBuf);
@@ -89,7 +93,8 @@ impl Socket {
     /// Answers from now on, in a task of its own, until the runtime ends. Keep what is returned as long.
     #[must_use]
     pub fn serve(self, observed: Arc<Observed>) -> Remove {
-        tokio::spawn(answer(self.listener, super::private(observed)));
+        let router = super::private(observed);
+        tokio::spawn(answer(self.listener, move |_| router.clone()));
         self.file
     }
 }
@@ -102,17 +107,18 @@ pub async fn serve_tcp(address: SocketAddr, observed: Arc<Observed>) -> Result<S
     let failed = |error| ServeError::Tcp(address, error);
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
-    tokio::spawn(answer(listener, super::public(observed)));
+    let router = super::public(observed);
+    tokio::spawn(answer(listener, move |peer: SocketAddr| router.clone().layer(Extension(Peer(peer.ip())))));
     Ok(bound)
 }
 
 /// Answers whoever connects; the listener waits a second where it cannot accept.
-async fn answer(mut listener: impl Listener, router: Router) {
+async fn answer<L: Listener>(mut listener: L, router: impl Fn(L::Addr) -> Router) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let (stream, _) = listener.accept().await;
+        let (stream, peer) = listener.accept().await;
         let Ok(place) = Arc::clone(&room).try_acquire_owned() else { continue };
-        let service = TowerToHyperService::new(router.clone());
+        let service = TowerToHyperService::new(router(peer));
         tokio::spawn(async move {
             let mut http = http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(HEADER).keep_alive(false);

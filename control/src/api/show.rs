@@ -13,6 +13,7 @@ use sluice_dataplane::verdict::DropReason;
 
 use super::books::{Books, dropped};
 use super::judged::{Standing, drains, standing};
+use super::members;
 use super::names::names;
 use super::observed::{Observed, Published};
 use super::policy;
@@ -34,6 +35,9 @@ pub const SUBJECTS: &[&str] = &[
     "sources",
     "resolvers",
     "policy",
+    "networks",
+    "vteps",
+    "leases",
 ];
 
 /// Most sessions listed at once.
@@ -213,6 +217,9 @@ pub async fn document(observed: &Observed, what: &str) -> Option<Value> {
         "sources" => serde_json::to_value(sources(observed)),
         "resolvers" => serde_json::to_value(observed.forwarder.as_ref().map(|f| f.shown()).unwrap_or_default()),
         "policy" => serde_json::to_value(policy::show(observed, published)),
+        "networks" => serde_json::to_value(members::networks(published)),
+        "vteps" => serde_json::to_value(members::vteps(observed, published)),
+        "leases" => serde_json::to_value(members::leases(observed)),
         _ => return None,
     };
     value.ok()

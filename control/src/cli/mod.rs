@@ -10,12 +10,14 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod agent;
 mod ask;
 mod check;
 mod drain;
 mod explain;
 mod judged;
 mod logs;
+mod members;
 mod offline;
 mod query;
 mod show;
@@ -80,6 +82,13 @@ enum Command {
     Drain(drain::Drain),
     /// Take a drain back: new flows go there again.
     Undrain(drain::Undrain),
+    /// Keep this Mesos agent in Sluice's overlay: VXLAN, routes and CNI networks, in step with the others.
+    ///
+    /// Needs CAP_NET_ADMIN (or root) and `nft`, no AF_XDP. When it ends everything stays, and a restart disturbs nothing;
+    /// --down takes it away.
+    Agent(agent::Agent),
+    /// Change who has which place in the overlay.
+    Overlay(agent::Overlay),
     /// Send captures through the packet path, without privileges or network.
     ///
     /// The very same workers and tables as `run` has, over pcap or pcapng files. Packets of all --in files merge by
@@ -115,6 +124,8 @@ pub fn main() -> ExitCode {
         Command::Explain(explain) => explain.run(),
         Command::Drain(drain) => drain.run(),
         Command::Undrain(undrain) => undrain.run(),
+        Command::Agent(agent) => agent.run(),
+        Command::Overlay(overlay) => overlay.run(),
         Command::Replay(replay) => replay.run(),
         Command::Compile(compile) => compile.run(),
         Command::Zone(zone) => zone.run(),

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::ask::Running;
 use super::judged;
+use super::members;
 use super::table::Table;
 use super::{answer, answer_json};
 use crate::rejected::shown;
@@ -49,6 +50,12 @@ enum Subject {
     Resolvers,
     /// Where isolation groups are enforced, and whose packets to whom they dropped.
     Policy,
+    /// Overlay networks, and how much of each is taken.
+    Networks,
+    /// Members of the overlay, and who says so.
+    Vteps,
+    /// Places in the overlay that were given to agents here, and when each asked last.
+    Leases,
 }
 
 impl Show {
@@ -66,6 +73,9 @@ impl Show {
             Subject::Sources => ("sources", sources),
             Subject::Resolvers => ("resolvers", resolvers),
             Subject::Policy => ("policy", policy),
+            Subject::Networks => ("networks", members::networks),
+            Subject::Vteps => ("vteps", members::vteps),
+            Subject::Leases => ("leases", members::leases),
         };
         let document = self.running.ask(&format!("/v1/show/{path}"))?;
         let mut document: Value = serde_json::from_slice(&document)?;

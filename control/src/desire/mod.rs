@@ -104,7 +104,14 @@ impl Report {
             listing.rejected.iter().cloned().for_each(|r| self.reject(r));
         }
         cluster.view.mesos.iter().flat_map(|facts| &facts.rejected).cloned().for_each(|r| self.reject(r));
-        cluster.view.overlay.rejected.iter().cloned().for_each(|r| self.reject(r));
+        cluster
+            .view
+            .overlay
+            .rejected
+            .iter()
+            .chain(&cluster.view.overlay.leased.rejected)
+            .cloned()
+            .for_each(|r| self.reject(r));
         overlay::conflicts(cluster.config, &cluster.view.overlay).into_iter().for_each(|r| self.reject(r));
         self.mesos.clone_from(&cluster.view.mesos);
         self.hosts.clone_from(&cluster.view.hosts);

@@ -30,12 +30,18 @@ fn overlap(a: Ipv4Net, b: Ipv4Net) -> bool {
     a.contains(&b.network()) || b.contains(&a.network())
 }
 
-/// Remote VTEPs.
+/// Remote VTEPs. Our own leases come last: they are compared with what the others say where they are given.
 pub(super) fn agents(config: &Config, said: &OverlayView, local: &Local) -> Vec<OverlayAgent> {
     let own = local.vtep.as_ref().map(|v| v.vtep.addr());
     let of_file = OfFile::new(config);
     let of_master = said.agents.iter().filter(|agent| of_file.rival(agent).is_none());
-    let all = of_master.chain(of_file.by_ip.values().copied()).filter(|agent| Some(agent.vtep_ip) != own);
+    let all = said
+        .leased
+        .agents
+        .iter()
+        .chain(of_master)
+        .chain(of_file.by_ip.values().copied())
+        .filter(|agent| Some(agent.vtep_ip) != own);
     let by_ip: BTreeMap<Ipv4Addr, OverlayAgent> = all.map(|agent| (agent.ip, agent.clone())).collect();
     by_ip.into_values().collect()
 }

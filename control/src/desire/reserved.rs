@@ -151,7 +151,9 @@ fn others(cluster: &Cluster<'_>, local: &Local) -> BTreeMap<IpAddr, &'static str
     let (config, view) = (cluster.config, cluster.view);
     // The kernel's own addresses are on link on the host port.
     let kernel = local.neighbours.iter().filter(|n| Some(n.port) == local.host_port).map(|n| n.ip);
-    let joined = config.overlay.iter().flat_map(|o| &o.agents).chain(&view.overlay.agents).map(|a| IpAddr::V4(a.ip));
+    let joined =
+        config.overlay.iter().flat_map(|o| &o.agents).chain(&view.overlay.agents).chain(&view.overlay.leased.agents);
+    let joined = joined.map(|a| IpAddr::V4(a.ip));
     let gateways = config.routes.iter().chain(&local.routes).filter_map(|r| r.via);
     let marathons = config.marathons.iter().flat_map(Marathon::addresses).map(IpAddr::V4);
     let masters = config.mesos.iter().flat_map(Mesos::addresses).map(IpAddr::V4);

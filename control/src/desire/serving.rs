@@ -179,6 +179,7 @@ impl Last {
             ..ClusterView::default()
         };
         part.overlay.rejected.clear();
+        part.overlay.leased.rejected.clear();
         for (source, listing) in &view.marathons {
             let of = |tasks: &[Arc<Task>]| {
                 let mut found: Vec<Arc<Task>> = Vec::new();

@@ -215,7 +215,7 @@ fn default_prefix(header: &RouteHeader) -> Option<IpNet> {
     IpNet::new(any, header.destination_prefix_length).ok()
 }
 
-fn address(of: &RouteAddress) -> Option<IpAddr> {
+pub(crate) fn address(of: &RouteAddress) -> Option<IpAddr> {
     if let RouteAddress::Inet(ip) = of {
         Some(IpAddr::V4(*ip))
     } else if let RouteAddress::Inet6(ip) = of {

@@ -30,10 +30,15 @@ pub struct Alone {
 /// # Errors
 /// When one runs already.
 pub fn alone() -> Result<Alone, NotAlone> {
-    let address = SocketAddr::from_abstract_name(NAME).map_err(NotAlone::Socket)?;
-    match UnixListener::bind_addr(&address) {
-        Ok(socket) => Ok(Alone { _socket: socket }),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(NotAlone::Another),
-        Err(error) => Err(NotAlone::Socket(error)),
+    let socket = hold(NAME).map_err(NotAlone::Socket)?.ok_or(NotAlone::Another)?;
+    Ok(Alone { _socket: socket })
+}
+
+/// Holds an abstract socket of this name; `None` while another process does.
+pub(crate) fn hold(name: &str) -> io::Result<Option<UnixListener>> {
+    match UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?) {
+        Ok(socket) => Ok(Some(socket)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(None),
+        Err(error) => Err(error),
     }
 }

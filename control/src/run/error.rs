@@ -34,6 +34,12 @@ pub enum RunError {
     /// Drains of an earlier run.
     #[error(transparent)]
     Drains(#[from] crate::health::drains::DrainsError),
+    /// Leases of an earlier run.
+    #[error(transparent)]
+    Leases(#[from] crate::lease::file::LeasesError),
+    /// The word that agents must show.
+    #[error(transparent)]
+    Token(#[from] crate::lease::token::TokenError),
     /// The first tables.
     #[error(transparent)]
     Tables(#[from] sluice_dataplane::tables::CompileError),

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use crate::api::observed::{MarathonState, MesosState, Observed, SessionRow, SocketState};
 use crate::api::show::MOST_SESSIONS;
 use crate::health::shell::Totals;
+use crate::lease::desk::LeaseOffice;
 use crate::marathon::follow::Status;
 use crate::mesos::shell::Seen;
 use crate::run::orders::Order;
@@ -41,11 +42,13 @@ pub struct Behind {
     pub totals: Arc<Totals>,
     /// Where an operator's orders go.
     pub orders: mpsc::Sender<Order>,
+    /// The overlay's leases, where they are given.
+    pub leases: Option<LeaseOffice>,
 }
 
 /// The state behind the API, and the sessions that it lists.
 pub fn observed(config: &Config, dataplane: &Shared, behind: Behind) -> Arc<Observed> {
-    let Behind { statuses, listed, mesos, totals, orders } = behind;
+    let Behind { statuses, listed, mesos, totals, orders, leases } = behind;
     let (workers, sessions) = match &*dataplane.lock().unwrap_or_else(PoisonError::into_inner) {
         Some(running) => (running.counters().to_vec(), running.flows().to_vec()),
         None => (Vec::new(), Vec::new()),
@@ -56,6 +59,7 @@ pub fn observed(config: &Config, dataplane: &Shared, behind: Behind) -> Arc<Obse
     let mut observed = Observed::new(config.clone(), workers, ports);
     observed.probes = totals;
     observed.orders = Some(orders);
+    observed.leases = leases;
     let marathons = config.marathons.clone();
     observed.marathons = Box::new(move || marathon_states(&marathons, &statuses, &listed));
     let asked = config.mesos.clone().zip(mesos);

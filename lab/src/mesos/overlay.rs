@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::topology::{Member, Topology};
 
-/// Every member of the overlay but Sluice, which has no Mesos agent.
+/// Every member of the overlay but Sluice, which has no Mesos agent, and agents whose place Sluice gives.
 pub(super) fn state(topology: &Topology) -> Value {
     let overlay = &topology.overlay;
     let info = json!({"name": overlay.name, "subnet": overlay.subnet, "prefix": overlay.prefix, "enabled": true});
@@ -21,6 +21,6 @@ pub(super) fn state(topology: &Topology) -> Value {
     let vteps = members.iter().map(|m| m.vtep).min().map(|first| format!("{first}/{}", overlay.vtep_prefix));
     json!({
         "network": {"vtep_subnet": vteps, "vtep_mac_oui": "70:B3:D5:00:00:00", "overlays": [info]},
-        "agents": members.iter().filter(|m| m.name != "sluice").map(agent).collect::<Vec<_>>(),
+        "agents": members.iter().filter(|m| m.name != "sluice" && !topology.has_lease(&m.name)).map(agent).collect::<Vec<_>>(),
     })
 }

@@ -14,16 +14,27 @@ const TABLE_OF_CONTAINERS: &str = "43";
 pub(super) fn build(state: &LabState, topology: &Topology, agent: &AgentEntry) -> Result<(), StateError> {
     super::namespace(state, &agent.name, true)?;
     fabric::add_node(state, topology, &agent.name, agent.address, 1)?;
-    overlay::join(state, topology, &agent.name)?;
     let namespace = state.namespace(&agent.name);
-    ip_batch(&namespace, &bridges(topology, agent))?;
-    ip_batch(&namespace, &ways_to_vips(topology))?;
+    ip_batch(&namespace, &docker_bridge())?;
+    if !agent.sluice_agent {
+        overlay::join(state, topology, &agent.name)?;
+        ip_batch(&namespace, &bridge(topology, agent))?;
+        ip_batch(&namespace, &ways_to_vips(topology))?;
+    }
     translate_addresses(&namespace, topology, agent)
 }
 
-fn bridges(topology: &Topology, agent: &AgentEntry) -> Vec<String> {
-    let half = mesos_half(agent.subnet);
+fn docker_bridge() -> Vec<String> {
     let docker: Ipv4Net = DOCKER_SUBNET;
+    vec![
+        format!("link add {DOCKER_BRIDGE} type bridge mcast_snooping 0 forward_delay 0"),
+        format!("addr add {}/{} dev {DOCKER_BRIDGE}", gateway(docker), docker.prefix_len()),
+        format!("link set {DOCKER_BRIDGE} up"),
+    ]
+}
+
+fn bridge(topology: &Topology, agent: &AgentEntry) -> Vec<String> {
+    let half = mesos_half(agent.subnet);
     let bridge = mesos_bridge(topology);
     vec![
         format!(
@@ -32,9 +43,6 @@ fn bridges(topology: &Topology, agent: &AgentEntry) -> Vec<String> {
         ),
         format!("addr add {}/{} dev {bridge}", gateway(half), half.prefix_len()),
         format!("link set {bridge} up"),
-        format!("link add {DOCKER_BRIDGE} type bridge mcast_snooping 0 forward_delay 0"),
-        format!("addr add {}/{} dev {DOCKER_BRIDGE}", gateway(docker), docker.prefix_len()),
-        format!("link set {DOCKER_BRIDGE} up"),
     ]
 }
 
@@ -61,6 +69,11 @@ fn translate_addresses(namespace: &str, topology: &Topology, agent: &AgentEntry)
     let mut kept = vec![overlay.subnet.to_string()];
     kept.extend(node.vips.iter().map(ToString::to_string));
     kept.extend(node.dns.iter().map(ToString::to_string));
+    // Of its own overlay `sluice agent` sees to that.
+    let of_overlay = match agent.sluice_agent {
+        true => String::new(),
+        false => format!("ip saddr {} ip daddr != {{ {} }} masquerade", agent.subnet, kept.join(", ")),
+    };
     let rules = format!(
         "table ip lab {{
   map tcp_ports {{ type inet_service : ipv4_addr . inet_service; }}
@@ -74,13 +87,11 @@ fn translate_addresses(namespace: &str, topology: &Topology, agent: &AgentEntry)
     fib daddr type local dnat ip to udp dport map @udp_ports
   }}
   chain postrouting {{ type nat hook postrouting priority srcnat; policy accept;
-    ip saddr {subnet} ip daddr != {{ {kept} }} masquerade
+    {of_overlay}
     ip saddr {docker} oifname != \"{DOCKER_BRIDGE}\" masquerade
   }}
 }}
 ",
-        subnet = agent.subnet,
-        kept = kept.join(", "),
         docker = DOCKER_SUBNET,
     );
     let net = format!("--net=/run/netns/{namespace}");

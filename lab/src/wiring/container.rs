@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
+use super::cni;
 use crate::shell::ip_batch;
 use crate::state::{LabState, StateError};
 use crate::topology::{AgentEntry, Topology};
@@ -22,7 +23,16 @@ pub(super) const DOCKER_SUBNET: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(172,
 pub(crate) struct Container {
     pub(crate) role: String,
     pub(crate) address: Ipv4Addr,
-    claim: String,
+    network: Network,
+}
+
+/// Who gives the address back when the container goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Network {
+    /// The lab: the name of its claim.
+    Claimed(String),
+    /// The CNI plugins of this network of this agent.
+    Cni { agent: String, network: String },
 }
 
 /// A host port that leads to a container's port.
@@ -55,9 +65,20 @@ pub(crate) fn on_overlay(
     agent: &AgentEntry,
     role: &str,
 ) -> Result<Container, StateError> {
+    if agent.sluice_agent {
+        return by_cni(state, agent, role, &topology.overlay.name);
+    }
     let subnet = mesos_half(agent.subnet);
     let mtu = topology.overlay.container_mtu;
     attach(state, agent, role, &mesos_bridge(topology), subnet, mtu)
+}
+
+/// A container on any network that `sluice agent` has configured on an agent.
+pub(crate) fn by_cni(state: &LabState, agent: &AgentEntry, role: &str, network: &str) -> Result<Container, StateError> {
+    let namespace = super::namespace(state, role, false)?;
+    let address = cni::add(state, &agent.name, network, role, &namespace)?;
+    let network = Network::Cni { agent: agent.name.clone(), network: network.to_owned() };
+    Ok(Container { role: role.to_owned(), address, network })
 }
 
 /// A container on the NAT bridge, reached by [`redirect`].
@@ -95,14 +116,22 @@ fn attach(
         format!("route add default via {}", gateway(subnet)),
     ];
     ip_batch(&namespace, &own_end)?;
-    Ok(Container { role: role.to_owned(), address, claim })
+    Ok(Container { role: role.to_owned(), address, network: Network::Claimed(claim) })
 }
 
 /// Removes a container's namespace (its interfaces go with it) and gives its address back.
 pub(crate) fn remove(state: &LabState, container: &Container) -> Result<(), StateError> {
-    let removed = state.remove_namespace(&container.role);
-    release(state, &container.claim);
-    removed
+    match &container.network {
+        Network::Claimed(claim) => {
+            let removed = state.remove_namespace(&container.role);
+            release(state, claim);
+            removed
+        }
+        Network::Cni { agent, network } => {
+            cni::delete(state, agent, network, &container.role)?;
+            state.remove_namespace(&container.role)
+        }
+    }
 }
 
 /// Lets a host port of the agent lead to a container's port, or no more.

@@ -4,13 +4,14 @@
 //! queues of the next one, but keeps the queue number of a device with as many (facts: platform, veth).
 
 mod agent;
+mod cni;
 pub(crate) mod container;
 mod fabric;
 mod overlay;
 
 use crate::shell::ShellError;
 use crate::state::{LabState, StateError};
-use crate::topology::Topology;
+use crate::topology::{AgentEntry, Topology};
 
 /// Sysctls of every namespace; unknown keys are skipped (br_netfilter may be absent).
 const QUIET: &[&str] = &[
@@ -34,9 +35,17 @@ pub(crate) fn build(state: &LabState, topology: &Topology) -> Result<(), StateEr
     overlay::join(state, topology, "master")?;
     for agent in &topology.agents {
         agent::build(state, topology, agent)?;
-        for name in &agent.containers {
-            container::on_overlay(state, topology, agent, name)?;
+        if !agent.sluice_agent {
+            start_containers(state, topology, agent)?;
         }
+    }
+    Ok(())
+}
+
+/// The containers that an agent has from the start; one that `sluice agent` sets up must have its network first.
+pub(crate) fn start_containers(state: &LabState, topology: &Topology, agent: &AgentEntry) -> Result<(), StateError> {
+    for name in &agent.containers {
+        container::on_overlay(state, topology, agent, name)?;
     }
     Ok(())
 }

@@ -1,0 +1,102 @@
+//! A network in hub mode: groups are enforced between containers of one agent, because nothing there passes Sluice by.
+
+use std::process::Stdio;
+
+use nix::sys::signal::Signal;
+
+use super::world::{World, app, end, topology, until};
+
+#[test]
+fn two_containers_of_one_agent_reach_each_other_through_sluice_and_only_with_a_group_in_common() {
+    let mut one_agent = topology(1);
+    one_agent.overlay.hub = true;
+    one_agent.agents.truncate(1);
+    let Some(world) = World::start(&one_agent) else { return };
+    let agent = world.agent("agent1");
+    let red = world.deploy(&app("/red", 2, &["red"], "/red:80"));
+    let blue = world.deploy(&app("/blue", 1, &["blue"], "/blue:80"));
+    let plain = world.lab.start_container("agent1", "c3", "dcos").unwrap().to_string();
+    let (from, mate, stranger) = (world.role_of(&red[0]), red[1].as_str(), blue[0].as_str());
+    let encapsulated =
+        || -> u64 { world.said("agent1", "cat /sys/class/net/vtep1024/statistics/tx_packets").trim().parse().unwrap() };
+
+    let before = encapsulated();
+    let said = world.said(&from, &format!("ping -c 3 -i 0.2 -W 2 {mate}"));
+    assert!(said.contains(" 0% packet loss"), "{said}");
+    assert!(encapsulated() >= before + 6, "questions and answers go by Sluice");
+    world.said(&from, &format!("curl -sS -m 3 http://{mate}/"));
+    world.said("c1", &format!("ping -c 3 -i 0.2 -W 2 {plain}"));
+
+    for closed in [stranger, plain.as_str()] {
+        world.fails(&from, &format!("ping -c 2 -i 0.2 -W 1 {closed}"));
+        world.fails(&from, &format!("curl -sS -m 2 http://{closed}/"));
+    }
+    world.fails("c1", &format!("curl -sS -m 2 http://{stranger}/"));
+    // The task echoes UDP on the same port.
+    let udp = |to: &str| {
+        world.run(
+            &from,
+            &["bash", "-c", &format!("exec 3<>/dev/udp/{to}/80; echo -n hello >&3; timeout 2 head -c 5 <&3")],
+        )
+    };
+    assert_eq!(udp(mate), (true, "hello".to_owned()));
+    assert!(!udp(stranger).0, "UDP to a stranger");
+    // No other container is on the link, and nobody answers for one.
+    for to in [mate, stranger] {
+        let said = world.fails(&from, &format!("arping -c 2 -w 1 -I eth0 {to}"));
+        assert!(said.contains("0 packets received") || said.contains("Received 0 response"), "{said}");
+    }
+    // A route of the container's own is no way round: its agent has none but by Sluice.
+    world.said(&from, &format!("ip route add {stranger}/32 dev eth0"));
+    world.fails(&from, &format!("ping -c 1 -W 1 {stranger}"));
+    world.said(&from, &format!("ip route del {stranger}/32 dev eth0"));
+    world.said(&from, &format!("ip route add {stranger}/32 via 9.0.0.1"));
+    world.fails(&from, &format!("ping -c 1 -W 1 {stranger}"));
+
+    // The agent itself reaches its containers as before, and a VIP of the own group is open.
+    world.said("agent1", &format!("ping -c 1 -W 2 {plain}"));
+    world.said(&from, "curl -sS -m 3 http://red.marathon.l4lb.thisdcos.directory/");
+    world.fails(&from, "curl -sS -m 2 http://blue.marathon.l4lb.thisdcos.directory/");
+    end(agent, Signal::SIGTERM);
+}
+
+#[test]
+fn two_agents_in_hub_mode_send_to_each_other_through_sluice() {
+    let mut two_agents = topology(2);
+    two_agents.overlay.hub = true;
+    let Some(world) = World::start(&two_agents) else { return };
+    let agents = [world.agent("agent1"), world.agent("agent2")];
+    until("agent1 hears of agent2", || world.kernel("agent1").contains("44.128.0.2 dev vtep1024 lladdr").then_some(()));
+    world.said("c1", "ping -c 3 -i 0.2 -W 2 9.0.1.2");
+    let route = world.said("agent1", "ip route get 9.0.1.2 from 9.0.0.2 iif eth0");
+    assert!(route.contains("via 44.128.0.9 dev vtep1024"), "{route}");
+
+    let mut server = world.lab.command("c2", "iperf3").unwrap();
+    let mut server = server.args(["-s", "-1"]).stdout(Stdio::null()).spawn().unwrap();
+    until("iperf3 listens", || {
+        world.run("c2", &["ss", "-Hltn", "sport", "=", "5201"]).1.contains("5201").then_some(())
+    });
+    let report: serde_json::Value = serde_json::from_str(&world.said("c1", "iperf3 -c 9.0.1.2 -t 3 -J")).unwrap();
+    server.wait().unwrap();
+    let rate = report["end"]["sum_received"]["bits_per_second"].as_f64().unwrap();
+    println!("iperf3 between two agents in hub mode: {:.0} Mbit/s", rate / 1e6);
+    assert!(rate > 10e6, "{rate}");
+
+    let red = world.deploy(&app("/red", 2, &["red"], "/red:80"));
+    let blue = world.deploy(&app("/blue", 2, &["blue"], "/blue:80"));
+    let from = world.role_of(&red[0]);
+    world.said(&from, &format!("curl -sS -m 3 http://{}/", red[1]));
+    for stranger in &blue {
+        world.fails(&from, &format!("curl -sS -m 2 http://{stranger}/"));
+    }
+    // A task that goes gives its address back to host-local.
+    let to = world.lab.marathon("marathon").unwrap();
+    assert_eq!(world.lab.http("master", "DELETE", to, "/v2/apps/blue", "").unwrap().status, 200);
+    let kept = |ip: &String| {
+        ["agent1", "agent2"]
+            .iter()
+            .any(|agent| world.lab.state().file(&format!("cni-{agent}-state/dcos/{ip}")).exists())
+    };
+    until("addresses are free", || (!blue.iter().any(kept)).then_some(()));
+    agents.into_iter().for_each(|agent| end(agent, Signal::SIGTERM));
+}

@@ -1,0 +1,9 @@
+//! `sluice agent` beside DC/OS-style agents, with real kernels, real CNI plugins and a real Sluice between them. Needs root,
+//! the binary `sluice` beside `sluice-lab`, and Debian's `containernetworking-plugins`.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod direct;
+mod hub;
+mod leases;
+mod networks;
+mod world;
