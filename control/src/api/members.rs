@@ -79,11 +79,10 @@ pub fn vteps(observed: &Observed, published: Option<&Published>) -> Vec<VtepRow>
 
 fn source(observed: &Observed, ip: Ipv4Addr, own: Ipv4Addr) -> &'static str {
     let written = observed.config.overlay.iter().flat_map(|overlay| &overlay.agents).any(|agent| agent.ip == ip);
-    let leased = || observed.leases.as_ref().is_some_and(|office| at(&office.desk).lease(ip).is_some());
     match (ip == own, written) {
         (true, _) => "this node",
         (_, true) => "configuration",
-        _ if leased() => "lease",
+        _ if observed.has_lease(ip) => "lease",
         _ => "overlay module",
     }
 }

@@ -1,5 +1,6 @@
 //! Everything that the API looks at: plain shared state, so that a test can make it without a running dataplane.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -16,7 +17,7 @@ use super::names::Rate;
 use super::pulse::Pulse;
 use crate::desire::Report;
 use crate::health::shell::Totals;
-use crate::lease::desk::LeaseOffice;
+use crate::lease::desk::{LeaseOffice, at};
 use crate::mesos::overlay::OverlaySeen;
 use crate::run::orders::Order;
 
@@ -184,6 +185,12 @@ impl Observed {
             publish: Histogram::latency(),
             publish_errors: AtomicU64::new(0),
         }
+    }
+
+    /// Whether an agent has a lease of ours, and so runs `sluice agent`.
+    #[must_use]
+    pub fn has_lease(&self, agent: Ipv4Addr) -> bool {
+        self.leases.as_ref().is_some_and(|office| at(&office.desk).lease(agent).is_some())
     }
 
     /// What was published last.

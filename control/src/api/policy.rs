@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
-use sluice_config::model::{Isolation, Protocol, VipKey};
+use sluice_config::model::{Isolation, NetworkMode, Protocol, VipKey};
 use sluice_dataplane::stage::admission;
 use sluice_dataplane::tables::Tables;
 use sluice_dataplane::tables::policy::{Denied, Party};
@@ -46,9 +46,9 @@ pub struct Agent {
     pub networks: Vec<String>,
     /// Containers with groups on it.
     pub grouped: usize,
-    /// `direct`: it sends to other agents and between its own containers without us, so groups hold only for what passes
-    /// here.
-    pub mode: &'static str,
+    /// Those of them in which it sends to other agents and between its own containers without us, so that groups hold only
+    /// for what passes here: all but those in hub mode, where it has a lease, by which it is known to run `sluice agent`.
+    pub direct: Vec<String>,
 }
 
 /// Packets dropped between two parties.
@@ -76,16 +76,19 @@ pub fn show(observed: &Observed, published: Option<&Published>) -> Shown {
         underlay_allow: network.underlay_allow.iter().map(ToString::to_string).collect(),
         grouped: shared.containers.iter().filter(|c| c.network == network.name).count(),
     });
+    let in_hub_mode = shared.networks.iter().filter(|network| network.mode == NetworkMode::Hub);
+    let hubs: Vec<&str> = in_hub_mode.map(|network| network.name.as_str()).collect();
     let agents = shared.agents.iter().map(|agent| {
         let holds = |ip: IpAddr| match ip {
             IpAddr::V4(ip) => agent.subnets.values().any(|net| net.contains(&ip)),
             IpAddr::V6(ip) => agent.subnets6.values().any(|net| net.contains(&ip)),
         };
+        let hub = |network: &String| hubs.contains(&network.as_str()) && observed.has_lease(agent.ip);
         Agent {
             ip: agent.ip.to_string(),
             networks: agent.subnets.keys().cloned().collect(),
             grouped: shared.containers.iter().filter(|c| holds(c.ip)).count(),
-            mode: "direct",
+            direct: agent.subnets.keys().filter(|network| !hub(network)).cloned().collect(),
         }
     });
     Shown { networks: networks.collect(), agents: agents.collect(), denied: denied(observed, tables) }

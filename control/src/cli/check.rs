@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use sluice_config::model::{Admission, Config, Isolation, Service};
+use sluice_config::model::{Admission, Config, Isolation, NetworkMode, OverlayNetwork, Service};
 use sluice_config::{ConfigErrors, Diagnostic, Linux, Loaded};
 
 use super::{ConfigFile, answer, answer_json, complain, with_causes};
@@ -76,11 +76,12 @@ impl Check {
         if !(config.snat.underlay.is_empty() && config.snat.underlay6.is_empty() && config.snat.overlay.is_empty()) {
             let _ = writeln!(text, "SNAT quota: a client that holds {quota} gets none of the last eighth of the ports");
         }
-        for network in direct(config) {
-            let _ = writeln!(
-                text,
-                "network {network}: groups hold for what passes Sluice; agents send between their containers without it"
-            );
+        for OverlayNetwork { name, mode, .. } in enforced(config) {
+            let outside = match mode {
+                NetworkMode::Direct => "agents send between their containers without it",
+                NetworkMode::Hub => "agents that do not run `sluice agent` send between their containers without it",
+            };
+            let _ = writeln!(text, "network {name}: groups hold for what passes Sluice; {outside}");
         }
         for Bound { service, asked, per_worker, in_all } in bounds(config) {
             let _ = writeln!(
@@ -92,10 +93,10 @@ impl Check {
     }
 }
 
-/// Networks whose groups are enforced here and nowhere else.
-fn direct(config: &Config) -> impl Iterator<Item = &str> {
+/// Networks whose groups are enforced.
+fn enforced(config: &Config) -> impl Iterator<Item = &OverlayNetwork> {
     let networks = config.overlay.iter().flat_map(|overlay| &overlay.networks);
-    networks.filter(|network| network.isolation == Isolation::Enforced).map(|network| network.name.as_str())
+    networks.filter(|network| network.isolation == Isolation::Enforced)
 }
 
 /// What a service's `sessions` come to on these workers, where that is not what was asked for.

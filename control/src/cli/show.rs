@@ -310,11 +310,11 @@ fn policy(document: &Value) -> String {
     }
     let mut agents = Table::new(&["AGENT", "NETWORKS", "GROUPED", "GROUPS HOLD"]);
     for agent in list(document, "agents") {
-        let holds = match agent.get("mode").and_then(Value::as_str) {
-            Some("hub") => "everywhere (hub)",
-            _ => "for what passes here, not between containers of agents (direct)",
+        let holds = match joined(agent, "direct") {
+            _ if list(agent, "direct").is_empty() => "everywhere".to_owned(),
+            direct => format!("in {direct} for what passes here, not between containers of agents"),
         };
-        agents.row([text(agent, "ip"), joined(agent, "networks"), text(agent, "grouped"), holds.to_owned()]);
+        agents.row([text(agent, "ip"), joined(agent, "networks"), text(agent, "grouped"), holds]);
     }
     let mut denied = Table::new(&["FROM", "TO", "DROPPED"]);
     for pair in list(document, "denied") {
