@@ -233,8 +233,14 @@ mod tests {
 
     #[test]
     fn what_is_not_served_is_said_before_it_is_missed() {
-        let records =
-            ["www A 1.2.3", "www.other.org. A 1.2.3.4", "good A 1.2.3.4", "both A 1.2.3.4", "both CNAME good"];
+        let records = [
+            "www A 1.2.3",
+            "old 4294967295 A 1.2.3.4",
+            "www.other.org. A 1.2.3.4",
+            "good A 1.2.3.4",
+            "both A 1.2.3.4",
+            "both CNAME good",
+        ];
         let zone = StaticZone { name: "corp".to_owned(), file: None, records: records.map(str::to_owned).to_vec() };
         let missing = StaticZone { name: "gone".to_owned(), file: Some("/nowhere/gone.zone".into()), records: vec![] };
         let mut config = config();
