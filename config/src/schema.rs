@@ -467,7 +467,7 @@ pub static SECTIONS: &[Section] = &[
     Section {
         path: "dns.zone",
         many: true,
-        meaning: "A zone of your own.",
+        meaning: "A zone of your own. Records that are not served (other types, DNSSEC, delegations, names outside the zone, a CNAME beside other data) and a file that cannot be read leave the rest as it is; `sluice check` and `sluice zone` list them.",
         keys: &[
             key("name", Text, Required, "Its apex; one of the zones that Sluice makes takes further records."),
             key("file", Text, Words("none"), "Master file (RFC 1035 section 5)."),

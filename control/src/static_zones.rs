@@ -8,6 +8,8 @@ use std::path::Path;
 use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
 use hickory_proto::serialize::txt::Parser;
 use sluice_config::model::{Config, Record, RecordData, StaticZone, Zone};
+use sluice_dataplane::tables::hash::HashKey;
+use sluice_dataplane::tables::zone::Zones;
 
 use crate::rejected::Rejected;
 
@@ -87,6 +89,17 @@ pub fn of_texts(
     made
 }
 
+/// What of all zones of the configuration is not served, as sentences for people: what could not be read, and what could be
+/// but has no place in the table.
+#[must_use]
+pub fn left_out(config: &Config) -> Vec<String> {
+    let mut rejected = Vec::new();
+    let zones: Vec<Zone> = config.dns.zones.iter().map(|zone| read(zone, config, &mut rejected)).collect();
+    let table = Zones::compile(&zones, 1, HashKey::new([0; 16]));
+    let unread = rejected.iter().map(|r| format!("{KEY} {}: {}", r.value, r.reason));
+    unread.chain(table.rejected().iter().map(|r| format!("{KEY} {r}"))).collect()
+}
+
 fn complaint(zone: &str, what: &str, reason: &str) -> Rejected {
     Rejected::new("", KEY, &format!("{zone}: {what}"), reason)
 }
@@ -139,6 +152,9 @@ fn take(one: Parsed, made: &mut Zone, records: &mut Vec<Record>, rejected: &mut 
     let Some(name) = plain(&one.name) else { return refuse("the name needs escapes, which are not served") };
     if one.class != DNSClass::IN {
         return refuse("only class IN is served");
+    }
+    if one.ttl > i32::MAX as u32 {
+        return refuse("its TTL is above 2147483647 seconds (RFC 2181 section 8)");
     }
     let at_apex = name == apex;
     let target = |name: &Name| plain(name).filter(|name| !name.is_empty());
@@ -213,6 +229,29 @@ mod tests {
     fn config() -> Config {
         sluice_config::parse("[[port]]\ninterface = \"eth0\"\nmac = \"02:00:00:00:00:01\"\nqueues = [0]\n", "test")
             .unwrap()
+    }
+
+    #[test]
+    fn what_is_not_served_is_said_before_it_is_missed() {
+        let records = [
+            "www A 1.2.3",
+            "old 4294967295 A 1.2.3.4",
+            "www.other.org. A 1.2.3.4",
+            "good A 1.2.3.4",
+            "both A 1.2.3.4",
+            "both CNAME good",
+        ];
+        let zone = StaticZone { name: "corp".to_owned(), file: None, records: records.map(str::to_owned).to_vec() };
+        let missing = StaticZone { name: "gone".to_owned(), file: Some("/nowhere/gone.zone".into()), records: vec![] };
+        let mut config = config();
+        config.dns.zones = vec![zone, missing];
+        let said = left_out(&config);
+        for (said, part) in
+            said.iter().zip(["www A 1.2.3: ", "old.corp. A: its TTL", "/nowhere/gone.zone", "both", "www.other.org"])
+        {
+            assert!(said.starts_with("[[dns.zone]] ") && said.contains(part), "{said}");
+        }
+        assert_eq!(said.len(), 5, "{said:?}");
     }
 
     fn zone(records: &[&str]) -> (Zone, Vec<String>) {

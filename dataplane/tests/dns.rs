@@ -182,6 +182,12 @@ fn a_foreign_name_goes_to_the_forwarder_for_who_is_trusted_and_is_refused_otherw
     };
     let left = machine.feed(0, 0, &[udp((CLIENT, 5000), (SERVER, 53), &foreign(1, 1, 1))]);
     assert_eq!((left.len(), left[0].0, &left[0].1[MESSAGE..]), (1, 1, &foreign(1, 1, 1)[..]), "by the host port");
+    let mut options = udp((CLIENT, 5000), (SERVER, 53), &foreign(1, 1, 1));
+    options.splice(UDP..UDP, [1; 4]);
+    let length = options[17] + 4;
+    let options = changed(options, &[(ETHERNET, 0x46), (17, length)]);
+    let left = machine.feed(0, 0, std::slice::from_ref(&options));
+    assert_eq!((left[0].0, &left[0].1[ETHERNET..]), (1, &options[ETHERNET..]), "IPv4 options: as it came");
     for (why, client, message) in [
         ("RD=0", CLIENT, foreign(0, 1, 1)),
         ("class CH", CLIENT, foreign(1, 1, 3)),

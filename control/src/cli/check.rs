@@ -8,6 +8,7 @@ use sluice_config::model::{Admission, Config, Isolation, NetworkMode, OverlayNet
 use sluice_config::{ConfigErrors, Diagnostic, Linux, Loaded};
 
 use super::{ConfigFile, answer, answer_json, complain, with_causes};
+use crate::static_zones::left_out;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Check {
@@ -52,6 +53,9 @@ impl Check {
         let mut text = String::new();
         for warning in &loaded.warnings {
             let _ = writeln!(text, "{warning}\n");
+        }
+        for sentence in left_out(config) {
+            let _ = writeln!(text, "not served: {sentence}\n");
         }
         let workers = config.ports.first().map_or(0, |p| p.queues.len());
         let _ = writeln!(
@@ -153,6 +157,7 @@ fn valid(loaded: &Loaded) -> Value {
         "valid": true,
         "errors": [],
         "warnings": loaded.warnings.iter().map(diagnostic).collect::<Vec<_>>(),
+        "not_served": left_out(&loaded.config),
         "snat": ceilings(&loaded.config).into_iter().map(ceiling).collect::<Vec<_>>(),
         "sessions": bounds(&loaded.config).into_iter().map(bound).collect::<Vec<_>>(),
     })

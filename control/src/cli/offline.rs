@@ -85,6 +85,9 @@ impl Zone {
         if !config.dns.is_on() {
             tracing::warn!("no names are served: dns.addresses is empty");
         }
+        for sentence in crate::static_zones::left_out(&config) {
+            tracing::warn!("not served: {sentence}");
+        }
         let rows = zone_rows(&config, &self.inputs.files(), self.aliases)?;
         if self.json { answer_json(&rows) } else { answer(&show::zone(&serde_json::to_value(&rows)?)) }
     }

@@ -11,7 +11,7 @@ use sluice_dataplane::stage::dns::{Asker, Limit, Reply, read};
 use sluice_dataplane::tables::Tables;
 use tokio::task::JoinSet;
 
-use forward::{Forwarder, Question, Shell, Taken, Waiting};
+use forward::{Forwarder, Ours, Question, Shell, Taken, Waiting};
 
 pub mod forward;
 pub mod secrets;
@@ -121,6 +121,7 @@ impl Names {
             most: answer.limit(len, terms, limit),
             recursion_available: terms.recursion_available,
             checking_disabled,
+            ours: Ours(Arc::clone(&self.latest)),
         };
         match forwarder.take(question, client, shell) {
             Taken::Refused => Said::Here(refused),

@@ -193,7 +193,7 @@ fn long(
 ) {
     let With { tables, counters, now } = with;
     let terms = &tables.local.dns;
-    let (at, query) = (question.at, question.at..question.at + question.len);
+    let query = question.at..question.at + question.len;
     // Only for those who are trusted: to everybody it would be an open resolver. Who forwards is behind the host port; what
     // came from there has been forwarded already.
     if terms.forward && trusted && is_outside(packet, tables) {
@@ -218,8 +218,9 @@ fn long(
     };
     let (whole, l3, room) = (packet.frame.extent(), usize::from(packet.l3), mtu(packet, tables));
     let octets = open(packet, pool);
+    let at = turn::close_up(octets, packet.v6, l3, question);
     let most = at.max(l3 + room).min(octets.len());
-    let message = &mut octets[at..most.max(query.end)];
+    let message = &mut octets[at..most.max(at + question.len)];
     match answer.reply(message, question.len, &tables.zones, terms, &asker, limit) {
         Reply::Answer { len, rcode, sum } => {
             let total = turn::turn(octets, packet.v6, l3, question, len, answer.question_end(), sum);

@@ -214,7 +214,7 @@ pub struct Soa<'a> {
 const ALIASES: usize = 3;
 
 impl Zones {
-    /// Reads, hashes and sums up the name that `window` begins with.
+    /// Reads, hashes and sums up the name that `window` begins with; no octet of it where no name ends there.
     #[must_use]
     #[inline(always)]
     pub fn probe(&self, window: &[u8; WINDOW]) -> (Probe, Sum) {
@@ -223,7 +223,10 @@ impl Zones {
             naming.word(word);
             sum.eight(word.to_le());
         });
-        (Probe { name_len: name_len.unwrap_or(0), hash: naming.finish() }, sum)
+        match name_len {
+            Some(name_len) => (Probe { name_len, hash: naming.finish() }, sum),
+            None => Default::default(),
+        }
     }
 
     /// Asks for the slot that `probe` begins at.

@@ -9,6 +9,7 @@ use hickory_proto::rr::rdata::SOA;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use sluice_dataplane::wire::dns::{HEADER_LEN, Rcode, flag};
 
+use super::ours::{self, Ours};
 use super::question::{CD, Question, read_name};
 
 /// Longest time that an answer is told without asking again, seconds.
@@ -84,31 +85,54 @@ impl Known {
         record.ttl.saturating_sub(self.age(now).as_secs() as u32)
     }
 
-    /// As a message of at most `room` octets to a client that wrote the name like this, with so many of the sections.
-    fn message(&self, name: &Name, rtype: RecordType, sections: usize, room: usize, now: Instant) -> Option<Vec<u8>> {
+    /// To a client that wrote the name like this: without what it says of our own names. Where it leads to one, by a CNAME,
+    /// we say the rest.
+    fn told(&self, name: &Name, rtype: RecordType, ours: &ours::Now, now: Instant) -> Told {
+        let one = |record: &Record| {
+            let mut record = record.clone();
+            record.ttl = self.ttl(&record, now);
+            if record.name == *name {
+                // In the client's spelling: ours to the resolver was by chance.
+                record.name.clone_from(name);
+            }
+            record
+        };
+        let others = |section: &Vec<Record>| section.iter().filter(|r| !ours.have(&r.name)).map(one).collect();
+        let mut told = Told { rcode: self.rcode, sections: self.sections.each_ref().map(others) };
+        let [answers, ..] = &told.sections;
+        let target = answers.iter().filter_map(alias).find(|target| ours.have(target));
+        let asked_for = answers_type(RecordType::CNAME, rtype);
+        if let Some(rest) = target.filter(|_| !asked_for).and_then(|target| ours.answer(target, rtype)) {
+            told.rcode = rest.metadata.response_code;
+            let [answers, authorities, additionals] = &mut told.sections;
+            answers.extend(rest.answers);
+            // What others say beside it is about the name that they took for theirs.
+            (*authorities, *additionals) = (rest.authorities, rest.additionals);
+        }
+        told
+    }
+}
+
+/// What is told of an answer.
+struct Told {
+    rcode: ResponseCode,
+    sections: [Vec<Record>; 3],
+}
+
+impl Told {
+    /// As a message of at most `room` octets, with so many of the sections.
+    fn message(&self, name: &Name, rtype: RecordType, sections: usize, room: usize) -> Option<Vec<u8>> {
         let records: usize = self.sections.iter().take(sections).map(Vec::len).sum();
         if records * RECORD_MIN > room {
             return None;
         }
         let mut message = Message::new(0, MessageType::Response, OpCode::Query);
         message.add_query(Query::query(name.clone(), rtype));
-        let told = |section: &Vec<Record>| -> Vec<Record> {
-            let one = |record: &Record| {
-                let mut record = record.clone();
-                record.ttl = self.ttl(&record, now);
-                if record.name == *name {
-                    // In the client's spelling: ours to the resolver was by chance.
-                    record.name.clone_from(name);
-                }
-                record
-            };
-            section.iter().map(one).collect()
-        };
         let [answers, authorities, additionals] = &self.sections;
-        message.answers = told(answers);
-        message.authorities = told(authorities);
+        message.answers.clone_from(answers);
+        message.authorities.clone_from(authorities);
         if sections > 2 {
-            message.additionals = told(additionals);
+            message.additionals.clone_from(additionals);
         }
         // The library sets TC where it has no room itself.
         message.to_vec().ok().filter(|written| written.len() <= room && written[2] & flag::TC == 0)
@@ -135,6 +159,8 @@ pub(in crate::dns) struct Shell {
     pub(in crate::dns) recursion_available: bool,
     /// Whether the client had CD set, which is copied (RFC 4035 section 3.2.2).
     pub(in crate::dns) checking_disabled: bool,
+    /// What nobody else tells anything about.
+    pub(in crate::dns) ours: Ours,
 }
 
 impl Shell {
@@ -147,10 +173,11 @@ impl Shell {
         };
         let room = self.most.saturating_sub(self.refusal.len() - self.question_end);
         // RFC 2181 section 9: what was only additional goes first, and without TC.
-        let with = |sections| known.message(&name, question.record_type(), sections, room, now);
+        let told = known.told(&name, question.record_type(), &self.ours.now(), now);
+        let with = |sections| told.message(&name, question.record_type(), sections, room);
         match with(3).or_else(|| with(2)) {
-            Some(message) => self.put(known.rcode.low(), 0, Some(&message)),
-            None => self.put(known.rcode.low(), flag::TC, None),
+            Some(message) => self.put(told.rcode.low(), 0, Some(&message)),
+            None => self.put(told.rcode.low(), flag::TC, None),
         }
     }
 
@@ -260,7 +287,14 @@ pub(super) mod tests {
     fn shell(query: &[u8], most: usize) -> Shell {
         let mut refusal = query.to_vec();
         refusal[2..4].copy_from_slice(&[0x81, 5]);
-        Shell { question_end: refusal.len(), refusal, most, recursion_available: true, checking_disabled: false }
+        Shell {
+            question_end: refusal.len(),
+            refusal,
+            most,
+            recursion_available: true,
+            checking_disabled: false,
+            ours: Ours(std::sync::Arc::new(|| None)),
+        }
     }
 
     fn ttls(known: &Known, now: Instant) -> Vec<u32> {

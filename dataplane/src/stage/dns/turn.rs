@@ -52,11 +52,10 @@ pub(super) fn header(v6: bool) -> (usize, usize) {
     if v6 { (8, IP6_LEN) } else { (12, IP4_LEN) }
 }
 
-/// The message in a UDP datagram whose IP header is at `l3`, moved up against a header without options (an answer copies
-/// none: RFC 1122 section 3.2.1.8 asks it of ICMP echo alone). `octets` go on behind the packet as far as they may.
+/// The message in a UDP datagram whose IP header is at `l3`. `octets` go on behind the packet as far as they may.
 #[inline(always)]
 pub(super) fn question<const V6: bool>(
-    octets: &mut [u8],
+    octets: &[u8],
     l3: usize,
     l4: usize,
     ip_end: usize,
@@ -87,7 +86,7 @@ pub(super) fn question<const V6: bool>(
     let (probe, asked) = window.last_chunk().map(|name| zones.probe(name)).unwrap_or_default();
     let datagram = octets.get(l4..l4 + udp_len).unwrap_or_default();
     let query = dns::plain(datagram.get(UDP_LEN..).unwrap_or_default(), probe.name_len);
-    let mut question = Question { at: l3 + ip_len + UDP_LEN, len: udp_len - UDP_LEN, probe, query, kept: ends };
+    let mut question = Question { at: l4 + UDP_LEN, len: udp_len - UDP_LEN, probe, query, kept: ends };
     let holds = match datagram.get(UDP_LEN + HEADER_LEN + probe.name_len..).and_then(<[u8]>::split_first_chunk::<4>) {
         Some((kind, rest)) => {
             let mut more = Sum::default();
@@ -109,10 +108,20 @@ pub(super) fn question<const V6: bool>(
     if !holds && (c0, c1) != (0, 0) {
         return Err(DropReason::DnsChecksum);
     }
-    if l4 > l3 + ip_len {
-        octets.copy_within(l4..l4 + udp_len, l3 + ip_len);
-    }
     Ok(question)
+}
+
+/// Moves the datagram up against an IP header without options (an answer copies none: RFC 1122 section 3.2.1.8 asks it of
+/// ICMP echo alone), and says where its message is then.
+#[inline(always)]
+pub(super) fn close_up(octets: &mut [u8], v6: bool, l3: usize, question: &Question) -> usize {
+    let (_, ip_len) = header(v6);
+    let at = l3 + ip_len + UDP_LEN;
+    let end = question.at + question.len;
+    if question.at > at && end <= octets.len() {
+        octets.copy_within(question.at - UDP_LEN..end, l3 + ip_len);
+    }
+    at
 }
 
 #[cold]

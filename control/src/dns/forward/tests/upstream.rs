@@ -111,6 +111,38 @@ async fn additional_records_are_left_out_before_an_answer_is_cut() {
 }
 
 #[tokio::test]
+async fn nobody_else_says_anything_about_our_names_and_what_leads_to_one_is_ended_by_us() {
+    let fake = Fake::start(|query, _| {
+        let name = |text: &str| Name::from_ascii(text).unwrap();
+        let to = if query[13].eq_ignore_ascii_case(&b'n') { "nosuch.mesos." } else { "WEB.mesos." };
+        let cname = RData::CNAME(hickory_proto::rr::rdata::CNAME(name(to)));
+        let mut message = Message::from_vec(&answer(query, ResponseCode::NXDomain, vec![cname], 300)).unwrap();
+        let lie = |owner: &str| Record::from_rdata(name(owner), 300, RData::A(A::new(6, 6, 6, 6)));
+        message.add_answers([lie(to)]);
+        message.add_authority(Record::from_rdata(
+            name("org."),
+            900,
+            RData::NS(hickory_proto::rr::rdata::NS(name("x.org."))),
+        ));
+        message.add_additionals([lie("leader.mesos."), lie("x.org.")]);
+        vec![message.to_vec().unwrap()]
+    })
+    .await;
+    let names = names(&[&fake]);
+    for _asked_or_remembered in 0..2 {
+        let told = told(&names, &asked("web.example.org", 1)).await;
+        let message = Message::from_vec(&told).unwrap();
+        let answers: Vec<String> = message.answers.iter().map(|r| format!("{} {}", r.name, r.data)).collect();
+        assert_eq!(answers, ["web.example.org. WEB.mesos.", "WEB.mesos. 10.0.0.1"]);
+        assert_eq!((rcode(&told), &told[8..12]), (0, &[0; 4][..]), "only ours");
+    }
+    let told = told(&names, &asked("nx.example.org", 1)).await;
+    let message = Message::from_vec(&told).unwrap();
+    assert_eq!((rcode(&told), message.answers.len()), (NXDOMAIN, 1));
+    assert_eq!(message.authorities[0].name.to_string(), "mesos.", "our SOA");
+}
+
+#[tokio::test]
 async fn a_resolver_that_fails_is_passed_over_and_one_that_is_silent_is_remembered() {
     let silent = Fake::start(|_, _| Vec::new()).await;
     let refusing = Fake::start(|query, _| vec![answer(query, ResponseCode::Refused, Vec::new(), 0)]).await;
