@@ -53,6 +53,10 @@ fn two_containers_of_one_agent_reach_each_other_through_sluice_and_only_with_a_g
     world.said(&from, &format!("ip route add {stranger}/32 via 9.0.0.1"));
     world.fails(&from, &format!("ping -c 1 -W 1 {stranger}"));
 
+    let policy: serde_json::Value = serde_json::from_str(&world.asked(&["show", "policy", "--json"])).unwrap();
+    let here = policy["agents"].as_array().unwrap().iter().find(|agent| agent["ip"] == "10.0.0.11").unwrap();
+    assert_eq!(here["direct"], serde_json::json!([]), "groups hold everywhere: {policy}");
+
     // The agent itself reaches its containers as before, and a VIP of the own group is open.
     world.said("agent1", &format!("ping -c 1 -W 2 {plain}"));
     world.said(&from, "curl -sS -m 3 http://red.marathon.l4lb.thisdcos.directory/");

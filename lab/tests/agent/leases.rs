@@ -74,17 +74,11 @@ fn an_agent_that_leaves_is_forgotten_and_comes_back_to_its_place_and_a_released_
 
     // A place that an operator takes away is the next one's.
     end(two, Signal::SIGKILL);
-    let socket = world.lab.sluice_socket().display().to_string();
-    let program = world.program.display().to_string();
-    let release = ["overlay", "release", "10.0.0.12", "--socket", &socket];
-    let mut command = std::process::Command::new(&program);
-    let released = command.args(release).output().unwrap();
-    assert!(released.status.success(), "{released:?}");
+    world.asked(&["overlay", "release", "10.0.0.12"]);
     until("agent1 forgets it", || (!knows("44.128.0.2")).then_some(()));
     assert!(lease(&world, "10.0.0.12").is_none());
     for what in ["leases", "networks", "vteps"] {
-        let shown = std::process::Command::new(&program).args(["show", what, "--socket", &socket]).output().unwrap();
-        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        let shown = world.asked(&["show", what]);
         let part = if what == "networks" { "9.0.0.0/8" } else { "44.128.0.1" };
         assert!(shown.contains(part), "{what}: {shown}");
     }

@@ -54,6 +54,15 @@ impl World {
         Some(Self { lab, program, _children: children })
     }
 
+    /// What the running Sluice answers an operator.
+    pub(crate) fn asked(&self, words: &[&str]) -> String {
+        let mut command = std::process::Command::new(&self.program);
+        let Output { status, stdout, stderr } =
+            command.args(words).arg("--socket").arg(self.lab.sluice_socket()).output().unwrap();
+        assert!(status.success(), "{words:?}: {}", String::from_utf8_lossy(&stderr));
+        String::from_utf8_lossy(&stdout).into_owned()
+    }
+
     /// Starts `sluice agent` on an agent, with the containers that it has from the start.
     pub(crate) fn agent(&self, name: &str) -> Child {
         self.lab.start_agent(&self.program, name).unwrap()
