@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use sluice_config::model::{Backend, Config, Desired, Isolation, OverlayNetwork, Service};
+use sluice_dataplane::tables::hash::HashKey;
+use sluice_dataplane::tables::zone::Zones;
 
 use crate::api::zone::{self, Row};
 use crate::desire::{Claims, Report, desire};
@@ -137,7 +139,8 @@ pub fn zone_rows(config: &Config, inputs: &CompileInputs, aliases: bool) -> Resu
     let view = view_from_inputs(config, inputs)?;
     let local = local_from_config(config);
     let (desired, _) = desire(config, &view, &Claims::default(), &local, [0; 16]);
-    Ok(zone::rows(&desired.shared.zones, desired.local.soa_serial, aliases))
+    let (zones, serial) = (&desired.shared.zones, desired.local.soa_serial);
+    Ok(zone::rows(zones, &Zones::compile(zones, serial, HashKey::default()), serial, aliases))
 }
 
 /// A desired state and its report as the document of `compile --json`.
@@ -209,6 +212,8 @@ fn policy(desired: &Desired, report: &Report) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use sluice_config::model::StaticZone;
+
     use super::*;
     use crate::fixture::config;
 
@@ -235,6 +240,19 @@ mod tests {
         assert_eq!(document["rejected"][0]["value"], "\\u{0}<script>:80x");
         assert_eq!(document["policy"]["containers"][0]["groups"], json!(["secret-club"]));
         assert_eq!(document["networks"][0]["agents"], json!([]));
+    }
+
+    #[test]
+    fn what_a_zone_does_not_serve_is_no_row_of_it() {
+        let mut config = config();
+        let records = ["www.other.org. A 1.2.3.4", "good A 1.2.3.4", "good CNAME x", "also A 1.2.3.5"];
+        let zone = StaticZone { name: "corp".to_owned(), file: None, records: records.map(str::to_owned).to_vec() };
+        config.dns.zones = vec![zone];
+        let rows = zone_rows(&config, &inputs(), false).unwrap();
+        let own = rows.iter().filter(|row| row.name.ends_with("corp.") || row.name.ends_with("org."));
+        let own: Vec<(&str, &str)> = own.map(|row| (row.name.as_str(), row.r#type)).collect();
+        let expected = [("also.corp.", "A"), ("corp.", "NS"), ("corp.", "SOA"), ("good.corp.", "A")];
+        assert_eq!(own, expected);
     }
 
     #[test]

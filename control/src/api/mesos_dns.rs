@@ -230,7 +230,7 @@ async fn records(State(observed): State<Arc<Observed>>) -> Json<Value> {
     let published = observed.published();
     let rows = published.as_ref().map_or_else(Vec::new, |p| {
         let desired = &p.tables.desired;
-        rows(&desired.shared.zones, desired.local.soa_serial, false)
+        rows(&desired.shared.zones, &p.tables.zones, desired.local.soa_serial, false)
     });
     let row = |row: super::zone::Row| {
         let (name, rtype) = (row.name, row.r#type);

@@ -210,7 +210,7 @@ pub async fn document(observed: &Observed, what: &str) -> Option<Value> {
         "workers" => serde_json::to_value(workers(observed)),
         "zone" => serde_json::to_value(published.map_or_else(Vec::new, |p| {
             let desired = &p.tables.desired;
-            zone::rows(&desired.shared.zones, desired.local.soa_serial, false)
+            zone::rows(&desired.shared.zones, &p.tables.zones, desired.local.soa_serial, false)
         })),
         "names" => serde_json::to_value(names(observed)),
         "labels" => serde_json::to_value(of_labels(published)),

@@ -1,10 +1,12 @@
 //! Zones as rows for people and machines: `{name, type, ttl, values[]}` with the final dot, values sorted; SOA in seven
 //! fields (design.md section 9).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use sluice_config::model::{Reach, Zone};
+use sluice_dataplane::tables::zone::Zones;
+use sluice_dataplane::wire::name;
 
 /// One set of records.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -19,13 +21,17 @@ pub struct Row {
     pub values: Vec<String>,
 }
 
-/// The rows of these zones, sorted by name and type; those of names that are others' (facts/dcos.md B.2) with `aliases`.
+/// The rows of these zones, sorted by name and type, as far as the table that was made of them serves them; those of names
+/// that are others' (facts/dcos.md B.2) with `aliases`.
 #[must_use]
-pub fn rows(zones: &[Zone], serial: u32, aliases: bool) -> Vec<Row> {
+pub fn rows(zones: &[Zone], served: &Zones, serial: u32, aliases: bool) -> Vec<Row> {
+    let served: BTreeSet<(String, String)> = served.rows().map(|row| (row.name, row.rtype)).collect();
     let mut sets: BTreeMap<(String, &'static str), (u32, Vec<String>)> = BTreeMap::new();
     for zone in zones {
-        let mut put = |name: &str, kind, ttl, value: &str| {
-            for name in spellings(zone, name, aliases) {
+        let mut put = |name: &str, kind: &'static str, ttl, value: &str| {
+            let known =
+                name::from_text(name).is_ok_and(|wire| served.contains(&(name::to_text(&wire), kind.to_owned())));
+            for name in spellings(zone, name, aliases).into_iter().filter(|_| known) {
                 let (least, values) = sets.entry((format!("{name}."), kind)).or_insert((ttl, Vec::new()));
                 *least = (*least).min(ttl);
                 values.push(value.to_owned());

@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use sluice_config::model::{Backend, OverlayAgent, Protocol, Service, Sharing};
+use sluice_dataplane::tables::hash::HashKey;
+use sluice_dataplane::tables::zone::Zones;
 
 use super::*;
 use crate::desire::claims::tests::claimed;
@@ -60,7 +62,8 @@ fn a_records(desired: &Desired, name: &str) -> Vec<String> {
 
 /// The values of a name, other names for it followed.
 fn records(desired: &Desired, name: &str, kind: &str) -> Vec<String> {
-    let rows = crate::api::zone::rows(&desired.shared.zones, 1, true);
+    let zones = &desired.shared.zones;
+    let rows = crate::api::zone::rows(zones, &Zones::compile(zones, 1, HashKey::default()), 1, true);
     let row = rows.into_iter().find(|row| row.name == format!("{name}.") && row.r#type == kind);
     row.map(|row| row.values).unwrap_or_default()
 }

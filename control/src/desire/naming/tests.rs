@@ -5,14 +5,21 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::Value;
-use sluice_config::model::{Config, DnsHealth, IpSource, Origin};
+use sluice_config::model::{Config, DnsHealth, IpSource, Origin, Zone};
+use sluice_dataplane::tables::hash::HashKey;
+use sluice_dataplane::tables::zone::Zones;
 
 use super::super::{Cluster, names};
 use super::Naming;
-use crate::api::zone::{Row, rows};
+use crate::api::zone::{self, Row};
 use crate::fixture::{golden, golden_bytes, task};
 use crate::mesos::state;
 use crate::view::{ClusterView, Event, Health, Listing, TaskState};
+
+/// The rows of zones, all of which are served.
+fn rows(zones: &[Zone], serial: u32, aliases: bool) -> Vec<Row> {
+    zone::rows(zones, &Zones::compile(zones, serial, HashKey::default()), serial, aliases)
+}
 
 const BASE: &str = r#"
     [[port]]
@@ -225,8 +232,6 @@ fn in_compat_every_recorded_answer_is_given() {
     use hickory_proto::serialize::binary::BinDecodable as _;
     use sluice_dataplane::stage::dns::{Asker, Limit, Reply, answer};
     use sluice_dataplane::tables::dns::Terms;
-    use sluice_dataplane::tables::hash::HashKey;
-    use sluice_dataplane::tables::zone::Zones;
     let Some(recording) = golden("mesos-dns/answers.json") else { return };
     let mut wrong = Vec::new();
     let mut count = 0;
