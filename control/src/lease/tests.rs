@@ -1,4 +1,4 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use proptest::prelude::*;
@@ -9,6 +9,7 @@ use super::desk::{Desk, DeskError, Wish};
 use super::file::{File, LeasesError};
 use super::token::Token;
 use super::*;
+use crate::fixture::golden;
 
 fn config(text: &str) -> Config {
     sluice_config::parse(&format!("[[port]]\ninterface = \"eth0\"\n{text}"), "test").unwrap()
@@ -137,13 +138,7 @@ fn a_token_is_one_long_line_and_shown_whole() {
 /// What the module gives in each recorded case, and what is given here.
 #[test]
 fn allocation_is_the_overlay_modules() {
-    let golden = std::env::var_os("SLUICE_GOLDEN")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/golden"), PathBuf::from);
-    let Ok(text) = std::fs::read(golden.join("overlay/allocation-and-node-config.json")) else {
-        println!("skipped: {} is not here (SLUICE_GOLDEN says where)", golden.display());
-        return;
-    };
-    let golden: Value = serde_json::from_slice(&text).unwrap();
+    let Some(golden) = golden("overlay/allocation-and-node-config.json") else { return };
     for case in golden["cases"].as_array().unwrap() {
         let networks: Vec<OverlayNetwork> =
             case["config"]["overlays"].as_array().unwrap().iter().map(network).collect();

@@ -405,10 +405,7 @@ impl Zones {
     }
 
     fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
-        self.shards.iter().flat_map(move |shard| {
-            let slots = (0..shard.slots as usize).filter_map(|at| shard.slot(at)).filter(|slot| *slot != 0);
-            slots.filter_map(move |slot| Some(Entry { words: shard.words().get(slot as u32 as usize..)? }))
-        })
+        self.shards.iter().flat_map(Shard::entries)
     }
 }
 
@@ -435,9 +432,10 @@ impl Shard {
         hash as usize & (self.slots as usize).wrapping_sub(1)
     }
 
-    #[inline]
-    fn slot(&self, at: usize) -> Option<u64> {
-        self.words().get(at).map(|slot| u64::from_le_bytes(*slot))
+    fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        let words = self.words();
+        let slots = words.iter().take(self.slots as usize).map(|slot| u64::from_le_bytes(*slot));
+        slots.filter(|slot| *slot != 0).filter_map(|slot| Some(Entry { words: words.get(slot as u32 as usize..)? }))
     }
 }
 

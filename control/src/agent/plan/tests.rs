@@ -1,10 +1,11 @@
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 use sluice_config::model::Mac;
 
 use super::routing::TABLES_OF_VNIS;
 use super::*;
+use crate::fixture::golden;
 
 fn settings(address: &str, more: &str) -> Settings {
     let text = format!("[agent]\nurls = [\"http://10.0.0.9:8123\"]\naddress = \"{address}\"\n{more}");
@@ -189,13 +190,7 @@ fn nodes_are_told_of_the_way_by_the_underlay() {
 /// What dcos-net programs on a node, recorded, and what is planned from the same agents.
 #[test]
 fn neighbours_forwarding_and_routes_are_those_of_dcos() {
-    let golden = std::env::var_os("SLUICE_GOLDEN")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/golden"), PathBuf::from);
-    let Ok(text) = std::fs::read(golden.join("overlay/allocation-and-node-config.json")) else {
-        println!("skipped: {} is not here (SLUICE_GOLDEN says where)", golden.display());
-        return;
-    };
-    let golden: Value = serde_json::from_slice(&text).unwrap();
+    let Some(golden) = golden("overlay/allocation-and-node-config.json") else { return };
     let mut compared = 0;
     for case in golden["cases"].as_array().unwrap() {
         for node in case["node_config"].as_array().unwrap() {

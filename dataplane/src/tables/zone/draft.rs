@@ -186,9 +186,7 @@ impl<'a> Draft<'a> {
 
 /// A shard's entries with their octets, by name.
 fn old(shard: &Shard) -> Vec<(&[u8], &[u8])> {
-    let slots = (0..shard.slots as usize).filter_map(|at| shard.slot(at)).filter(|slot| *slot != 0);
-    let entry = |slot: u64| Some(Entry { words: shard.words().get(slot as u32 as usize..)? });
-    slots.filter_map(entry).map(|entry| (entry.name(), entry.words[..entry.len()].as_flattened())).collect()
+    shard.entries().map(|entry| (entry.name(), entry.words[..entry.len()].as_flattened())).collect()
 }
 
 /// A shard in the order of its names.
