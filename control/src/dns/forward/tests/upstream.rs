@@ -167,10 +167,13 @@ async fn who_knows_neither_edns_nor_mixed_case_is_asked_plainly() {
         vec![refusal]
     })
     .await;
-    let lowering = Fake::start(|query, _| vec![one(&query.to_ascii_lowercase())]).await;
+    // The id may hold octets that look like capitals: it stays.
+    let lowering = Fake::start(|query, _| vec![one(&[&query[..12], &query[12..].to_ascii_lowercase()].concat())]).await;
+    // So long that no draw of cases is all small.
+    let name = format!("{0}.{0}.example.org", "w".repeat(60));
     for fake in [&old, &lowering] {
         let names = names(&[fake]);
-        assert_eq!(rcode(&told(&names, &asked("web.example.org", 1)).await), 0);
+        assert_eq!(rcode(&told(&names, &asked(&name, 1)).await), 0);
         assert_eq!(fake.asked(), 2);
     }
 }
