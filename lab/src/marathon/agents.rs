@@ -104,25 +104,31 @@ impl Agents {
     }
 
     /// A container of its own on the overlay.
-    pub(crate) fn on_overlay(&self, agent: usize, network: &str, sandbox: &mut Sandbox) -> Result<(), LabError> {
+    pub(crate) fn on_overlay(
+        &self,
+        agent: usize,
+        network: &str,
+        by_docker: bool,
+        sandbox: &mut Sandbox,
+    ) -> Result<(), LabError> {
         let Some((topology, entry)) = self.entry(agent) else {
             return self.on_loopback(sandbox);
         };
         if topology.overlay.name != network {
             return Err(LabError::NoNetwork { network: network.to_owned(), known: topology.overlay.name.clone() });
         }
-        let made = container::on_overlay(&self.state, topology, entry, &self.container_role(sandbox))?;
+        let made = container::on_overlay(&self.state, topology, entry, &self.container_role(sandbox), by_docker)?;
         self.enter(made, sandbox);
         Ok(())
     }
 
-    /// A container behind the agent's docker0.
-    pub(crate) fn on_bridge(&self, agent: usize, sandbox: &mut Sandbox) -> Result<(), LabError> {
+    /// A container behind the agent's docker0 or Mesos's bridge.
+    pub(crate) fn on_bridge(&self, agent: usize, by_docker: bool, sandbox: &mut Sandbox) -> Result<(), LabError> {
         let Some((topology, entry)) = self.entry(agent) else {
             self.on_host(agent, sandbox);
             return Ok(());
         };
-        let made = container::on_docker_bridge(&self.state, topology, entry, &self.container_role(sandbox))?;
+        let made = container::on_nat_bridge(&self.state, topology, entry, &self.container_role(sandbox), by_docker)?;
         self.enter(made, sandbox);
         Ok(())
     }

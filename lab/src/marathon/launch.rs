@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::process::{Child, Command as TokioCommand};
 
 use super::agents::{Agents, Sandbox};
-use super::spec::{Command, HostPort, Network, Port, RunSpec, Unit};
+use super::spec::{Command, Container, HostPort, Network, Port, RunSpec, Unit};
 use crate::cluster::LabError;
 use crate::state::StateError;
 use crate::wiring::container::Redirect;
@@ -62,10 +62,11 @@ fn prepare(agents: &Agents, spec: &RunSpec, agent: usize, sandbox: &mut Sandbox)
         };
         sandbox.host_ports.push(taken);
     }
+    let by_docker = spec.container == Container::Docker;
     match &spec.network {
         Network::Host => agents.on_host(agent, sandbox),
-        Network::Bridge => agents.on_bridge(agent, sandbox)?,
-        Network::Container(name) => agents.on_overlay(agent, name, sandbox)?,
+        Network::Bridge => agents.on_bridge(agent, by_docker, sandbox)?,
+        Network::Container(name) => agents.on_overlay(agent, name, by_docker, sandbox)?,
     }
     if spec.network == Network::Host {
         return Ok(());

@@ -45,7 +45,7 @@ pub(crate) fn build(state: &LabState, topology: &Topology) -> Result<(), StateEr
 /// The containers that an agent has from the start; one that `sluice agent` sets up must have its network first.
 pub(crate) fn start_containers(state: &LabState, topology: &Topology, agent: &AgentEntry) -> Result<(), StateError> {
     for name in &agent.containers {
-        container::on_overlay(state, topology, agent, name)?;
+        container::on_overlay(state, topology, agent, name, false)?;
     }
     Ok(())
 }
