@@ -94,6 +94,7 @@ fn stage(marathon: &Marathon, state: &mut State, id: &str) -> Option<String> {
         condition: if marathon.dialect == Dialect::V1_3 { Condition::Staging } else { Condition::Starting },
         host_ports: Vec::new(),
         address: None,
+        address6: None,
         staged_at: super::clock::now(),
         started_at: None,
         checks: Vec::new(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -141,10 +142,13 @@ fn words(agents: &Agents, program: &Path, spec: &RunSpec, unit: usize, sandbox: 
             for port in own_ports(agents, spec, unit, sandbox) {
                 words.extend(["--port".to_owned(), port.to_string()]);
             }
-            if agents.topology.is_none() {
-                let address = sandbox.address.map(|a| a.to_string()).unwrap_or_default();
-                words.extend(["--bind".to_owned(), address]);
-            }
+            let bind = match (&agents.topology, sandbox.address, sandbox.address6) {
+                (None, address, _) => address.map(IpAddr::V4),
+                // Of both families.
+                (Some(_), _, Some(_)) => Some(Ipv6Addr::UNSPECIFIED.into()),
+                (Some(_), _, None) => None,
+            };
+            words.extend(bind.into_iter().flat_map(|bind| ["--bind".to_owned(), bind.to_string()]));
             words
         }
     }

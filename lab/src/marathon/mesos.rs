@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::Marathon;
 use super::spec::{Container, Network, Port};
 use super::state::{Condition, State, Task};
+use super::{Marathon, render};
 
 /// The network that the Mesos containerizer has for bridge mode in DC/OS.
 const MESOS_BRIDGE: &str = "mesos-bridge";
@@ -107,6 +107,10 @@ fn container(task: &Task, ports: &[(&Port, Option<u16>)]) -> Value {
             "port_mappings": mappings}])
     };
     let docker = |network: &str| json!({"image": "lab", "network": network, "port_mappings": mappings});
+    if task.spec.pod {
+        // Those of its executor: a task of a group must not have any.
+        return json!({"type": "MESOS", "mesos": {}});
+    }
     match (task.spec.container, &task.spec.network) {
         (Container::Docker, Network::Host) => {
             json!({"type": "DOCKER", "docker": {"image": "lab", "network": "HOST"}})
@@ -132,8 +136,8 @@ fn status(task: &Task, id: &str, agent: &str) -> Option<Value> {
     if task.condition == Condition::Staging {
         return None;
     }
-    let mut network = json!({"ip_addresses": task.address.map(|ip| json!({"protocol": "IPv4", "ip_address": ip.to_string()}))
-        .into_iter().collect::<Vec<_>>(), "groups": task.spec.groups});
+    let addresses = task.addresses().map(|ip| json!({"protocol": render::protocol(ip), "ip_address": ip.to_string()}));
+    let mut network = json!({"ip_addresses": addresses.collect::<Vec<_>>(), "groups": task.spec.groups});
     let name = match (&task.spec.network, task.spec.container) {
         (Network::Container(name), _) => Some(name.as_str()),
         (Network::Bridge, Container::Mesos | Container::None) => Some(MESOS_BRIDGE),

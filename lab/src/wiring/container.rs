@@ -5,7 +5,7 @@
 
 use std::fs::OpenOptions;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv4Net;
 
@@ -26,6 +26,7 @@ pub(super) const NAT_BRIDGES: [(&str, Ipv4Net); 2] = [
 pub(crate) struct Container {
     pub(crate) role: String,
     pub(crate) address: Ipv4Addr,
+    pub(crate) address6: Option<Ipv6Addr>,
     network: Network,
 }
 
@@ -59,7 +60,7 @@ pub(super) fn gateway(subnet: Ipv4Net) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(subnet.network()).saturating_add(1))
 }
 
-/// A container with an overlay address of its own. `sluice agent` knows one bridge for both containerizers.
+/// A container with an address of its own on the topology's network, on an agent as DC/OS sets it up.
 pub(crate) fn on_overlay(
     state: &LabState,
     topology: &Topology,
@@ -67,20 +68,17 @@ pub(crate) fn on_overlay(
     role: &str,
     by_docker: bool,
 ) -> Result<Container, StateError> {
-    if agent.sluice_agent {
-        return by_cni(state, agent, role, &topology.overlay.name);
-    }
     let [docker, mesos] = overlay_bridges(topology, agent);
     let (bridge, subnet) = if by_docker { docker } else { mesos };
     attach(state, agent, role, &bridge, subnet, topology.overlay.container_mtu)
 }
 
-/// A container on any network that `sluice agent` has configured on an agent.
+/// A container on any network that there is a CNI configuration for on an agent: by both containerizers.
 pub(crate) fn by_cni(state: &LabState, agent: &AgentEntry, role: &str, network: &str) -> Result<Container, StateError> {
     let namespace = super::namespace(state, role, false)?;
-    let address = cni::add(state, &agent.name, network, role, &namespace)?;
+    let (address, address6) = cni::add(state, &agent.name, network, role, &namespace)?;
     let network = Network::Cni { agent: agent.name.clone(), network: network.to_owned() };
-    Ok(Container { role: role.to_owned(), address, network })
+    Ok(Container { role: role.to_owned(), address, address6, network })
 }
 
 /// A container on a NAT bridge, reached by [`redirect`].
@@ -121,7 +119,7 @@ fn attach(
         format!("route add default via {}", gateway(subnet)),
     ];
     ip_batch(&namespace, &own_end)?;
-    Ok(Container { role: role.to_owned(), address, network: Network::Claimed(claim) })
+    Ok(Container { role: role.to_owned(), address, address6: None, network: Network::Claimed(claim) })
 }
 
 /// Removes a container's namespace (its interfaces go with it) and gives its address back.

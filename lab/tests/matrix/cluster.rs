@@ -173,19 +173,24 @@ impl Cluster {
 
     /// The task that answers a request with 200.
     pub(crate) fn answers(&self, from: From<'_>, to: &str) -> Result<String, String> {
+        self.curl(from, "--ipv4", to)
+    }
+
+    fn curl(&self, from: From<'_>, family: &str, to: &str) -> Result<String, String> {
         let url = format!("http://{to}/");
-        let body = self.run(from, &["curl", "-sS", "--fail", "--max-time", "10", &url])?;
+        let body = self.run(from, &["curl", "-sS", "--fail", family, "--max-time", "10", &url])?;
         let task = body.lines().find_map(|line| line.strip_prefix("task "));
         task.map(str::to_owned).ok_or(body)
     }
 
     /// Whether it is this task that answers.
     pub(crate) fn is_answered_by(&self, task: &Task, from: From<'_>, to: &str) -> Result<(), String> {
-        match self.answers(from, to) {
-            Ok(id) if id == task.id => Ok(()),
-            Ok(id) => Err(format!("{id} answers instead of {}", task.id)),
-            Err(said) => Err(said),
-        }
+        is_of(task, self.answers(from, to))
+    }
+
+    /// The same over IPv6.
+    pub(crate) fn is_answered_by_six(&self, task: &Task, from: From<'_>, to: &str) -> Result<(), String> {
+        is_of(task, self.curl(from, "--ipv6", to))
     }
 
     /// GET of Sluice's own API, from the master.
@@ -197,7 +202,18 @@ impl Cluster {
 
     /// Waits until these VIPs are served: until somebody outside has an answer from each.
     pub(crate) fn await_vips(&self, vips: &[String]) {
-        in_parallel(vips, |vip| until(vip, || self.answers(From::Role("client"), vip).ok()));
+        let answers = in_parallel(vips, |vip| eventually(|| self.answers(From::Role("client"), vip)));
+        let failed: Vec<_> = vips.iter().zip(answers).filter_map(|(vip, answer)| Some((vip, answer.err()?))).collect();
+        let known = |what| self.sluice(&format!("/v1/{what}"));
+        assert!(failed.is_empty(), "{failed:?}\n{}", known("vips"));
+    }
+}
+
+fn is_of(task: &Task, answer: Result<String, String>) -> Result<(), String> {
+    match answer {
+        Ok(id) if id == task.id => Ok(()),
+        Ok(id) => Err(format!("{id} answers instead of {}", task.id)),
+        Err(said) => Err(said),
     }
 }
 

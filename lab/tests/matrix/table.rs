@@ -1,12 +1,13 @@
 //! What was seen, as the table of docs/integration-matrix.md.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, Write as _};
 
 use super::rows::{BYS, By, Kind, NETS, Net, origins};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/integration-matrix.md");
-const BEGIN: &str = "<!-- seen: written by lab/tests/matrix -->\n";
+const END: &str = "<!-- end -->";
 
 /// Who asks an origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,32 +52,46 @@ impl Seen {
         self.wrong.extend(failed.into_iter().map(|said| format!("{test}, {what}: {said}")));
     }
 
-    /// Fails if anything went wrong, or if the page says something else; with `SLUICE_BLESS=1` it is written anew.
-    pub(crate) fn judge(&self) {
-        let page = std::fs::read_to_string(PAGE).unwrap();
-        let (before, printed) = page.split_once(BEGIN).unwrap();
+    /// Fails if anything went wrong, or if a part of the page says something else; with `SLUICE_BLESS=1` that is written
+    /// anew.
+    pub(crate) fn judge(&self, part: &str) {
+        let mut file = File::options().read(true).write(true).open(PAGE).unwrap();
+        // The other part is another test's.
+        file.lock().unwrap();
+        let mut page = String::new();
+        file.read_to_string(&mut page).unwrap();
+        let begin = format!("<!-- {part}: written by lab/tests/matrix -->\n");
+        let (before, rest) = page.split_once(&begin).unwrap();
+        let (printed, after) = rest.split_once(END).unwrap();
         let seen = self.markdown();
-        if std::env::var_os("SLUICE_BLESS").is_some() {
-            std::fs::write(PAGE, format!("{before}{BEGIN}{seen}")).unwrap();
+        let bless = std::env::var_os("SLUICE_BLESS").is_some();
+        if bless {
+            file.rewind().unwrap();
+            file.set_len(0).unwrap();
+            write!(file, "{before}{begin}{seen}{END}{after}").unwrap();
         }
         assert!(self.wrong.is_empty(), "{} went wrong:\n{}", self.wrong.len(), self.wrong.join("\n"));
-        let blessed = std::env::var_os("SLUICE_BLESS").is_some() || printed == seen;
-        assert!(blessed, "run SLUICE_BLESS=1 cargo test -p sluice-lab --test matrix, and read what changed:\n{seen}");
+        let same = bless || printed == seen;
+        assert!(same, "run SLUICE_BLESS=1 cargo test -p sluice-lab --test matrix, and read what changed:\n{seen}");
     }
 
     fn markdown(&self) -> String {
+        let mut text = if self.cells.is_empty() { String::new() } else { self.matrix() };
+        text += "\n| test | what was asked | as it should be |\n|---|---|---|\n";
+        for Line { test, what, asked, good } in &self.lines {
+            text += &format!("| {test} | {what} | {good} of {asked} |\n");
+        }
+        text + "\n"
+    }
+
+    fn matrix(&self) -> String {
         let columns: Vec<Client> = clients().collect();
         let heads: Vec<String> = columns.iter().map(|client| client.head()).collect();
         let mut text = format!("\n| origin | {} |\n|---|{}\n", heads.join(" | "), "---|".repeat(heads.len()));
         for (kind, net) in origins() {
             let cells = columns.iter().map(|client| self.ways(kind, net, *client));
             let cells = cells.collect::<Vec<_>>().join(" | ");
-            // Writing to a String does not fail.
-            let _ = writeln!(text, "| {} {} | {cells} |", kind.word().to_uppercase(), net.word());
-        }
-        text += "\n| test | what was asked | as it should be |\n|---|---|---|\n";
-        for Line { test, what, asked, good } in &self.lines {
-            let _ = writeln!(text, "| {test} | {what} | {good} of {asked} |");
+            text += &format!("| {} {} | {cells} |\n", kind.word().to_uppercase(), net.word());
         }
         text
     }
