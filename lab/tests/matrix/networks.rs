@@ -1,6 +1,8 @@
 //! Tests that need networks beside DC/OS's one: IPv6, a second user network, a CNI network without a default route. Their
 //! agents are set up by `sluice agent`, and every container by Debian's CNI plugins.
 
+use std::process::Child;
+
 use serde_json::{Value, json};
 use sluice_lab::{Lab, Topology};
 
@@ -28,6 +30,8 @@ vni = 2000
 port = 4789
 "#;
 const SNAT: &str = "\"9.0.9.2\", \"172.21.9.2\", \"fd01:b:0:0:9::2\"";
+/// DC/OS has them the other way round: `app.marathon.mesos` is the agent's address there, and no agent here has an IPv6 one.
+const IP_SOURCES: &str = "ip_sources = [\"netinfo\", \"host\"]\n";
 const VIP6: &str = "[fd01:c::1]:8082";
 
 fn topology() -> Topology {
@@ -47,13 +51,15 @@ fn more_networks(lab: &Lab) {
         std::fs::write(file, text.replace(from, to) + more).unwrap();
     };
     change(&lab.sluice_config(), "overlay = [\"9.0.9.2\"]", &format!("overlay = [{SNAT}]"), NETWORKS);
+    change(&lab.sluice_config(), "[dns]\n", &format!("[dns]\n{IP_SOURCES}"), "");
     for agent in ["agent1", "agent2"] {
         change(&lab.agent_config(agent), "[\"dcos\"]", "[\"dcos\", \"dcos6\", \"calico\"]", "");
     }
 }
 
 /// `sluice agent` on both, with IPv6 where the lab's namespaces have it off.
-fn start_agents(cluster: &Cluster) {
+fn start_agents(cluster: &Cluster) -> Vec<Child> {
+    let mut agents = Vec::new();
     for agent in ["agent1", "agent2"] {
         for which in ["all", "default"] {
             for setting in ["disable_ipv6=0", "forwarding=1"] {
@@ -61,12 +67,13 @@ fn start_agents(cluster: &Cluster) {
                 cluster.run(From::Role(agent), &["sysctl", "-qw", &setting]).unwrap();
             }
         }
-        cluster.lab.start_agent(&cluster.program, agent).unwrap();
+        agents.push(cluster.lab.start_agent(&cluster.program, agent).unwrap());
         let folder = cluster.lab.state().file(&format!("cni-{agent}"));
         until("every network is there", || {
             ["calico", "dcos6"].iter().all(|n| folder.join(format!("{n}.conf")).exists()).then_some(())
         });
     }
+    agents
 }
 
 /// A network on `dcos`'s bridge, with addresses from the end of the agent's part, whose containers have routes to what
@@ -107,7 +114,7 @@ fn vip(app: &str, port: u16) -> String {
 /// Starts the cluster and asks; `None`, with a sentence, where something is not there.
 pub(crate) fn ask(seen: &mut Seen) -> Option<()> {
     let cluster = Cluster::start(&topology(), more_networks)?;
-    start_agents(&cluster);
+    let _agents = start_agents(&cluster);
     without_default_route(&cluster);
     let [six, six_same, six_other, calico, dcos, calico_same, calico_other, dcos_other, l4lb] = apps();
     cluster.deploy(&apps());
