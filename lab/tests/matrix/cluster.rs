@@ -95,10 +95,18 @@ impl Cluster {
             let (_, deployments) = self.marathon("GET", "/v2/deployments", &Value::Null);
             deployments.as_array().filter(|all| all.is_empty()).map(drop)
         });
-        for app in all {
-            let tasks = self.tasks(app);
-            let there = |task: &&Task| app.agent.is_none_or(|agent| agent == task.host);
-            assert_eq!(tasks.iter().filter(there).count(), app.instances, "{}: {tasks:?}", app.name);
+        in_parallel(all, |app| self.check_places(app));
+    }
+
+    /// Tasks are on the agent that was asked for, and their processes where their addresses are.
+    fn check_places(&self, app: &App) {
+        let tasks = self.tasks(app);
+        assert_eq!(tasks.len(), app.instances, "{}: {tasks:?}", app.name);
+        for task in tasks {
+            assert!(app.agent.is_none_or(|agent| agent == task.host), "{}: {task:?}", app.name);
+            let own = self.run(From::Task(&task), &["ip", "-oneline", "addr"]).unwrap();
+            let has = |ip: &IpAddr| own.contains(&format!(" {ip}/"));
+            assert!(!task.addresses.is_empty() && task.addresses.iter().all(has), "{task:?}: {own}");
         }
     }
 
@@ -191,6 +199,16 @@ impl Cluster {
     /// The same over IPv6.
     pub(crate) fn is_answered_by_six(&self, task: &Task, from: From<'_>, to: &str) -> Result<(), String> {
         is_of(task, self.curl(from, "--ipv6", to))
+    }
+
+    /// Whether a datagram to `address/port` comes back: a socket that is connected takes nothing from elsewhere.
+    pub(crate) fn is_echoed(&self, from: From<'_>, to: &str) -> Result<(), String> {
+        let line = format!("exec 3<>/dev/udp/{to}; echo -n hello >&3; timeout 3 head -c 5 <&3");
+        // Datagrams may be lost.
+        eventually(|| match self.run(from, &["bash", "-c", &line]) {
+            Ok(said) if said == "hello" => Ok(()),
+            other => Err(format!("{from:?}: {other:?}")),
+        })
     }
 
     /// GET of Sluice's own API, from the master.

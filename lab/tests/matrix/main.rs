@@ -10,6 +10,7 @@ mod golden;
 mod names;
 mod networks;
 mod rows;
+mod six;
 mod table;
 mod vips;
 
