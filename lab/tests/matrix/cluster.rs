@@ -20,12 +20,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const REQUESTS_AT_ONCE: usize = 4;
 /// Agents of the built-in cluster, and a third.
 pub(crate) const AGENTS: [&str; 3] = ["10.0.0.11", "10.0.0.12", "10.0.0.13"];
+/// Where the VIPs of rows by address are.
+pub(crate) const VIPS: &str = "198.51.100.128/25";
 /// Where Sluice answers names and its API.
 pub(crate) const SLUICE: &str = "198.51.100.1";
 
 pub(crate) struct Cluster {
     pub(crate) lab: Lab,
-    pub(crate) program: PathBuf,
+    program: PathBuf,
     _children: Vec<Child>,
 }
 
@@ -59,7 +61,7 @@ pub(crate) fn three_agents() -> Topology {
     third.subnet = "9.0.3.0/24".parse().unwrap();
     third.containers.clear();
     topology.agents.push(third);
-    topology.sluice.vips.push("198.51.100.128/25".parse().unwrap());
+    topology.sluice.vips.push(VIPS.parse().unwrap());
     topology
 }
 
@@ -79,6 +81,11 @@ impl Cluster {
         let mut children = lab.start_marathons_by(own, Dialect::V1_9).unwrap();
         children.push(lab.start_sluice(&program).unwrap());
         Some(Self { lab, program, _children: children })
+    }
+
+    /// Starts `sluice agent` on an agent.
+    pub(crate) fn start_agent(&self, name: &str) -> Child {
+        self.lab.start_agent(&self.program, name).unwrap()
     }
 
     /// Deploys the apps at once and the pods one by one, and waits until all of them run where they are to be.

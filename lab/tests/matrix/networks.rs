@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use sluice_lab::{Lab, Topology};
 
 use super::apps::App;
-use super::cluster::{AGENTS, Cluster, From, SLUICE, until};
+use super::cluster::{AGENTS, Cluster, From, SLUICE, VIPS, until};
 use super::rows::{Kind, Net};
-use super::six;
 use super::table::Seen;
+use super::{six, vips};
 
 /// Those of DC/OS's tests that are asked here.
 pub(crate) const TESTS: &[&str] = &["test_dcos_cni_l4lb", "test_vip_cross_usernetwork"];
@@ -35,8 +35,10 @@ const SNAT: &str = "\"9.0.9.2\", \"172.21.9.2\", \"fd01:b:0:0:9::2\"";
 /// DC/OS has them the other way round: `app.marathon.mesos` is the agent's address there, and no agent here has an IPv6 one.
 const IP_SOURCES: &str = "ip_sources = [\"netinfo\", \"host\"]\n";
 
-fn topology() -> Topology {
+/// Two agents that run `sluice agent`, in the places that are the lowest free ones.
+pub(crate) fn topology() -> Topology {
     let mut topology = Topology::built_in().unwrap();
+    topology.sluice.vips.push(VIPS.parse().unwrap());
     for (n, agent) in topology.agents.iter_mut().enumerate() {
         agent.sluice_agent = true;
         agent.vtep = format!("44.128.0.{}", n + 1).parse().unwrap();
@@ -70,13 +72,23 @@ fn start_agents(cluster: &Cluster) -> Vec<Child> {
                 cluster.run(From::Role(agent), &["sysctl", "-qw", &setting]).unwrap();
             }
         }
-        agents.push(cluster.lab.start_agent(&cluster.program, agent).unwrap());
+        agents.push(cluster.start_agent(agent));
         let folder = cluster.lab.state().file(&format!("cni-{agent}"));
         until("every network is there", || {
             ["calico", "dcos6"].iter().all(|n| folder.join(format!("{n}.conf")).exists()).then_some(())
         });
     }
     agents
+}
+
+/// Waits until agents have heard of the VIPs outside the range of named ones; `containers` is the table of what these send.
+pub(crate) fn await_routes(cluster: &Cluster, containers: &str) {
+    for (agent, table) in ["agent1", "agent2"].into_iter().flat_map(|agent| [(agent, "main"), (agent, containers)]) {
+        until("agents hear of every VIP", || {
+            let routes = cluster.run(From::Role(agent), &["ip", "route", "show", "table", table]).ok()?;
+            vips::addresses().all(|ip| routes.contains(&format!("{ip} via "))).then_some(())
+        });
+    }
 }
 
 /// A network on `dcos`'s bridge, with addresses from the end of the agent's part, whose containers have routes to what
@@ -114,8 +126,8 @@ fn apps() -> Vec<App> {
     [of_calico(), of_dcos(), client("l4lb", AGENTS[0])].into_iter().chain(clients).chain(six::apps()).collect()
 }
 
-/// The origins' VIPs.
-fn vips() -> [(App, &'static str); 2] {
+/// The origins and their VIPs.
+fn origins() -> [(App, &'static str); 2] {
     let vips = ["of-calico.marathon.l4lb.thisdcos.directory:8083", "of-dcos.marathon.l4lb.thisdcos.directory:8084"];
     let [calico, dcos] = vips;
     [(of_calico(), calico), (of_dcos(), dcos)]
@@ -129,16 +141,18 @@ pub(crate) fn ask(seen: &mut Seen) -> Option<()> {
     })?;
     let _agents = start_agents(&cluster);
     without_default_route(&cluster);
-    cluster.deploy(&apps());
+    cluster.deploy(&vips::apps().into_iter().chain(apps()).collect::<Vec<_>>());
+    await_routes(&cluster, "43");
+    seen.matrix_in_short(vips::ask(&cluster));
     six::ask(&cluster, seen);
-    cluster.await_vips(&vips().map(|(_, vip)| vip.to_owned()));
+    cluster.await_vips(&origins().map(|(_, vip)| vip.to_owned()));
     across(&cluster, seen);
     no_default_route(&cluster, seen);
     Some(())
 }
 
 fn across(cluster: &Cluster, seen: &mut Seen) {
-    let [calico, dcos] = vips();
+    let [calico, dcos] = origins();
     // The origin of the other network is a client on the same agent.
     let pairs = [
         (&calico, client("dcos", AGENTS[1])),
@@ -160,7 +174,8 @@ fn no_default_route(cluster: &Cluster, seen: &mut Seen) {
     let client = cluster.task(&client("l4lb", AGENTS[0]));
     let routes = cluster.run(From::Task(&client), &["ip", "route"]).unwrap();
     assert!(!routes.contains("default"), "{routes}");
-    let reached = vips().map(|(origin, vip)| cluster.is_answered_by(&cluster.task(&origin), From::Task(&client), vip));
+    let reached =
+        origins().map(|(origin, vip)| cluster.is_answered_by(&cluster.task(&origin), From::Task(&client), vip));
     seen.line(
         "test_dcos_cni_l4lb",
         "a client in a CNI network with routes to VIPs and names and without a default route",
