@@ -1,6 +1,6 @@
 //! A lab with Marathon, Mesos and Sluice, its tasks, and requests from inside them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,6 +13,7 @@ use sluice_lab::{Lab, Options, Topology};
 
 use super::apps::App;
 use super::rows::Kind;
+use super::tasks::Task;
 
 /// For what the lab needs time to become; what is asked afterwards must succeed at once.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,18 +30,6 @@ pub(crate) struct Cluster {
     pub(crate) lab: Lab,
     program: PathBuf,
     _children: Vec<Child>,
-}
-
-/// A task as Marathon tells of it, and its process.
-#[derive(Debug, Clone)]
-pub(crate) struct Task {
-    pub(crate) id: String,
-    /// Its agent's address.
-    pub(crate) host: String,
-    pub(crate) addresses: Vec<IpAddr>,
-    /// Host ports.
-    pub(crate) ports: Vec<u16>,
-    pub(crate) pid: u32,
 }
 
 /// Where a request comes from.
@@ -105,66 +94,11 @@ impl Cluster {
         in_parallel(all, |app| self.check_places(app));
     }
 
-    /// Tasks are on the agent that was asked for, and their processes where their addresses are.
-    fn check_places(&self, app: &App) {
-        let tasks = self.tasks(app);
-        assert_eq!(tasks.len(), app.instances, "{}: {tasks:?}", app.name);
-        for task in tasks {
-            assert!(app.agent.is_none_or(|agent| agent == task.host), "{}: {task:?}", app.name);
-            let own = self.run(From::Task(&task), &["ip", "-oneline", "addr"]).unwrap();
-            let has = |ip: &IpAddr| own.contains(&format!(" {ip}/"));
-            assert!(!task.addresses.is_empty() && task.addresses.iter().all(has), "{task:?}: {own}");
-        }
-    }
-
     pub(crate) fn marathon(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let to = self.lab.marathon("marathon").unwrap();
         let answer = self.lab.http("master", method, to, path, &body).unwrap();
         (answer.status, serde_json::from_str(&answer.body).unwrap_or(Value::String(answer.body)))
-    }
-
-    /// What runs of an app or a pod.
-    pub(crate) fn tasks(&self, app: &App) -> Vec<Task> {
-        let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let ip = |value: &Value| value.as_str().and_then(|text| text.parse().ok());
-        if app.kind == Kind::Pod {
-            let (_, status) = self.marathon("GET", &format!("/v2/pods/{}::status", app.name), &Value::Null);
-            let task = |instance: &Value| Task {
-                id: text(&instance["id"]),
-                host: text(&instance["agentHostname"]),
-                addresses: list(&instance["networks"][0]["addresses"]).iter().filter_map(ip).collect(),
-                ports: list(&instance["containers"][0]["endpoints"])
-                    .iter()
-                    .filter_map(|endpoint| u16::try_from(endpoint["allocatedHostPort"].as_u64()?).ok())
-                    .collect(),
-                pid: self.pid(&text(&instance["id"])),
-            };
-            return list(&status["instances"]).iter().map(task).collect();
-        }
-        let (_, tasks) = self.marathon("GET", &format!("/v2/apps/{}/tasks", app.name), &Value::Null);
-        let task = |task: &Value| Task {
-            id: text(&task["id"]),
-            host: text(&task["host"]),
-            addresses: list(&task["ipAddresses"]).iter().filter_map(|a| ip(&a["ipAddress"])).collect(),
-            ports: list(&task["ports"]).iter().filter_map(|port| u16::try_from(port.as_u64()?).ok()).collect(),
-            pid: self.pid(&text(&task["id"])),
-        };
-        list(&tasks["tasks"]).iter().map(task).collect()
-    }
-
-    /// The only one.
-    pub(crate) fn task(&self, app: &App) -> Task {
-        let [task] = self.tasks(app).try_into().unwrap_or_else(|all| panic!("{}: {all:?}", app.name));
-        task
-    }
-
-    /// The process of a task, from the lab's record.
-    fn pid(&self, task: &str) -> u32 {
-        let text = std::fs::read_to_string(self.lab.state().file("processes")).unwrap();
-        let line = text.lines().find(|line| line.ends_with(&format!(" {task}")));
-        line.and_then(|line| line.split(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("no process of {task}"))
     }
 
     /// A command that runs where the request is to come from, a task's with its resolver.

@@ -12,6 +12,7 @@ mod networks;
 mod rows;
 mod six;
 mod table;
+mod tasks;
 mod vips;
 
 use cluster::{Cluster, three_agents};

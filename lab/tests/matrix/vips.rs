@@ -2,9 +2,10 @@
 //! themselves.
 
 use super::apps::App;
-use super::cluster::{AGENTS, Cluster, From, Task, in_parallel};
+use super::cluster::{AGENTS, Cluster, From, in_parallel};
 use super::rows::{BYS, By, KINDS, Kind, NETS, Net, origins, rows};
 use super::table::{Asked, Client};
+use super::tasks::Task;
 
 /// All origins are here; clients too, and on the next.
 const AGENT: &str = AGENTS[0];
