@@ -10,7 +10,8 @@ use sluice_lab::http::get_unix;
 use sluice_lab::marathon::Dialect;
 use sluice_lab::{Lab, Options, Topology};
 
-const PATIENCE: Duration = Duration::from_secs(40);
+/// Other labs that come and go beside it hold the kernel's lock of namespaces for seconds at a time.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// `None`, with a sentence, where the workspace is not built.
 fn sluice() -> Option<PathBuf> {
