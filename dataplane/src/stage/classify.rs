@@ -243,6 +243,7 @@ fn kind(packet: &Packet, pool: &Pool) -> u8 {
 fn routed<A: Family>(packet: &Packet, tables: &Tables, from_host: bool) -> Result<Action, DropReason> {
     let gateway = tables.overlay.is_gateway();
     let inside = packet.agent.is_some() || from_host;
+    passes::<A>(packet)?;
     match A::tables(tables).fib.lookup(A::ends(packet).1) {
         Some(Target::Agent(_)) if inside || gateway => Ok(Action::Forward),
         Some(Target::NoAgent) if inside || gateway => Err(DropReason::NoAgent),
@@ -251,6 +252,15 @@ fn routed<A: Family>(packet: &Packet, tables: &Tables, from_host: bool) -> Resul
         Some(Target::Agent(_) | Target::NoAgent | Target::Host | Target::Hop(_) | Target::Link(_)) | None => {
             Err(DropReason::NotForUs)
         }
+    }
+}
+
+/// Whether its addresses are such as a router passes on: a default route leads to all others too.
+fn passes<A: Family>(packet: &Packet) -> Result<(), DropReason> {
+    match A::ends(packet) {
+        (source, _) if source.is_confined() => Err(DropReason::Martian),
+        (_, destination) if destination.is_confined() => Err(DropReason::NotForUs),
+        _ => Ok(()),
     }
 }
 
