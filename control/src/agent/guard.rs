@@ -2,8 +2,8 @@
 //! container with raw sockets chooses; nobody else on the agent is a container of a network; and what is sent to an
 //! address of the agent's own, its VXLAN socket included, is the kernel's before any rule is asked.
 //!
-//! So a container's link takes that container's address alone; what reaches a hub container comes out of a tunnel, from
-//! the agent itself, in answer to what it began, or by a mapped host port; and tunnels are other members' alone.
+//! So what reaches a hub container comes out of a tunnel, from the agent itself, in answer to what it began, or by a mapped
+//! host port; from a container's link under that container's address alone; and tunnels are other members' alone.
 
 use std::collections::BTreeSet;
 
@@ -45,10 +45,11 @@ fn table(family: &str, hub: &[IpNet], links: &[String], tunnels: &[String], inpu
         return empty;
     }
     let hub = IpNet::aggregate(&hub.to_vec()).iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let spoofed: String = links
-        .iter()
-        .map(|link| format!("    iifname {} fib saddr . iif oif missing counter drop\n", quoted(link)))
-        .collect();
+    // Elsewhere a container may send as a VIP that it has (the DSR modes).
+    let spoofed = |link: &String| {
+        format!("    iifname {} {family} daddr {{ {hub} }} fib saddr . iif oif missing counter drop\n", quoted(link))
+    };
+    let spoofed: String = links.iter().map(spoofed).collect();
     let tunnels = tunnels.join(", ");
     format!(
         "{empty}table {family} {TABLE} {{\n{input}  chain forward {{\n    type filter hook forward priority filter; policy accept;\n\
