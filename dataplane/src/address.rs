@@ -53,10 +53,6 @@ pub trait Address: Key + Copy + Eq + Ord + Default + Debug + Send + Sync + 'stat
 
     /// The first and the last address with this first octet.
     fn octet_range(octet: u8) -> (Self, Self);
-
-    /// Whether no router passes on what comes from it or goes to it: loopback, multicast, link-local, reserved and
-    /// unspecified (RFC 1812 section 5.3.7, RFC 3927 section 7, RFC 4291 section 2.5).
-    fn is_confined(self) -> bool;
 }
 
 /// Which districts some addresses lie in, a bit each: one look tells of nearly every address that it is none of them. Of
@@ -132,11 +128,6 @@ impl Address for u32 {
         let first = Self::from(octet) << 24;
         (first, first | Self::MAX >> 8)
     }
-
-    #[inline]
-    fn is_confined(self) -> bool {
-        matches!(self.first_octet(), 0 | 127 | 224..) || self >> 16 == 0xa9fe
-    }
 }
 
 impl Address for u128 {
@@ -184,10 +175,5 @@ impl Address for u128 {
     fn octet_range(octet: u8) -> (Self, Self) {
         let first = Self::from(octet) << 120;
         (first, first | Self::MAX >> 8)
-    }
-
-    #[inline]
-    fn is_confined(self) -> bool {
-        self <= 1 || self.first_octet() == 0xff || self >> 118 == 0x3fa || self >> 32 == 0xffff
     }
 }

@@ -1,5 +1,7 @@
 //! Classify: the only big match. What is this packet to us, and what has to be done with it?
 
+use std::net::IpAddr;
+
 use crate::burst::{Action, Burst, Out, Packet};
 use crate::family::Family;
 use crate::fragments::Part;
@@ -257,10 +259,23 @@ fn routed<A: Family>(packet: &Packet, tables: &Tables, from_host: bool) -> Resul
 
 /// Whether its addresses are such as a router passes on: a default route leads to all others too.
 fn passes<A: Family>(packet: &Packet) -> Result<(), DropReason> {
-    match A::ends(packet) {
-        (source, _) if source.is_confined() => Err(DropReason::Martian),
-        (_, destination) if destination.is_confined() => Err(DropReason::NotForUs),
-        _ => Ok(()),
+    let (source, destination) = A::ends(packet);
+    match (is_confined(source.to_ip()), is_confined(destination.to_ip())) {
+        (false, false) => Ok(()),
+        (true, _) => Err(DropReason::Martian),
+        (false, true) => Err(DropReason::NotForUs),
+    }
+}
+
+/// Loopback, multicast, link-local, reserved and unspecified addresses (RFC 1812 section 5.3.7, RFC 3927 section 7, RFC
+/// 4291 section 2.5).
+fn is_confined(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => matches!(ip.octets(), [0 | 127 | 224.., ..]) || ip.is_link_local(),
+        IpAddr::V6(ip) => {
+            let nowhere = ip.is_unspecified() || ip.is_loopback() || ip.to_ipv4_mapped().is_some();
+            nowhere || ip.is_multicast() || ip.is_unicast_link_local()
+        }
     }
 }
 
