@@ -6,4 +6,5 @@ mod direct;
 mod hub;
 mod leases;
 mod networks;
+mod policy;
 mod world;
