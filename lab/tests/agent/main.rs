@@ -2,9 +2,11 @@
 //! the binary `sluice` beside `sluice-lab`, and Debian's `containernetworking-plugins`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod comeback;
 mod direct;
 mod hub;
 mod leases;
 mod networks;
+mod ping;
 mod policy;
 mod world;

@@ -4,16 +4,16 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sluice_lab::place::within;
 
+use super::ping::Ping;
 use super::world::{World, app, end, topology, until};
 
 /// A hundred milliseconds are the aim, which is printed; on a machine that builds something beside this a worker may not
@@ -163,43 +163,5 @@ struct Guard<'a>(&'a AtomicBool);
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// A hundred pings a second.
-struct Ping {
-    child: Child,
-    log: std::path::PathBuf,
-}
-
-impl Ping {
-    fn start(world: &World, from: &str, to: &str) -> Self {
-        let log = world.lab.state().file(&format!("ping-{from}-{to}"));
-        let child = world
-            .lab
-            .command(from, "ping")
-            .unwrap()
-            .args(["-D", "-i", "0.01", to])
-            .stdout(fs::File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
-        Self { child, log }
-    }
-
-    /// When each was answered.
-    fn answers(&self) -> Vec<f64> {
-        let text = fs::read_to_string(&self.log).unwrap();
-        let times = text.lines().filter(|line| line.contains("bytes from"));
-        times.filter_map(|line| line.strip_prefix('[')?.split_once(']')?.0.parse().ok()).collect()
-    }
-
-    /// How many were sent, and how many answered.
-    fn end(mut self) -> (u64, u64) {
-        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), Signal::SIGINT).unwrap();
-        self.child.wait().unwrap();
-        let text = fs::read_to_string(&self.log).unwrap();
-        let line = text.lines().find(|line| line.contains("packets transmitted")).unwrap();
-        let mut counts = line.split(", ").filter_map(|part| part.split(' ').next()?.parse().ok());
-        (counts.next().unwrap(), counts.next().unwrap())
     }
 }

@@ -1,5 +1,6 @@
 //! A lab whose agents are set up by `sluice agent`, and what tests ask of it.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Output};
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct World {
     pub(crate) lab: Lab,
     pub(crate) program: PathBuf,
+    sluice: RefCell<Child>,
     _children: Vec<Child>,
 }
 
@@ -49,9 +51,19 @@ impl World {
         let lab = Lab::up(topology, &Options::default()).unwrap();
         change(&lab);
         let by = Path::new(env!("CARGO_BIN_EXE_sluice-lab"));
-        let mut children = lab.start_marathons_by(by, Dialect::V1_9).unwrap();
-        children.push(lab.start_sluice(&program).unwrap());
-        Some(Self { lab, program, _children: children })
+        let children = lab.start_marathons_by(by, Dialect::V1_9).unwrap();
+        let sluice = RefCell::new(lab.start_sluice(&program).unwrap());
+        Some(Self { lab, program, sluice, _children: children })
+    }
+
+    /// Ends Sluice with a signal, does something, and starts it again, until it is ready.
+    pub(crate) fn restart_sluice<T>(&self, signal: Signal, meanwhile: impl FnOnce() -> T) -> T {
+        let mut sluice = self.sluice.borrow_mut();
+        kill(Pid::from_raw(i32::try_from(sluice.id()).unwrap()), signal).unwrap();
+        sluice.wait().unwrap();
+        let done = meanwhile();
+        *sluice = self.lab.start_sluice(&self.program).unwrap();
+        done
     }
 
     /// What the running Sluice answers an operator.
