@@ -82,6 +82,8 @@ pub enum To {
     Gateway(IpAddr),
     /// Nowhere: what is not there is told at once, and goes nowhere else.
     Unreachable,
+    /// On to the next rule's table.
+    Throw,
 }
 
 /// A route.
@@ -166,7 +168,7 @@ impl Plan {
             peers: others.iter().map(|m| peer(m)).collect(),
             routes: routing::routes(settings, &networks, &others, map),
             rules: routing::rules(&devices, &networks, map),
-            masquerade: masquerade::rules(map, &networks),
+            masquerade: masquerade::rules(settings, map, &networks),
             cni,
             devices,
         })
@@ -216,6 +218,7 @@ impl Plan {
                     route.prefix
                 )
             }
+            To::Throw => format!("ip{} route replace throw {}{table}", family(route), route.prefix),
         }
     }
 }

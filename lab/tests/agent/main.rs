@@ -4,6 +4,7 @@
 
 mod comeback;
 mod direct;
+mod gateway;
 mod hub;
 mod leases;
 mod networks;

@@ -33,7 +33,13 @@ pub(super) fn routes(settings: &Settings, networks: &[Own<'_>], others: &[&Membe
         routes.extend(hosts.filter(|route| alike(&route.prefix, net)));
         let all = served(map).filter(|prefix| alike(prefix, net));
         routes.extend(all.map(|prefix| route(containers, prefix, by(&map.sluice))));
+        let outside = settings.gateway_for.iter().filter(|prefix| alike(prefix, net));
+        routes.extend(outside.map(|prefix| route(agents, *prefix, by(&map.sluice))));
         for (network, whole) in wholes(map).filter(|(_, whole)| alike(whole, net)) {
+            // What is outside may be everything, and is asked for before the main table, which has the overlay itself.
+            if !own.hub && settings.gateway_for.iter().any(|outside| outside.contains(&whole)) {
+                routes.insert(route(agents, whole, To::Throw));
+            }
             if own.hub {
                 routes.insert(route(containers, whole, by(&map.sluice)));
             }

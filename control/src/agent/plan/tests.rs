@@ -172,6 +172,33 @@ fn ipv6_goes_by_the_link_local_address_of_a_vteps_mac() {
 }
 
 #[test]
+fn what_sluice_is_a_gateway_for_goes_by_its_vtep_and_is_not_masqueraded() {
+    let settings = settings("10.0.0.11", "networks = [\"dcos\", \"lab\"]\ngateway_for = [\"0.0.0.0/0\"]\n");
+    let plan = Plan::of(&settings, &lease(&["dcos", "lab"]), &map()).unwrap();
+    let outside: Vec<String> = lines(&plan, "ip route")
+        .into_iter()
+        .filter(|line| line.contains(" 0.0.0.0/0 ") || line.contains(" throw "))
+        .collect();
+    assert_eq!(
+        outside,
+        [
+            "ip route replace 0.0.0.0/0 via 44.128.0.3 dev vtep1024 onlink table 42",
+            "ip route replace throw 9.0.0.0/8 table 42",
+            "ip route replace throw 172.20.0.0/16 table 42",
+            "ip route replace 0.0.0.0/0 via 44.128.0.3 dev vtep1024 onlink table 44",
+        ]
+    );
+    assert!(plan.masquerade.contains("ip daddr != { 0.0.0.0/0 } masquerade"), "{}", plan.masquerade);
+    let near = self::settings("10.0.0.11", "gateway_for = [\"192.0.2.0/24\", \"2001:db8::/32\"]\n");
+    let plan = Plan::of(&near, &lease(&["dcos"]), &map()).unwrap();
+    assert!(
+        lines(&plan, "ip route")
+            .contains(&"ip route replace 192.0.2.0/24 via 44.128.0.3 dev vtep1024 onlink table 42".to_owned())
+    );
+    assert!(!plan.commands().contains("throw") && !plan.commands().contains("2001:db8"));
+}
+
+#[test]
 fn a_lease_in_a_network_that_the_map_lacks_is_an_error() {
     let mut map = map();
     map.networks.remove(0);
@@ -251,7 +278,7 @@ fn compare(case: &Value, node: &Value) {
     // What Sluice adds: the way to what it serves, and that an absent container is told of.
     let routes = plan.routes.iter().filter_map(|route| match route.to {
         To::Vtep(via, 1024) if route.table != SERVED => Some((route.table, route.prefix.to_string(), via.to_string())),
-        To::Vtep(..) | To::Gateway(_) | To::Unreachable => None,
+        To::Vtep(..) | To::Gateway(_) | To::Unreachable | To::Throw => None,
     });
     assert_eq!((neighbours.collect(), forwarding.collect(), routes.collect()), recorded);
     let rules: Vec<String> = node["rules"].as_array().unwrap().iter().map(|rule| text(&rule["ip_rule"])).collect();
