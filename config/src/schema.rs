@@ -572,7 +572,7 @@ pub static SECTIONS: &[Section] = &[
                 "addresses",
                 Texts,
                 Value("[]"),
-                "The kernel's overlay addresses with prefix length, in our own part of a network.",
+                "The kernel's overlay addresses with prefix length, of either family, in our own part of a network (`own`, `own6`).",
             ),
         ],
     },

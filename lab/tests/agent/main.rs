@@ -7,6 +7,7 @@ mod direct;
 mod gateway;
 mod hub;
 mod leases;
+mod mtu;
 mod networks;
 mod ping;
 mod policy;

@@ -117,6 +117,31 @@ impl World {
         serde_json::from_str(&answer.body).unwrap_or_else(|_| panic!("{what}: {}", answer.body))
     }
 
+    /// The sum of a metric over its labels.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        self.metric_of(name, "")
+    }
+
+    /// The sum of a metric over those of its samples that have this label.
+    pub(crate) fn metric_of(&self, name: &str, label: &str) -> u64 {
+        let text = get_unix(&self.lab.sluice_socket(), "/metrics").unwrap().body;
+        let named = text.lines().filter(|line| line.split([' ', '{']).next() == Some(name) && line.contains(label));
+        let samples: Vec<f64> = named.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
+        assert!(!samples.is_empty(), "no metric {name} with {label}");
+        samples.iter().sum::<f64>() as u64
+    }
+
+    /// Switches IPv6 on in these namespaces, and forwarding: the lab's have it off; the CNI plugins let agents forward it,
+    /// as they do IPv4, and leave that so.
+    pub(crate) fn ipv6(&self, roles: &[&str]) {
+        for role in roles {
+            for which in ["all", "default"] {
+                self.said(role, &format!("sysctl -qw net.ipv6.conf.{which}.disable_ipv6=0"));
+                self.said(role, &format!("sysctl -qw net.ipv6.conf.{which}.forwarding=1"));
+            }
+        }
+    }
+
     /// Deploys an app and waits until that many of its tasks run; their addresses.
     pub(crate) fn deploy(&self, app: &Value) -> Vec<String> {
         let to = self.lab.marathon("marathon").unwrap();
