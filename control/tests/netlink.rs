@@ -129,12 +129,12 @@ fn an_ipv6_address_in_the_overlay_is_the_kernels_at_once_and_its_source_there() 
         let networks = [("fd01:b::/64".parse().unwrap(), Some("fd01:b:0:0:9::1".parse().unwrap()))].into();
         routes.settle(&Served { networks, ..served() }.wanted(|net| port.leads(net)), Some(&port)).await.unwrap();
         let there = sh("ip -6 addr show dev sl0");
-        for ip in ["fd01:b:0:0:9::1/128", "fd01:b:0:0:9::53/128"] {
+        for ip in ["fd01:b::9:0:0:1/128", "fd01:b::9:0:0:53/128"] {
             assert!(there.contains(ip) && !there.contains("tentative"), "{there}");
         }
         assert!(!there.contains("fe80"), "no address of its own making: {there}");
         let to_container = sh("ip -6 route get fd01:b:0:0:1::5");
-        assert!(to_container.contains("dev sl0") && to_container.contains("src fd01:b:0:0:9::1"), "{to_container}");
+        assert!(to_container.contains("dev sl0") && to_container.contains("src fd01:b::9:0:0:1"), "{to_container}");
     });
 }
 

@@ -19,7 +19,9 @@ fn handshakes_are_clamped_to_the_overlays_mtu_and_what_is_larger_all_the_same_is
         let file = lab.sluice_config();
         let text = std::fs::read_to_string(&file).unwrap();
         let text = text.replacen("[overlay]\n", &format!("[overlay]\nmtu = {MTU}\ngateway = \"routed\"\n"), 1);
-        let text = text.replacen("prefix = 24\n", "prefix = 24\nsubnet6 = \"fd01:b::/64\"\nown6 = \"fd01:b:0:0:9::/80\"\n", 1);
+        let text =
+            text.replacen("prefix = 24\n", "prefix = 24\nsubnet6 = \"fd01:b::/64\"\nown6 = \"fd01:b:0:0:9::/80\"\n", 1);
+        let text = text.replacen("\"9.0.9.1/24\"", "\"9.0.9.1/24\", \"fd01:b:0:0:9::1/80\"", 1);
         std::fs::write(&file, text).unwrap();
     });
     let Some(world) = world else { return };
