@@ -71,6 +71,10 @@ fn commands_resources_ports_checks_containers_and_constraints_follow_marathons_r
             &["/constraints(0)", "/constraints(1)", "/constraints(2)", "/constraints(3)"],
         ),
         (json!({"constraints": [["hostname", "UNIQUE"], ["rack", "GROUP_BY", "2"], ["r", "CLUSTER", "a"]]}), &[]),
+        (
+            json!({"constraints": [["hostname", "LIKE", "a("], ["hostname", "UNLIKE", "a("]]}),
+            &["/constraints(0)", "/constraints(1)"],
+        ),
         (json!({"upgradeStrategy": {"minimumHealthCapacity": 5}}), &["/upgradeStrategy/minimumHealthCapacity"]),
         (json!({"upgradeStrategy": {"maximumOverCapacity": -0.1}}), &["/upgradeStrategy/maximumOverCapacity"]),
         (json!({"container": {"type": "DOCKER"}}), &["/container/docker"]),

@@ -4,7 +4,7 @@
 //! On loopback a container's address is one of 127.9.0.0/16, which every Linux answers on; bridge mode there has no
 //! bridge: the process listens on the host port itself.
 
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use crate::cluster::LabError;
@@ -32,6 +32,7 @@ pub(crate) struct Agents {
 pub(crate) struct Sandbox {
     pub(crate) host_ports: Vec<Option<u16>>,
     pub(crate) address: Option<Ipv4Addr>,
+    pub(crate) address6: Option<Ipv6Addr>,
     container: Option<Container>,
     redirects: Vec<Redirect>,
     claims: Vec<String>,
@@ -104,25 +105,35 @@ impl Agents {
     }
 
     /// A container of its own on the overlay.
-    pub(crate) fn on_overlay(&self, agent: usize, network: &str, sandbox: &mut Sandbox) -> Result<(), LabError> {
+    pub(crate) fn on_overlay(
+        &self,
+        agent: usize,
+        network: &str,
+        by_docker: bool,
+        sandbox: &mut Sandbox,
+    ) -> Result<(), LabError> {
         let Some((topology, entry)) = self.entry(agent) else {
             return self.on_loopback(sandbox);
         };
-        if topology.overlay.name != network {
+        if !entry.sluice_agent && topology.overlay.name != network {
             return Err(LabError::NoNetwork { network: network.to_owned(), known: topology.overlay.name.clone() });
         }
-        let made = container::on_overlay(&self.state, topology, entry, &self.container_role(sandbox))?;
+        let role = self.container_role(sandbox);
+        let made = match entry.sluice_agent {
+            true => container::by_cni(&self.state, entry, &role, network)?,
+            false => container::on_overlay(&self.state, topology, entry, &role, by_docker)?,
+        };
         self.enter(made, sandbox);
         Ok(())
     }
 
-    /// A container behind the agent's docker0.
-    pub(crate) fn on_bridge(&self, agent: usize, sandbox: &mut Sandbox) -> Result<(), LabError> {
+    /// A container behind the agent's docker0 or Mesos's bridge.
+    pub(crate) fn on_bridge(&self, agent: usize, by_docker: bool, sandbox: &mut Sandbox) -> Result<(), LabError> {
         let Some((topology, entry)) = self.entry(agent) else {
             self.on_host(agent, sandbox);
             return Ok(());
         };
-        let made = container::on_docker_bridge(&self.state, topology, entry, &self.container_role(sandbox))?;
+        let made = container::on_nat_bridge(&self.state, topology, entry, &self.container_role(sandbox), by_docker)?;
         self.enter(made, sandbox);
         Ok(())
     }
@@ -165,6 +176,7 @@ impl Agents {
 
     fn enter(&self, made: Container, sandbox: &mut Sandbox) {
         sandbox.address = Some(made.address);
+        sandbox.address6 = made.address6;
         sandbox.place = Some(self.place(&made.role));
         sandbox.container = Some(made);
     }

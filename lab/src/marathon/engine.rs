@@ -81,8 +81,7 @@ fn stage(marathon: &Marathon, state: &mut State, id: &str) -> Option<String> {
         (Dialect::V1_9, true) => (format!("{name}.instance-{uuid}"), format!("{name}.instance-{uuid}")),
         (Dialect::V1_9, false) => (format!("{name}.instance-{uuid}"), format!("{name}.instance-{uuid}._app.1")),
     };
-    let agents = marathon.agents.count().max(1);
-    let agent = emptiest_agent(state, id, agents);
+    let agent = place(marathon, state, id, service)?;
     let task = Task {
         id: task,
         instance: instance.clone(),
@@ -95,6 +94,7 @@ fn stage(marathon: &Marathon, state: &mut State, id: &str) -> Option<String> {
         condition: if marathon.dialect == Dialect::V1_3 { Condition::Staging } else { Condition::Starting },
         host_ports: Vec::new(),
         address: None,
+        address6: None,
         staged_at: super::clock::now(),
         started_at: None,
         checks: Vec::new(),
@@ -106,14 +106,24 @@ fn stage(marathon: &Marathon, state: &mut State, id: &str) -> Option<String> {
     Some(instance)
 }
 
-/// Round robin by service: the agent with the fewest tasks of it, then with the fewest at all, then the first.
-fn emptiest_agent(state: &State, id: &str, agents: usize) -> usize {
-    let load = |agent: usize| {
-        let here = state.tasks.values().filter(|task| task.agent == agent);
+/// Among the agents that the constraints admit, round robin by service: the one with the fewest tasks of it, then with the
+/// fewest at all, then the first. None: the task waits, as for an offer that does not come.
+fn place(marathon: &Marathon, state: &State, id: &str, service: &Service) -> Option<usize> {
+    let counted =
+        |task: &&Task| task.service == id && task.config_version == service.config_version && !task.kill_asked;
+    let hosts: Vec<String> =
+        state.tasks.values().filter(counted).map(|task| marathon.agents.host(task.agent).to_string()).collect();
+    let placed: Vec<&str> = hosts.iter().map(String::as_str).collect();
+    let admitted = |agent: &usize| {
+        let host = marathon.agents.host(*agent).to_string();
+        service.spec.placement.iter().all(|constraint| constraint.admits(&host, &placed))
+    };
+    let load = |agent: &usize| {
+        let here = state.tasks.values().filter(|task| task.agent == *agent);
         let of_service = here.clone().filter(|task| task.service == id).count();
         (of_service, here.count())
     };
-    (0..agents).min_by_key(|agent| load(*agent)).unwrap_or(0)
+    (0..marathon.agents.count().max(1)).filter(admitted).min_by_key(load)
 }
 
 /// Tells a task to end, once.

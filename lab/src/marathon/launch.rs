@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use tokio::process::{Child, Command as TokioCommand};
 
 use super::agents::{Agents, Sandbox};
-use super::spec::{Command, HostPort, Network, Port, RunSpec, Unit};
+use super::spec::{Command, Container, HostPort, Network, Port, RunSpec, Unit};
 use crate::cluster::LabError;
 use crate::state::StateError;
 use crate::wiring::container::Redirect;
@@ -62,10 +63,11 @@ fn prepare(agents: &Agents, spec: &RunSpec, agent: usize, sandbox: &mut Sandbox)
         };
         sandbox.host_ports.push(taken);
     }
+    let by_docker = spec.container == Container::Docker;
     match &spec.network {
         Network::Host => agents.on_host(agent, sandbox),
-        Network::Bridge => agents.on_bridge(agent, sandbox)?,
-        Network::Container(name) => agents.on_overlay(agent, name, sandbox)?,
+        Network::Bridge => agents.on_bridge(agent, by_docker, sandbox)?,
+        Network::Container(name) => agents.on_overlay(agent, name, by_docker, sandbox)?,
     }
     if spec.network == Network::Host {
         return Ok(());
@@ -140,10 +142,13 @@ fn words(agents: &Agents, program: &Path, spec: &RunSpec, unit: usize, sandbox: 
             for port in own_ports(agents, spec, unit, sandbox) {
                 words.extend(["--port".to_owned(), port.to_string()]);
             }
-            if agents.topology.is_none() {
-                let address = sandbox.address.map(|a| a.to_string()).unwrap_or_default();
-                words.extend(["--bind".to_owned(), address]);
-            }
+            let bind = match (&agents.topology, sandbox.address, sandbox.address6) {
+                (None, address, _) => address.map(IpAddr::V4),
+                // Of both families.
+                (Some(_), _, Some(_)) => Some(Ipv6Addr::UNSPECIFIED.into()),
+                (Some(_), _, None) => None,
+            };
+            words.extend(bind.into_iter().flat_map(|bind| ["--bind".to_owned(), bind.to_string()]));
             words
         }
     }

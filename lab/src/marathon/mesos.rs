@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::Marathon;
-use super::spec::{Network, Port};
+use super::spec::{Container, Network, Port};
 use super::state::{Condition, State, Task};
+use super::{Marathon, render};
+
+/// The network that the Mesos containerizer has for bridge mode in DC/OS.
+const MESOS_BRIDGE: &str = "mesos-bridge";
 
 /// Everything that a master would know by this Marathon.
 pub(crate) fn known(marathon: &Marathon) -> Value {
@@ -99,15 +102,32 @@ fn container(task: &Task, ports: &[(&Port, Option<u16>)]) -> Value {
         Some(json!({"host_port": host, "container_port": container, "protocol": protocol}))
     };
     let mappings: Vec<Value> = ports.iter().filter_map(mapping).collect();
-    match &task.spec.network {
-        Network::Host => json!({"type": "DOCKER", "docker": {"image": "lab", "network": "HOST"}}),
-        Network::Bridge => {
-            json!({"type": "DOCKER", "docker": {"image": "lab", "network": "BRIDGE", "port_mappings": mappings}})
+    let named = |name: &str| {
+        json!([{"name": name, "ip_addresses": [{"protocol": "IPv4"}], "groups": task.spec.groups,
+            "port_mappings": mappings}])
+    };
+    let docker = |network: &str| json!({"image": "lab", "network": network, "port_mappings": mappings});
+    if task.spec.pod {
+        // Those of its executor: a task of a group must not have any.
+        return json!({"type": "MESOS", "mesos": {}});
+    }
+    match (task.spec.container, &task.spec.network) {
+        (Container::Docker, Network::Host) => {
+            json!({"type": "DOCKER", "docker": {"image": "lab", "network": "HOST"}})
         }
-        Network::Container(name) => json!({
-            "type": "MESOS", "mesos": {}, "network_infos": [{"name": name, "ip_addresses": [{"protocol": "IPv4"}],
-                "groups": task.spec.groups, "port_mappings": mappings}],
-        }),
+        (Container::Docker, Network::Bridge) => json!({"type": "DOCKER", "docker": docker("BRIDGE")}),
+        (Container::Docker, Network::Container(name)) => {
+            json!({"type": "DOCKER", "docker": docker("USER"), "network_infos": named(name)})
+        }
+        (Container::None, Network::Host) => Value::Null,
+        (Container::Mesos | Container::None, network) => {
+            let infos = match network {
+                Network::Host => json!([]),
+                Network::Bridge => named(MESOS_BRIDGE),
+                Network::Container(name) => named(name),
+            };
+            json!({"type": "MESOS", "mesos": {}, "network_infos": infos})
+        }
     }
 }
 
@@ -116,10 +136,15 @@ fn status(task: &Task, id: &str, agent: &str) -> Option<Value> {
     if task.condition == Condition::Staging {
         return None;
     }
-    let mut network = json!({"ip_addresses": task.address.map(|ip| json!({"protocol": "IPv4", "ip_address": ip.to_string()}))
-        .into_iter().collect::<Vec<_>>(), "groups": task.spec.groups});
-    if let (Network::Container(name), Some(of)) = (&task.spec.network, network.as_object_mut()) {
-        of.insert("name".to_owned(), name.as_str().into());
+    let addresses = task.addresses().map(|ip| json!({"protocol": render::protocol(ip), "ip_address": ip.to_string()}));
+    let mut network = json!({"ip_addresses": addresses.collect::<Vec<_>>(), "groups": task.spec.groups});
+    let name = match (&task.spec.network, task.spec.container) {
+        (Network::Container(name), _) => Some(name.as_str()),
+        (Network::Bridge, Container::Mesos | Container::None) => Some(MESOS_BRIDGE),
+        (Network::Bridge | Network::Host, _) => None,
+    };
+    if let (Some(name), Some(of)) = (name, network.as_object_mut()) {
+        of.insert("name".to_owned(), name.into());
     }
     // The order of tasks and states will do for a time.
     let timestamp = task.order as f64 + f64::from(task.condition as u8) / 10.0;

@@ -2,8 +2,7 @@
 //!
 //! Requests change definitions; the engine brings the tasks to what they say; every task is a set of real processes.
 //! Absent: leader election (this one always leads, again as soon as it has abdicated), queue and plugin endpoints,
-//! callbacks, volumes, constraints (checked, not kept: tasks go round robin), dependencies (kept, not waited for),
-//! readiness checks (never made: they pass when the task is healthy), an app's rollback by version.
+//! callbacks, volumes, dependencies (kept, not waited for), readiness checks (never made: they pass when the task is healthy), an app's rollback by version.
 
 mod agents;
 mod api;
@@ -22,6 +21,7 @@ mod launch;
 mod mesos;
 mod notices;
 mod paths;
+mod placement;
 mod plan;
 mod render;
 mod rules;

@@ -1,5 +1,6 @@
 //! What the API answers: apps, tasks, deployments, groups and pods as JSON, under Marathon's field names.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -16,8 +17,14 @@ pub(crate) fn host_ports(task: &Task) -> Vec<u16> {
 
 /// Empty until the task runs, as Marathon's are.
 pub(crate) fn addresses(task: &Task) -> Value {
-    let known = task.address.filter(|_| matches!(task.condition, Condition::Running | Condition::Killing));
-    known.map_or_else(|| json!([]), |a| json!([{"ipAddress": a.to_string(), "protocol": "IPv4"}]))
+    let known = matches!(task.condition, Condition::Running | Condition::Killing);
+    let shown = |ip: IpAddr| json!({"ipAddress": ip.to_string(), "protocol": protocol(ip)});
+    task.addresses().filter(|_| known).map(shown).collect()
+}
+
+/// As Mesos and Marathon name the family of an address.
+pub(crate) fn protocol(ip: IpAddr) -> &'static str {
+    if ip.is_ipv4() { "IPv4" } else { "IPv6" }
 }
 
 pub(crate) fn task(marathon: &Marathon, task: &Task) -> Value {
@@ -223,10 +230,11 @@ fn pod_instance(marathon: &Marathon, task: &Task) -> Value {
         Condition::Running => "STABLE",
         Condition::Killing | Condition::Killed | Condition::Finished | Condition::Failed => "TERMINAL",
     };
-    let networks = match (&task.spec.network, task.address) {
-        (Network::Container(name), Some(address)) => json!([{"name": name, "addresses": [address.to_string()]}]),
-        (Network::Host | Network::Bridge, Some(address)) => json!([{"addresses": [address.to_string()]}]),
-        (_, None) => json!([]),
+    let addresses: Vec<String> = task.addresses().map(|ip| ip.to_string()).collect();
+    let networks = match &task.spec.network {
+        _ if addresses.is_empty() => json!([]),
+        Network::Container(name) => json!([{"name": name, "addresses": addresses}]),
+        Network::Host | Network::Bridge => json!([{"addresses": addresses}]),
     };
     json!({
         "id": task.instance, "status": status, "statusSince": since, "specReference": format!("/v2/pods{}::versions/{}", task.service, task.version),

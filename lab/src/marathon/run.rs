@@ -77,6 +77,7 @@ fn started(marathon: &Marathon, instance: &str, sandbox: &super::agents::Sandbox
         if let Some(task) = state.tasks.get_mut(instance) {
             task.host_ports.clone_from(&sandbox.host_ports);
             task.address = sandbox.address;
+            task.address6 = sandbox.address6;
             task.started_at = Some(super::clock::now());
             task.checks = vec![CheckResult::default(); task.spec.health.len()];
         }

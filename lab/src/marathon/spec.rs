@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::definition::Object;
+use super::placement::{self, Constraint};
 
 /// Everything that launching, checking and ending the instances of one app or pod needs.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,6 +15,9 @@ pub(crate) struct RunSpec {
     pub(crate) pod: bool,
     pub(crate) instances: usize,
     pub(crate) network: Network,
+    pub(crate) container: Container,
+    /// Where it may run.
+    pub(crate) placement: Vec<Constraint>,
     /// One for an app; one per container for a pod.
     pub(crate) units: Vec<Unit>,
     pub(crate) ports: Vec<Port>,
@@ -35,6 +39,16 @@ pub(crate) enum Network {
     Host,
     Bridge,
     Container(String),
+}
+
+/// Who makes the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Container {
+    Docker,
+    /// Mesos's own containerizer.
+    Mesos,
+    /// The same, asked for a command and nothing else.
+    None,
 }
 
 /// One process of an instance.
@@ -121,6 +135,8 @@ impl RunSpec {
             instances: get("instances").as_u64().unwrap_or(1) as usize,
             ports: ports(app, &network),
             network,
+            container: containerizer(get("container")),
+            placement: placement::of_app(app),
             units: vec![unit],
             env: strings(get("env")),
             labels: strings(get("labels")),
@@ -143,6 +159,8 @@ impl RunSpec {
             pod: true,
             instances: fixed.unwrap_or(1) as usize,
             network: network(pod),
+            container: Container::Mesos,
+            placement: placement::of_pod(pod),
             units: containers.iter().map(|c| pod_unit(c)).collect(),
             ports: containers.iter().enumerate().flat_map(|(i, c)| endpoints(i, c)).collect(),
             env: strings(get("environment")),
@@ -177,6 +195,15 @@ fn network(app: &Object) -> Network {
         (Some("USER"), _) | (None, Some(_)) => Network::Container(named(ip, "networkName").unwrap_or_default()),
         (None, None) if mapped => Network::Bridge,
         _ => Network::Host,
+    }
+}
+
+fn containerizer(container: &Value) -> Container {
+    match container.get("type").and_then(Value::as_str) {
+        Some("DOCKER") => Container::Docker,
+        Some(_) => Container::Mesos,
+        None if container.is_object() => Container::Mesos,
+        None => Container::None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What an emulator remembers: services (apps and pods), their tasks, deployments. Plain data under one lock.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -69,6 +69,7 @@ pub(crate) struct Task {
     /// One per port of the spec.
     pub(crate) host_ports: Vec<Option<u16>>,
     pub(crate) address: Option<Ipv4Addr>,
+    pub(crate) address6: Option<Ipv6Addr>,
     pub(crate) staged_at: String,
     pub(crate) started_at: Option<String>,
     pub(crate) checks: Vec<CheckResult>,
@@ -151,6 +152,11 @@ pub(crate) struct Action {
 }
 
 impl Task {
+    /// Of both families.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.address.map(IpAddr::V4).into_iter().chain(self.address6.map(IpAddr::V6))
+    }
+
     /// `None` while there is no result or no check.
     pub(crate) fn healthy(&self) -> Option<bool> {
         let seen = self.checks.iter().filter(|check| check.seen);

@@ -1,8 +1,8 @@
-//! A Mesos agent: a node on the fabric, a VTEP, the bridge for overlay containers and the one for bridge mode.
+//! A Mesos agent: a node on the fabric, a VTEP, the bridges for overlay containers and those for bridge mode.
 
 use ipnet::Ipv4Net;
 
-use super::container::{DOCKER_BRIDGE, DOCKER_SUBNET, gateway, mesos_bridge, mesos_half};
+use super::container::{NAT_BRIDGES, gateway, overlay_bridges};
 use super::{fabric, overlay};
 use crate::shell::{ip_batch, run_with_input};
 use crate::state::{LabState, StateError};
@@ -15,34 +15,24 @@ pub(super) fn build(state: &LabState, topology: &Topology, agent: &AgentEntry) -
     super::namespace(state, &agent.name, true)?;
     fabric::add_node(state, topology, &agent.name, agent.address, 1)?;
     let namespace = state.namespace(&agent.name);
-    ip_batch(&namespace, &docker_bridge())?;
+    for (name, subnet) in NAT_BRIDGES {
+        ip_batch(&namespace, &bridge(name, subnet, topology.underlay.mtu))?;
+    }
     if !agent.sluice_agent {
         overlay::join(state, topology, &agent.name)?;
-        ip_batch(&namespace, &bridge(topology, agent))?;
+        for (name, subnet) in overlay_bridges(topology, agent) {
+            ip_batch(&namespace, &bridge(&name, subnet, topology.overlay.container_mtu))?;
+        }
         ip_batch(&namespace, &ways_to_vips(topology))?;
     }
     translate_addresses(&namespace, topology, agent)
 }
 
-fn docker_bridge() -> Vec<String> {
-    let docker: Ipv4Net = DOCKER_SUBNET;
-    vec![
-        format!("link add {DOCKER_BRIDGE} type bridge mcast_snooping 0 forward_delay 0"),
-        format!("addr add {}/{} dev {DOCKER_BRIDGE}", gateway(docker), docker.prefix_len()),
-        format!("link set {DOCKER_BRIDGE} up"),
-    ]
-}
-
-fn bridge(topology: &Topology, agent: &AgentEntry) -> Vec<String> {
-    let half = mesos_half(agent.subnet);
-    let bridge = mesos_bridge(topology);
-    vec![
-        format!(
-            "link add {bridge} mtu {} type bridge mcast_snooping 0 forward_delay 0",
-            topology.overlay.container_mtu
-        ),
-        format!("addr add {}/{} dev {bridge}", gateway(half), half.prefix_len()),
-        format!("link set {bridge} up"),
+fn bridge(name: &str, subnet: Ipv4Net, mtu: u16) -> [String; 3] {
+    [
+        format!("link add {name} mtu {mtu} type bridge mcast_snooping 0 forward_delay 0"),
+        format!("addr add {}/{} dev {name}", gateway(subnet), subnet.prefix_len()),
+        format!("link set {name} up"),
     ]
 }
 
@@ -62,8 +52,7 @@ fn ways_to_vips(topology: &Topology) -> Vec<String> {
     lines
 }
 
-/// DC/OS's masquerade of what leaves the overlay (what goes to Sluice does not leave it), Docker's of what leaves its
-/// bridge, and the maps by which host ports reach containers (filled as tasks start).
+/// DC/OS's masquerade of what leaves the overlay (what goes to Sluice does not leave it), that of what leaves the bridges, and the maps by which host ports reach containers (filled as tasks start).
 fn translate_addresses(namespace: &str, topology: &Topology, agent: &AgentEntry) -> Result<(), StateError> {
     let (node, overlay) = (&topology.sluice, &topology.overlay);
     let mut kept = vec![overlay.subnet.to_string()];
@@ -74,6 +63,8 @@ fn translate_addresses(namespace: &str, topology: &Topology, agent: &AgentEntry)
         true => String::new(),
         false => format!("ip saddr {} ip daddr != {{ {} }} masquerade", agent.subnet, kept.join(", ")),
     };
+    let of_bridge = |(name, subnet)| format!("    ip saddr {subnet} oifname != \"{name}\" masquerade\n");
+    let of_bridges: String = NAT_BRIDGES.into_iter().map(of_bridge).collect();
     let rules = format!(
         "table ip lab {{
   map tcp_ports {{ type inet_service : ipv4_addr . inet_service; }}
@@ -88,11 +79,9 @@ fn translate_addresses(namespace: &str, topology: &Topology, agent: &AgentEntry)
   }}
   chain postrouting {{ type nat hook postrouting priority srcnat; policy accept;
     {of_overlay}
-    ip saddr {docker} oifname != \"{DOCKER_BRIDGE}\" masquerade
-  }}
+{of_bridges}  }}
 }}
-",
-        docker = DOCKER_SUBNET,
+"
     );
     let net = format!("--net=/run/netns/{namespace}");
     run_with_input("nsenter", &[&net, "--", "nft", "-f", "-"], &rules)?;

@@ -1,10 +1,10 @@
 //! Containers on an agent that `sluice agent` sets up: attached by the CNI plugins, as Mesos does it, by the configuration
 //! that the agent has written.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::shell::{ShellError, run_with_input};
@@ -13,19 +13,22 @@ use crate::state::{LabState, StateError};
 /// Where Debian's `containernetworking-plugins` has them.
 const PLUGINS: &str = "/usr/lib/cni";
 
-/// Attaches a container's namespace to a network; its address.
+/// Attaches a container's namespace to a network; its address, and where the network has IPv6 that address too.
 pub(super) fn add(
     state: &LabState,
     agent: &str,
     network: &str,
     role: &str,
     namespace: &str,
-) -> Result<Ipv4Addr, StateError> {
+) -> Result<(Ipv4Addr, Option<Ipv6Addr>), StateError> {
     let said = plugin(state, agent, network, role, namespace, "ADD")?;
     let value: Value = serde_json::from_str(&said).unwrap_or_default();
-    let address = value["ips"][0]["address"].as_str().and_then(|text| text.parse::<Ipv4Net>().ok());
+    let all = value["ips"].as_array().into_iter().flatten();
+    let all: Vec<IpAddr> = all.filter_map(|ip| Some(ip["address"].as_str()?.parse::<IpNet>().ok()?.addr())).collect();
+    let four = all.iter().find_map(|ip| if let IpAddr::V4(ip) = ip { Some(*ip) } else { None });
+    let six = all.iter().find_map(|ip| if let IpAddr::V6(ip) = ip { Some(*ip) } else { None });
     let none = || ShellError::Failed { line: "CNI ADD".to_owned(), status: "no address".to_owned(), said };
-    Ok(address.ok_or_else(none)?.addr())
+    Ok((four.ok_or_else(none)?, six))
 }
 
 /// Detaches it, which gives its address back.

@@ -5,7 +5,7 @@
 
 use std::fs::OpenOptions;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv4Net;
 
@@ -14,15 +14,19 @@ use crate::shell::ip_batch;
 use crate::state::{LabState, StateError};
 use crate::topology::{AgentEntry, Topology};
 
-/// Docker's own default bridge and subnet, the same on every agent.
-pub(super) const DOCKER_BRIDGE: &str = "docker0";
-pub(super) const DOCKER_SUBNET: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(172, 17, 0, 0), 16);
+/// Bridges whose containers are behind the agent's address, with subnets that are the same on every agent: Docker's own
+/// default, and DC/OS's for the Mesos containerizer.
+pub(super) const NAT_BRIDGES: [(&str, Ipv4Net); 2] = [
+    ("docker0", Ipv4Net::new_assert(Ipv4Addr::new(172, 17, 0, 0), 16)),
+    ("mesos-bridge", Ipv4Net::new_assert(Ipv4Addr::new(172, 31, 254, 0), 24)),
+];
 
 /// A container's namespace and address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Container {
     pub(crate) role: String,
     pub(crate) address: Ipv4Addr,
+    pub(crate) address6: Option<Ipv6Addr>,
     network: Network,
 }
 
@@ -43,9 +47,12 @@ pub(crate) struct Redirect {
     pub(crate) container_port: u16,
 }
 
-/// DC/OS gives the Mesos containerizer the lower half of an agent's subnet.
-pub(super) fn mesos_half(subnet: Ipv4Net) -> Ipv4Net {
-    Ipv4Net::new(subnet.network(), (subnet.prefix_len() + 1).min(32)).unwrap_or(subnet)
+/// DC/OS's two bridges of an overlay network on an agent, by their names and subnets: Docker's with the upper half of the
+/// agent's subnet, the Mesos containerizer's with the lower one.
+pub(super) fn overlay_bridges(topology: &Topology, agent: &AgentEntry) -> [(String, Ipv4Net); 2] {
+    let (subnet, name) = (agent.subnet, &topology.overlay.name);
+    let half = |first| Ipv4Net::new(first, (subnet.prefix_len() + 1).min(32)).unwrap_or(subnet).trunc();
+    [(format!("d-{name}"), half(subnet.broadcast())), (format!("m-{name}"), half(subnet.network()))]
 }
 
 /// The first address of a bridge's subnet.
@@ -53,42 +60,38 @@ pub(super) fn gateway(subnet: Ipv4Net) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(subnet.network()).saturating_add(1))
 }
 
-/// DC/OS's name of the bridge of an overlay network.
-pub(super) fn mesos_bridge(topology: &Topology) -> String {
-    format!("m-{}", topology.overlay.name)
-}
-
-/// A container with an overlay address of its own.
+/// A container with an address of its own on the topology's network, on an agent as DC/OS sets it up.
 pub(crate) fn on_overlay(
     state: &LabState,
     topology: &Topology,
     agent: &AgentEntry,
     role: &str,
+    by_docker: bool,
 ) -> Result<Container, StateError> {
-    if agent.sluice_agent {
-        return by_cni(state, agent, role, &topology.overlay.name);
-    }
-    let subnet = mesos_half(agent.subnet);
-    let mtu = topology.overlay.container_mtu;
-    attach(state, agent, role, &mesos_bridge(topology), subnet, mtu)
+    let [docker, mesos] = overlay_bridges(topology, agent);
+    let (bridge, subnet) = if by_docker { docker } else { mesos };
+    attach(state, agent, role, &bridge, subnet, topology.overlay.container_mtu)
 }
 
-/// A container on any network that `sluice agent` has configured on an agent.
+/// A container on any network that there is a CNI configuration for on an agent: by both containerizers.
 pub(crate) fn by_cni(state: &LabState, agent: &AgentEntry, role: &str, network: &str) -> Result<Container, StateError> {
     let namespace = super::namespace(state, role, false)?;
-    let address = cni::add(state, &agent.name, network, role, &namespace)?;
+    let (address, address6) = cni::add(state, &agent.name, network, role, &namespace)?;
     let network = Network::Cni { agent: agent.name.clone(), network: network.to_owned() };
-    Ok(Container { role: role.to_owned(), address, network })
+    Ok(Container { role: role.to_owned(), address, address6, network })
 }
 
-/// A container on the NAT bridge, reached by [`redirect`].
-pub(crate) fn on_docker_bridge(
+/// A container on a NAT bridge, reached by [`redirect`].
+pub(crate) fn on_nat_bridge(
     state: &LabState,
     topology: &Topology,
     agent: &AgentEntry,
     role: &str,
+    by_docker: bool,
 ) -> Result<Container, StateError> {
-    attach(state, agent, role, DOCKER_BRIDGE, DOCKER_SUBNET, topology.underlay.mtu)
+    let [docker, mesos] = NAT_BRIDGES;
+    let (bridge, subnet) = if by_docker { docker } else { mesos };
+    attach(state, agent, role, bridge, subnet, topology.underlay.mtu)
 }
 
 fn attach(
@@ -116,7 +119,7 @@ fn attach(
         format!("route add default via {}", gateway(subnet)),
     ];
     ip_batch(&namespace, &own_end)?;
-    Ok(Container { role: role.to_owned(), address, network: Network::Claimed(claim) })
+    Ok(Container { role: role.to_owned(), address, address6: None, network: Network::Claimed(claim) })
 }
 
 /// Removes a container's namespace (its interfaces go with it) and gives its address back.

@@ -47,7 +47,11 @@ pub(crate) fn build(state: &LabState, topology: &Topology) -> Result<(), StateEr
 /// The containers that an agent has from the start; one that `sluice agent` sets up must have its network first.
 pub(crate) fn start_containers(state: &LabState, topology: &Topology, agent: &AgentEntry) -> Result<(), StateError> {
     for name in &agent.containers {
-        container::on_overlay(state, topology, agent, name)?;
+        if agent.sluice_agent {
+            container::by_cni(state, agent, name, &topology.overlay.name)?;
+        } else {
+            container::on_overlay(state, topology, agent, name, false)?;
+        }
     }
     Ok(())
 }

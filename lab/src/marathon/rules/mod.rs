@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::definition::{Dialect, Object};
 use super::error::Violation;
+use super::placement;
 use super::spec::{Network, RunSpec};
 
 type Violations = Vec<Violation>;
@@ -143,9 +144,15 @@ fn constraint_error(words: &[&str]) -> Option<String> {
     match operator {
         "UNIQUE" if value.is_some() => Some("Value specified but not used".to_owned()),
         "CLUSTER" | "IS" if value.is_none() => Some("Missing value".to_owned()),
-        "LIKE" | "UNLIKE" if value.is_none() => Some("A regular expression value must be provided".to_owned()),
+        "LIKE" | "UNLIKE" => match value {
+            None => Some("A regular expression value must be provided".to_owned()),
+            Some(value) if placement::pattern(value).is_none() => {
+                Some(format!("'{value}' is not a valid regular expression"))
+            }
+            Some(_) => None,
+        },
         "GROUP_BY" | "MAX_PER" if !number => Some("Value was specified but is not a number".to_owned()),
-        "UNIQUE" | "CLUSTER" | "IS" | "LIKE" | "UNLIKE" | "GROUP_BY" | "MAX_PER" => None,
+        "UNIQUE" | "CLUSTER" | "IS" | "GROUP_BY" | "MAX_PER" => None,
         other => Some(format!("illegal constraint operator {other}")),
     }
 }
