@@ -300,10 +300,10 @@ impl Overlay {
         })
     }
 
-    /// First and last IPv4 address of every network and of the VTEPs.
+    /// First and last address of every network and of the VTEPs, of each family.
     #[must_use]
-    pub fn v4(&self) -> &[(u32, u32)] {
-        &self.v4.inside
+    pub fn inside(&self) -> (&[(u32, u32)], &[(u128, u128)]) {
+        (&self.v4.inside, &self.v6.inside)
     }
 }
 
