@@ -232,6 +232,7 @@ async fn the_schema_of_every_document_is_as_published() {
             json!({"networks": [{"name": "string", "isolation": "string", "grouped": "number", "underlay_allow": []}],
             "agents": [], "denied": []}),
         ),
+        ("groups", json!({"groups": [], "more": "number"})),
         (
             "networks",
             json!([{"name": "string", "subnet": "string", "prefix": "number", "own": "string", "mode": "string",

@@ -104,6 +104,25 @@ fn everybody_reaches_everybody_by_the_gateway(hub: bool) {
     assert!(seen_by(&world, "c1", mate).starts_with(&format!("{own}:")));
     assert!(seen_by(&world, "c2", mate).starts_with("9.0.2.2:"));
 
+    // One agent of each kind: on the one that DC/OS sets up groups hold for what passes Sluice alone, whatever the mode.
+    let policy = world.shown("policy");
+    for (agent, direct) in
+        [("10.0.0.11", if hub { json!([]) } else { json!(["dcos"]) }), ("10.0.0.12", json!(["dcos"]))]
+    {
+        let row = policy["agents"].as_array().unwrap().iter().find(|row| row["ip"] == agent).unwrap();
+        assert_eq!(row["direct"], direct, "{policy}");
+    }
+    let groups = world.shown("groups");
+    let row = &groups["groups"][0];
+    assert_eq!(
+        (&row["groups"], &row["count"], &row["underlay_allow"]),
+        (&json!(["red"]), &json!(2), &json!(["10.0.0.5/32"]))
+    );
+    assert!(row["denied_to"].as_u64() > Some(0), "the client's: {groups}");
+    assert!(row["containers"][0]["task"].as_str().unwrap().starts_with("red."), "{groups}");
+    let said = world.asked(&["show", "groups"]);
+    assert!(said.contains("red") && said.contains("10.0.0.11") && said.contains("10.0.0.12"), "{said}");
+
     // Without Sluice the checks do not reach them: nobody else carries them.
     world.restart_sluice(Signal::SIGTERM, || healthy(&world, "/web", 0));
     for id in ["/web", "/red"] {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sluice_config::model::Mac;
 
-use super::{AGENTS, Device, HUB, MAIN, Own, Route, Rule, SERVED, To, served};
+use super::{AGENTS, Device, HUB, MAIN, Own, Route, Rule, SERVED, To, by_underlay, served};
 use crate::agent::settings::Settings;
 use crate::lease::both;
 use crate::lease::map::{Map, Member, Network};
@@ -20,8 +20,7 @@ pub(super) fn routes(settings: &Settings, networks: &[Own<'_>], others: &[&Membe
     let route = |table, prefix, to| Route { table, prefix, to };
     let mut routes = BTreeSet::new();
     if settings.node_routes {
-        let four = served(map).filter(|prefix| prefix.addr().is_ipv4());
-        routes.extend(four.map(|prefix| route(MAIN, prefix, To::Gateway(map.sluice.ip.into()))));
+        routes.extend(by_underlay(map).map(|(prefix, via)| route(MAIN, prefix, To::Gateway(via))));
     }
     for (own, net) in networks {
         // Without it, what comes for a container that is not there would go by another route, and round for ever.

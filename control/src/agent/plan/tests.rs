@@ -47,6 +47,7 @@ fn map() -> Map {
         networks: vec![network("dcos", "9.0.0.0/8", false), network("lab", "172.20.0.0/16", true)],
         vips: vec!["11.0.0.0/8".parse().unwrap(), "172.16.0.1/32".parse().unwrap()],
         dns: vec![IpAddr::from([198, 51, 100, 1])],
+        underlay6: None,
     }
 }
 
@@ -121,6 +122,28 @@ fn whatever_a_container_of_a_hub_network_sends_into_any_network_goes_by_sluice()
     );
     let conf: Value = serde_json::from_str(plan.cni.first_key_value().unwrap().1).unwrap();
     assert_eq!((&conf["type"], &conf["bridge"], &conf["mtu"]), (&"ptp".into(), &Value::Null, &1450.into()));
+}
+
+#[test]
+fn a_hub_network_of_both_families_has_the_ways_of_both() {
+    let mut map = map();
+    map.networks[1].subnet6 = Some("fd01:b::/64".parse().unwrap());
+    map.vips.push("fd01:c::/64".parse().unwrap());
+    let mut lease = lease(&["lab"]);
+    lease.subnets6.insert("lab".into(), "fd01:b:0:0:1::/80".parse().unwrap());
+    let plan = Plan::of(&settings("10.0.0.11", "networks = [\"lab\"]\n"), &lease, &map).unwrap();
+    for line in [
+        "ip -6 route replace fd01:b::/64 via fe80::72b3:d5ff:fe80:3 dev vtep1024 onlink table 44",
+        "ip -6 route replace fd01:c::/64 via fe80::72b3:d5ff:fe80:3 dev vtep1024 onlink table 44",
+        "ip -6 rule add priority 32000 from all iif vtep1024 lookup 254",
+        "ip -6 rule add priority 32001 from fd01:b::1:0:0:0/80 iif lo lookup 254",
+        "ip -6 rule add priority 32002 from fd01:b::1:0:0:0/80 lookup 44",
+        "ip route replace 172.20.0.0/16 via 44.128.0.3 dev vtep1024 onlink table 44",
+    ] {
+        assert!(plan.commands().lines().any(|l| l == line), "{line} is not in\n{}", plan.commands());
+    }
+    let conf: Value = serde_json::from_str(plan.cni.first_key_value().unwrap().1).unwrap();
+    assert_eq!((&conf["type"], &conf["ipam"]["ranges"][1][0]["subnet"]), (&"ptp".into(), &"fd01:b::1:0:0:0/81".into()));
 }
 
 #[test]
@@ -210,8 +233,21 @@ fn a_lease_in_a_network_that_the_map_lacks_is_an_error() {
 fn nodes_are_told_of_the_way_by_the_underlay() {
     assert!(for_nodes(&map()).contains("nameserver 198.51.100.1\n"));
     assert!(for_nodes(&map()).contains("ip route replace 11.0.0.0/8 via 10.0.0.13\n"));
-    let plan = Plan::of(&settings("10.0.0.11", "node_routes = true\n"), &lease(&["dcos"]), &map()).unwrap();
+    let node_routes = settings("10.0.0.11", "node_routes = true\n");
+    let plan = Plan::of(&node_routes, &lease(&["dcos"]), &map()).unwrap();
     assert!(lines(&plan, "ip route").contains(&"ip route replace 11.0.0.0/8 via 10.0.0.13".to_owned()));
+    let mut six = map();
+    six.vips.push("fd01:c::/64".parse().unwrap());
+    six.dns.push("2001:db8::53".parse().unwrap());
+    assert!(for_nodes(&six).contains("# Sluice has no IPv6 address"), "{}", for_nodes(&six));
+    let plan = Plan::of(&node_routes, &lease(&["dcos"]), &six).unwrap();
+    assert!(lines(&plan, "ip -6 route").is_empty(), "no way is not a wrong way");
+    six.underlay6 = "fd00:10::9".parse().ok();
+    for line in ["nameserver 2001:db8::53", "ip -6 route replace fd01:c::/64 via fd00:10::9"] {
+        assert!(for_nodes(&six).lines().any(|l| l == line), "{line} is not in\n{}", for_nodes(&six));
+    }
+    let plan = Plan::of(&node_routes, &lease(&["dcos"]), &six).unwrap();
+    assert!(lines(&plan, "ip -6 route").contains(&"ip -6 route replace fd01:c::/64 via fd00:10::9".to_owned()));
 }
 
 /// What dcos-net programs on a node, recorded, and what is planned from the same agents.
