@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(member(b, 0), (None, None), "no agent has that subnet, and no task that address");
         assert_eq!(a.reach, ["dcos: a", "dcos: a, b"]);
         assert_eq!(both.reach, ["dcos: a", "dcos: a, b", "dcos: b"]);
-        assert_eq!((&*a.vips, a.vip_count), (&["tcp 172.16.0.2:80".to_owned()][..], 1));
+        assert_eq!((&*a.vips, a.vip_count), (&["172.16.0.2:80/tcp".to_owned()][..], 1));
         assert_eq!(both.vip_count, 2, "the VIP over a container without groups is for those without");
         assert_eq!([a.denied_from, a.denied_to, b.denied_from, b.denied_to], [1, 0, 0, 1]);
     }

@@ -11,4 +11,5 @@ mod mtu;
 mod networks;
 mod ping;
 mod policy;
+mod six;
 mod world;

@@ -136,14 +136,14 @@ fn a_hub_network_of_both_families_has_the_ways_of_both() {
         "ip -6 route replace fd01:b::/64 via fe80::72b3:d5ff:fe80:3 dev vtep1024 onlink table 44",
         "ip -6 route replace fd01:c::/64 via fe80::72b3:d5ff:fe80:3 dev vtep1024 onlink table 44",
         "ip -6 rule add priority 32000 from all iif vtep1024 lookup 254",
-        "ip -6 rule add priority 32001 from fd01:b::1:0:0:0/80 iif lo lookup 254",
-        "ip -6 rule add priority 32002 from fd01:b::1:0:0:0/80 lookup 44",
+        "ip -6 rule add priority 32001 from fd01:b:0:0:1::/80 iif lo lookup 254",
+        "ip -6 rule add priority 32002 from fd01:b:0:0:1::/80 lookup 44",
         "ip route replace 172.20.0.0/16 via 44.128.0.3 dev vtep1024 onlink table 44",
     ] {
         assert!(plan.commands().lines().any(|l| l == line), "{line} is not in\n{}", plan.commands());
     }
     let conf: Value = serde_json::from_str(plan.cni.first_key_value().unwrap().1).unwrap();
-    assert_eq!((&conf["type"], &conf["ipam"]["ranges"][1][0]["subnet"]), (&"ptp".into(), &"fd01:b::1:0:0:0/81".into()));
+    assert_eq!((&conf["type"], &conf["ipam"]["ranges"][1][0]["subnet"]), (&"ptp".into(), &"fd01:b:0:0:1::/81".into()));
 }
 
 #[test]
