@@ -69,7 +69,7 @@ pub struct Member {
 pub fn groups(observed: &Observed, published: Option<&Published>) -> Groups {
     let Some(published) = published else { return Groups::default() };
     let tables = &*published.tables;
-    let mut parties: BTreeMap<(&str, &[String]), (Party, Vec<&Container>)> = BTreeMap::new();
+    let mut parties: BTreeMap<(&str, &[String]), Alike<'_>> = BTreeMap::new();
     for container in &tables.desired.shared.containers {
         let party = party(tables, container.ip);
         if tables.policy.parties().is_grouped(party) {
@@ -89,6 +89,9 @@ pub fn groups(observed: &Observed, published: Option<&Published>) -> Groups {
     Groups { groups: rows.map(|((network, groups), of)| shown.row(network, groups, of)).collect(), more }
 }
 
+/// Containers that policy takes for one.
+type Alike<'a> = (Party, Vec<&'a Container>);
+
 /// What rows are made of.
 struct Shown<'a> {
     tables: &'a Tables,
@@ -99,7 +102,7 @@ struct Shown<'a> {
 }
 
 impl Shown<'_> {
-    fn row(&self, network: &str, groups: &[String], (party, mut of): (Party, Vec<&Container>)) -> Row {
+    fn row(&self, network: &str, groups: &[String], (party, mut of): Alike<'_>) -> Row {
         of.sort_unstable_by_key(|container| container.ip);
         let names = self.tables.policy.parties();
         let shared = &self.tables.desired.shared;

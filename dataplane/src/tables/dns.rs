@@ -47,7 +47,7 @@ pub struct Terms {
 impl Terms {
     /// Of a node, and first and last addresses in its overlay.
     #[must_use]
-    pub fn new(local: &Local, (overlay4, overlay6): (&[(u32, u32)], &[(u128, u128)])) -> Self {
+    pub fn new(local: &Local, overlay4: &[(u32, u32)], overlay6: &[(u128, u128)]) -> Self {
         let dns = &local.dns;
         let v4 = dns.trusted.iter().filter_map(|net| match net {
             IpNet::V4(net) => Some((net.network().to_bits(), net.broadcast().to_bits())),

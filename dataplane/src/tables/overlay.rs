@@ -300,10 +300,16 @@ impl Overlay {
         })
     }
 
-    /// First and last address of every network and of the VTEPs, of each family.
+    /// First and last IPv4 address of every network and of the VTEPs.
     #[must_use]
-    pub fn inside(&self) -> (&[(u32, u32)], &[(u128, u128)]) {
-        (&self.v4.inside, &self.v6.inside)
+    pub fn v4(&self) -> &[(u32, u32)] {
+        &self.v4.inside
+    }
+
+    /// First and last IPv6 address of every network.
+    #[must_use]
+    pub fn v6(&self) -> &[(u128, u128)] {
+        &self.v6.inside
     }
 }
 

@@ -51,15 +51,8 @@ fn everybody_reaches_everybody_by_the_gateway(hub: bool) {
     let Some(world) = gateway(hub) else { return };
     let agent = world.agent("agent1");
     assert!(!world.said("master", "ip -o link").contains("vtep"), "the master has no way of its own");
-    let program = std::path::Path::new(env!("CARGO_BIN_EXE_sluice-lab"));
     for role in ["client", "sluice"] {
-        world
-            .lab
-            .start(role, &format!("web-{role}"), program, &["task", "--bind", "0.0.0.0", "--port", "8088"])
-            .unwrap();
-        until("it listens", || {
-            world.run(role, &["ss", "-Hltn", "sport", "=", "8088"]).1.contains("8088").then_some(())
-        });
+        world.serve(role, "0.0.0.0", 8088);
     }
 
     // Marathon's checks, and its readiness with them.

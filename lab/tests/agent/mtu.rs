@@ -1,7 +1,5 @@
 //! Packets that do not fit: what containers are told by their own MTU, and what Sluice tells those who send more.
 
-use std::path::Path;
-
 use nix::sys::signal::Signal;
 
 use super::world::{World, end, topology, until};
@@ -31,10 +29,8 @@ fn handshakes_are_clamped_to_the_overlays_mtu_and_what_is_larger_all_the_same_is
     for to in [FOUR[1], SIX[1]] {
         until("addresses are settled", || world.run("c1", &["ping", "-c", "1", "-W", "1", to]).0.then_some(()));
     }
-    let program = Path::new(env!("CARGO_BIN_EXE_sluice-lab"));
     for role in ["c1", "c2"] {
-        world.lab.start(role, &format!("web-{role}"), program, &["task", "--bind", "::", "--port", "80"]).unwrap();
-        until("it listens", || world.run(role, &["ss", "-Hltn", "sport", "=", "80"]).1.contains(":80").then_some(()));
+        world.serve(role, "::", 80);
     }
 
     // Agents have it from Sluice: exactly that much fits, and the container's own kernel says the rest.

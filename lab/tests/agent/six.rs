@@ -79,8 +79,7 @@ fn groups_hold_over_ipv6_between_containers_of_one_agent_and_of_two() {
         let said = world.said("sluice", &format!("curl -sS -m 5 http://[{to}]/"));
         assert!(said.contains("client [fd01:b::9:0:0:1]:"), "{said}");
     }
-    let task = ["task", "--bind", "::", "--port", "8088"];
-    world.lab.start("sluice", "web-sluice", std::path::Path::new(program), &task).unwrap();
+    world.serve("sluice", "::", 8088);
     until("the node answers", || {
         let (done, said) = world.run(&from, &["curl", "-sS", "-m", "5", "http://[fd01:b::9:0:0:1]:8088/"]);
         (done && said.contains(&format!("client [{}]:", six(&world, &from)))).then_some(())

@@ -18,7 +18,7 @@ pub(crate) struct World {
     pub(crate) lab: Lab,
     pub(crate) program: PathBuf,
     sluice: RefCell<Child>,
-    _children: Vec<Child>,
+    children: RefCell<Vec<Child>>,
 }
 
 /// The built-in cluster with the first `leased` of its agents set up by `sluice agent`, in the places that are the lowest
@@ -51,9 +51,9 @@ impl World {
         let lab = Lab::up(topology, &Options::default()).unwrap();
         change(&lab);
         let by = Path::new(env!("CARGO_BIN_EXE_sluice-lab"));
-        let children = lab.start_marathons_by(by, Dialect::V1_9).unwrap();
+        let children = RefCell::new(lab.start_marathons_by(by, Dialect::V1_9).unwrap());
         let sluice = RefCell::new(lab.start_sluice(&program).unwrap());
-        Some(Self { lab, program, sluice, _children: children })
+        Some(Self { lab, program, sluice, children })
     }
 
     /// Ends Sluice with a signal, does something, and starts it again, until it is ready.
@@ -64,6 +64,17 @@ impl World {
         let done = meanwhile();
         *sluice = self.lab.start_sluice(&self.program).unwrap();
         done
+    }
+
+    /// Starts the lab's web server, with UDP echo, somewhere, and waits until it listens.
+    pub(crate) fn serve(&self, role: &str, bind: &str, port: u16) {
+        let (name, port) = (format!("web-{role}"), port.to_string());
+        let program = Path::new(env!("CARGO_BIN_EXE_sluice-lab"));
+        let child = self.lab.start(role, &name, program, &["task", "--bind", bind, "--port", &port]).unwrap();
+        self.children.borrow_mut().push(child);
+        until(&format!("{role} listens"), || {
+            self.run(role, &["ss", "-Hltn", "sport", "=", &port]).1.contains(&format!(":{port}")).then_some(())
+        });
     }
 
     /// What the running Sluice answers an operator.

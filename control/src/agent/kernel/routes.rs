@@ -127,11 +127,11 @@ fn read_route(message: &RouteMessage, tunnels: &Tunnels) -> Option<Route> {
         }
     }
     // The kernel names no destination where it is everything.
-    let network = network.unwrap_or(match message.header.address_family {
-        AddressFamily::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
-        _ => Ipv4Addr::UNSPECIFIED.into(),
-    });
-    let prefix = IpNet::new(network, message.header.destination_prefix_length).ok()?;
+    let everything = match message.header.address_family == AddressFamily::Inet6 {
+        true => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        false => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    };
+    let prefix = IpNet::new(network.unwrap_or(everything), message.header.destination_prefix_length).ok()?;
     let tunnel = tunnels.iter().find(|(_, index)| **index == link).map(|(vni, _)| *vni);
     let to = match (message.header.kind, gateway, tunnel) {
         (RouteType::Unreachable, ..) => To::Unreachable,
