@@ -1,5 +1,7 @@
 //! Classify: the only big match. What is this packet to us, and what has to be done with it?
 
+use std::net::IpAddr;
+
 use crate::burst::{Action, Burst, Out, Packet};
 use crate::family::Family;
 use crate::fragments::Part;
@@ -243,6 +245,7 @@ fn kind(packet: &Packet, pool: &Pool) -> u8 {
 fn routed<A: Family>(packet: &Packet, tables: &Tables, from_host: bool) -> Result<Action, DropReason> {
     let gateway = tables.overlay.is_gateway();
     let inside = packet.agent.is_some() || from_host;
+    passes::<A>(packet)?;
     match A::tables(tables).fib.lookup(A::ends(packet).1) {
         Some(Target::Agent(_)) if inside || gateway => Ok(Action::Forward),
         Some(Target::NoAgent) if inside || gateway => Err(DropReason::NoAgent),
@@ -250,6 +253,28 @@ fn routed<A: Family>(packet: &Packet, tables: &Tables, from_host: bool) -> Resul
         Some(Target::Hop(_) | Target::Link(_)) if gateway && packet.agent.is_some() => Ok(Action::Forward),
         Some(Target::Agent(_) | Target::NoAgent | Target::Host | Target::Hop(_) | Target::Link(_)) | None => {
             Err(DropReason::NotForUs)
+        }
+    }
+}
+
+/// Whether its addresses are such as a router passes on: a default route leads to all others too.
+fn passes<A: Family>(packet: &Packet) -> Result<(), DropReason> {
+    let (source, destination) = A::ends(packet);
+    match (is_confined(source.to_ip()), is_confined(destination.to_ip())) {
+        (false, false) => Ok(()),
+        (true, _) => Err(DropReason::Martian),
+        (false, true) => Err(DropReason::NotForUs),
+    }
+}
+
+/// Loopback, multicast, link-local, reserved and unspecified addresses (RFC 1812 section 5.3.7, RFC 3927 section 7, RFC
+/// 4291 section 2.5).
+fn is_confined(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => matches!(ip.octets(), [0 | 127 | 224.., ..]) || ip.is_link_local(),
+        IpAddr::V6(ip) => {
+            let nowhere = ip.is_unspecified() || ip.is_loopback() || ip.to_ipv4_mapped().is_some();
+            nowhere || ip.is_multicast() || ip.is_unicast_link_local()
         }
     }
 }
