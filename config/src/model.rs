@@ -671,6 +671,30 @@ pub struct OverlayNetwork {
     pub underlay_allow: Vec<IpNet>,
 }
 
+impl OverlayNetwork {
+    /// Whether an address is one of its own.
+    #[must_use]
+    pub fn has(&self, ip: IpAddr) -> bool {
+        match ip {
+            IpAddr::V4(ip) => self.subnet.contains(&ip),
+            IpAddr::V6(ip) => self.subnet6.is_some_and(|net| net.contains(&ip)),
+        }
+    }
+
+    /// The UDP port and the VNI of the tunnels that it is in; `own` are the overlay's.
+    #[must_use]
+    pub fn tunnels(&self, own: (u16, Vni)) -> (u16, Vni) {
+        (self.udp_port.unwrap_or(own.0), self.vni.unwrap_or(own.1))
+    }
+
+    /// Whether agents answer this SNAT address in the tunnels that the network is in.
+    #[must_use]
+    pub fn answers(&self, source: IpAddr, networks: &[Self], own: (u16, Vni)) -> bool {
+        let home = networks.iter().find(|network| network.has(source));
+        home.map_or(own, |network| network.tunnels(own)) == self.tunnels(own)
+    }
+}
+
 /// `mode` of a network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum NetworkMode {

@@ -359,7 +359,12 @@ pub static SECTIONS: &[Section] = &[
                 Value("[]"),
                 "IPv4 and IPv6 addresses towards underlay backends, routed to this node.",
             ),
-            key("overlay", Texts, Value("[]"), "Addresses towards overlay backends, inside our own part of a network."),
+            key(
+                "overlay",
+                Texts,
+                Value("[]"),
+                "Addresses towards overlay backends, inside our own part of a network; networks with a VNI or a port of their own need one each.",
+            ),
             key(
                 "ports",
                 Text,

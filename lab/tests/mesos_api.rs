@@ -27,7 +27,7 @@ impl Mesos {
             leader,
             reregister,
             heartbeat: Duration::from_millis(200),
-            topology: None,
+            lab: None,
         };
         let master = runtime.block_on(async {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,5 +1,6 @@
 //! Source addresses that `nat` needs: one on the side and of the family of its backends.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
@@ -8,7 +9,7 @@ use toml::Spanned;
 use super::value;
 use crate::diagnostic::Findings;
 use crate::file::{self, File};
-use crate::model::{Config, Mode};
+use crate::model::{Backend, Config, Mode, Overlay, OverlayNetwork};
 
 /// Where the first backend of `nat` stands, by side and family.
 #[derive(Debug, Default)]
@@ -16,15 +17,21 @@ pub(super) struct Needs {
     underlay: Option<Range<usize>>,
     underlay6: Option<Range<usize>>,
     overlay: Option<Range<usize>>,
+    /// By the name of its network.
+    networks: BTreeMap<String, Range<usize>>,
 }
 
 impl Needs {
     /// A backend of a `nat` service.
-    pub(super) fn backend(&mut self, address: SocketAddr, on_overlay: bool, at: &Range<usize>) {
-        let place = match (on_overlay, address) {
-            (true, _) => &mut self.overlay,
-            (false, SocketAddr::V4(_)) => &mut self.underlay,
-            (false, SocketAddr::V6(_)) => &mut self.underlay6,
+    pub(super) fn backend(&mut self, backend: &Backend, at: &Range<usize>) {
+        if let Some(network) = &backend.network {
+            let first = self.networks.entry(network.clone()).or_insert_with(|| at.clone());
+            *first = if at.start < first.start { at.clone() } else { first.clone() };
+        }
+        let place = match (&backend.network, backend.address) {
+            (Some(_), _) => &mut self.overlay,
+            (None, SocketAddr::V4(_)) => &mut self.underlay,
+            (None, SocketAddr::V6(_)) => &mut self.underlay6,
         };
         if place.as_ref().is_none_or(|first| at.start < first.start) {
             *place = Some(at.clone());
@@ -64,6 +71,26 @@ pub(super) fn settle(file: &File, config: &Config, needs: &Needs, found: &mut Fi
     }
     of_marathon(file, config, underlay || underlay6, overlay, found);
     speaker6(file, config, found);
+    if let Some(section) = config.overlay.as_ref().filter(|_| overlay) {
+        of_tunnels(file, config, section, needs, found);
+    }
+}
+
+/// Whether agents answer one of the addresses in the tunnels of each network.
+fn of_tunnels(file: &File, config: &Config, overlay: &Overlay, needs: &Needs, found: &mut Findings<'_>) {
+    let sources = config.snat.overlay.iter().map(|ip| IpAddr::V4(*ip));
+    let sources: Vec<IpAddr> = sources.chain(config.snat.overlay6.iter().map(|ip| IpAddr::V6(*ip))).collect();
+    let own = (overlay.udp_port, overlay.vni);
+    let lacks = |network: &&OverlayNetwork| !sources.iter().any(|ip| network.answers(*ip, &overlay.networks, own));
+    for network in overlay.networks.iter().filter(lacks) {
+        let sentence = format!("`snat.overlay` has no address in the tunnels of the network `{}`", network.name);
+        let remedy = "add an address in our own part of the network to `overlay` of [snat]";
+        if let Some(first) = needs.networks.get(&network.name) {
+            found.error(first, format!("this backend is on the overlay, and {sentence}"), remedy);
+        } else if let Some(marathon) = file.marathon.first().filter(|_| config.vip.mode == Mode::Nat) {
+            found.warning(&marathon.span(), format!("{sentence}, so no VIP will reach a task on it"), remedy);
+        }
+    }
 }
 
 /// ICMPv6 errors to containers come from an address of ours there; of IPv4 the VTEP's will do.

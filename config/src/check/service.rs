@@ -115,7 +115,7 @@ fn reachable(mode: Mode, vip: SocketAddr, backends: &[(Backend, Start)], needs: 
         if let Err(why) = reach(mode, vip, backend.address, on_overlay) {
             found.error(&span, format!("the backend {} of {vip}: {why}", backend.address), why.remedy());
         } else if mode == Mode::Nat {
-            needs.backend(backend.address, on_overlay, &span);
+            needs.backend(backend, &span);
         }
     }
 }

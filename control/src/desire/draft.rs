@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use sluice_config::model::{AllowGroups, Backend, Local, Mode, Service, VipKey};
+use sluice_config::model::{AllowGroups, Backend, Local, Mode, OverlayNetwork, Service, VipKey};
 use sluice_config::reach::reach;
 
 use super::backends::Candidate;
@@ -75,6 +75,7 @@ impl Draft {
 /// What decides whether a backend can be reached.
 pub(super) struct Ways<'a> {
     pub(super) local: &'a Local,
+    pub(super) networks: &'a [OverlayNetwork],
     pub(super) reserved: &'a Reserved,
     /// All virtual addresses.
     pub(super) vips: BTreeSet<IpAddr>,
@@ -103,7 +104,7 @@ impl Ways<'_> {
             return Some(format!("{why}: {}", why.remedy()));
         }
         match mode {
-            Mode::Nat => self.source(ip, on_overlay).map(str::to_owned),
+            Mode::Nat => self.source(ip, on_overlay).map(str::to_owned).or_else(|| self.source_in_tunnels(backend)),
             Mode::DsrMac if !self.on_link(ip) => {
                 Some("dsr-mac reaches backends on link only: write mode dsr-ipip or dsr-gue for it".to_owned())
             }
@@ -129,6 +130,22 @@ impl Ways<'_> {
             }
         };
         none.then_some(reason)
+    }
+
+    /// Agents answer a source address in the tunnels of the network that it is in, and nothing is taken from a network out
+    /// of another one's tunnels.
+    fn source_in_tunnels(&self, backend: &Backend) -> Option<String> {
+        let (name, ip, vtep) = (backend.network.as_deref()?, backend.address.ip(), self.local.vtep.as_ref()?);
+        let network = self.networks.iter().find(|network| network.name == name)?;
+        let (four, six) = (&self.local.snat_overlay, &self.local.snat_overlay6);
+        let mut sources = four.iter().map(|ip| IpAddr::V4(*ip)).chain(six.iter().map(|ip| IpAddr::V6(*ip)));
+        let own = (vtep.udp_port, vtep.vni);
+        let answered =
+            sources.any(|source| source.is_ipv4() == ip.is_ipv4() && network.answers(source, self.networks, own));
+        let reason = format!(
+            "nat needs a source address in the tunnels of the network {name}: add one of our own part of it to `overlay` of [snat]"
+        );
+        (!answered).then_some(reason)
     }
 
     /// In a port's subnet, or by a route without a gateway.

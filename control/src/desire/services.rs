@@ -80,7 +80,8 @@ pub(super) fn services(
     addresses(cluster, &wanted, claims, &reserved, report);
     let mut drafts = configured(cluster, &reserved, report);
     join::join(cluster, wanted, claims, &mut drafts, report);
-    let ways = Ways { local, reserved: &reserved, vips: drafts.keys().map(|key| key.ip).collect() };
+    let networks = &cluster.networks;
+    let ways = Ways { local, networks, reserved: &reserved, vips: drafts.keys().map(|key| key.ip).collect() };
     for (key, draft) in &mut drafts {
         ways.keep_reachable(key, draft, report);
     }

@@ -111,7 +111,7 @@ impl Map {
         };
         let mut members: Vec<Member> = shared.agents.iter().map(member).chain([sluice.clone()]).collect();
         members.sort();
-        let tunnel = |n: &OverlayNetwork| (n.vni.unwrap_or(vtep.vni), n.udp_port.unwrap_or(vtep.udp_port));
+        let tunnel = |n: &OverlayNetwork| n.tunnels((vtep.udp_port, vtep.vni));
         let mtu = |of: &OverlayNetwork| {
             let sharing = shared.networks.iter().filter(|n| tunnel(n) == tunnel(of));
             sharing.filter_map(|n| n.mtu).fold(vtep.mtu, u16::min)
@@ -120,8 +120,8 @@ impl Map {
             name: n.name.clone(),
             subnet: n.subnet,
             subnet6: n.subnet6,
-            vni: tunnel(n).0.get(),
-            port: tunnel(n).1,
+            vni: tunnel(n).1.get(),
+            port: tunnel(n).0,
             mtu: mtu(n),
             hub: n.mode == NetworkMode::Hub,
         };

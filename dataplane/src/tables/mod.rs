@@ -417,7 +417,7 @@ impl Tables {
             left_out: left_out.into(),
             backends: backends.into(),
             protocols: protocols.into(),
-            snat: Snat::new(local),
+            snat: Snat::new(shared, local, &lanes),
             hops: hops.table.into(),
             policy,
             admission,

@@ -5,8 +5,9 @@
 
 use std::net::IpAddr;
 
-use sluice_config::model::{self, Local};
+use sluice_config::model::{self, Local, Shared};
 
+use super::overlay::Lanes;
 use crate::address::Address;
 use crate::sessions::Flow;
 
@@ -27,6 +28,8 @@ pub struct Snat {
     overlay: u8,
     v6: u8,
     overlay6: u8,
+    /// By lane: indexes of IPv4's and of IPv6's that agents answer in its tunnels.
+    lanes: Box<[[Box<[u8]>; 2]]>,
     ports: (u16, u16),
     /// A worker's part of `snat.quota`, where that is said.
     quota: Option<u32>,
@@ -45,20 +48,34 @@ pub enum Side {
 }
 
 impl Snat {
-    pub(super) fn new(local: &Local) -> Self {
+    pub(super) fn new(shared: &Shared, local: &Local, lanes: &Lanes) -> Self {
         let workers = local.workers.max(1) as u16;
         let owned = |worker| owned(local.snat_ports, workers.into(), worker);
-        Self {
-            // A session's entry has no number for more.
-            addresses: local.snat_addresses().take(Flow::SNAT_ADDRESSES).collect(),
+        // A session's entry has no number for more.
+        let addresses: Box<[IpAddr]> = local.snat_addresses().take(Flow::SNAT_ADDRESSES).collect();
+        let snat = Self {
+            addresses,
             overlay: local.snat_underlay.len() as u8,
             v6: (local.snat_underlay.len() + local.snat_overlay.len()) as u8,
             overlay6: (local.snat_underlay.len() + local.snat_overlay.len() + local.snat_underlay6.len()) as u8,
+            lanes: Box::default(),
             ports: local.snat_ports,
             quota: local.snat_quota.map(|quota| quota.div_ceil(workers.into())),
             workers,
             owned: (0..workers.into()).map(owned).collect(),
-        }
+        };
+        let place = |ip: &IpAddr| lanes.of(*ip, shared, local);
+        Self { lanes: (0..lanes.all().len()).map(|lane| snat.overlay_in(lane, place)).collect(), ..snat }
+    }
+
+    /// Indexes of the overlay's addresses whose place is this lane, of each family.
+    fn overlay_in(&self, lane: usize, place: impl Fn(&IpAddr) -> usize) -> [Box<[u8]>; 2] {
+        [true, false].map(|four| {
+            let all = (0u8..)
+                .zip(&self.addresses)
+                .filter(|(index, ip)| self.side(*index) == Side::Overlay && ip.is_ipv4() == four && place(ip) == lane);
+            all.map(|(index, _)| index).collect()
+        })
     }
 
     /// The address with this index, where it is of this family.
@@ -92,6 +109,14 @@ impl Snat {
             (true, Side::Overlay) => self.overlay6..self.addresses.len() as u8,
         };
         (!range.is_empty()).then(|| range.start + (hash % u64::from(range.end - range.start)) as u8)
+    }
+
+    /// The address for a new flow of this family towards an agent in this lane: one that it answers in the same tunnels.
+    #[must_use]
+    #[inline]
+    pub fn pick_in<A: Address>(&self, lane: usize, hash: u64) -> Option<u8> {
+        let all = &self.lanes.get(lane)?[usize::from(A::V6)];
+        all.get(hash.checked_rem(all.len() as u64)? as usize).copied()
     }
 
     /// The worker that owns this port.
@@ -157,8 +182,14 @@ mod tests {
     use super::*;
     use crate::tables::hash::HashKey;
 
+    /// Without networks: all of the overlay is one lane.
+    fn new(local: &Local) -> Snat {
+        let shared = Shared::default();
+        Snat::new(&shared, local, &Lanes::new(&shared, local))
+    }
+
     fn snat(workers: usize) -> Snat {
-        Snat::new(&Local {
+        new(&Local {
             workers,
             snat_underlay: vec!["10.0.0.100".parse().unwrap()],
             snat_overlay: vec!["9.0.9.2".parse().unwrap(), "9.0.9.3".parse().unwrap()],
@@ -207,7 +238,7 @@ mod tests {
     fn a_clients_share_is_an_eighth_or_a_part_of_the_quota_that_is_said() {
         let with = |quota, workers| {
             let local = Local { workers, snat_ports: (1024, 65535), snat_quota: quota, ..Local::default() };
-            Snat::new(&local).share(0)
+            new(&local).share(0)
         };
         assert_eq!((with(None, 1), with(Some(100), 1), with(Some(100), 3)), (8064, 100, 34));
     }

@@ -316,6 +316,38 @@ fn a_vip_of_ipv6_has_its_backend_in_the_overlay() {
 }
 
 #[test]
+fn what_a_vip_sends_to_a_backend_comes_from_an_address_that_is_answered_in_the_same_tunnels() {
+    let mut cluster = cluster();
+    let shared = &mut cluster.shared;
+    shared.networks[1].own = "9.128.9.0/24".parse().ok();
+    let service = |vip: &str, to: &str, network: &str| {
+        let key = VipKey { protocol: Protocol::Tcp, ip: ip(vip).into(), port: 80 };
+        Service::plain(key, vec![backend(to, Some(network))])
+    };
+    shared.services.push(service("172.16.0.71", "9.0.2.7:80", "dcos"));
+    shared.services.push(service("172.16.0.72", "9.128.2.7:80", "lab"));
+    cluster.local.snat_overlay = vec![ip("9.0.9.2"), ip("9.128.9.2")];
+    let mut machine = Machine::new(cluster.clone());
+    // Many clients: the hash chooses among the addresses.
+    for client in 7000..7016 {
+        for (vip, backend, vni, port, source) in
+            [("172.16.0.71", "9.0.2.7", 1024, 64000, "9.0.9.2"), ("172.16.0.72", "9.128.2.7", 7, 4789, "9.128.9.2")]
+        {
+            let there = machine.pass(0, tcp((CLIENT, client), (vip, 80), "S"));
+            assert_eq!(outer(&there), (vni, ("10.0.0.12".into(), port)));
+            let ((from, snat), to) = ends(&there[50..]);
+            assert_eq!((from.as_str(), to), (source, (backend.into(), 80)));
+            let back = machine.pass(0, on(port, 2, vni, &tcp((backend, 80), (source, snat), "SA")));
+            assert_eq!(ends(&back), ((vip.into(), 80), (CLIENT.into(), client)));
+        }
+    }
+    cluster.local.snat_overlay = vec![ip("9.0.9.2")];
+    let mut machine = Machine::new(cluster);
+    machine.pass(0, tcp((CLIENT, 7000), ("172.16.0.71", 80), "S"));
+    machine.refuse(0, 0, tcp((CLIENT, 7000), ("172.16.0.72", 80), "S"), R::NoSnat);
+}
+
+#[test]
 fn groups_hold_over_ipv6() {
     let mut grouped = cluster();
     let member =

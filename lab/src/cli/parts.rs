@@ -85,14 +85,14 @@ pub(super) struct Mesos {
 
 impl Mesos {
     pub(super) fn run(self) -> Result<ExitCode> {
-        let topology = self.lab.as_deref().map(|id| Lab::open(LabState::open(id)?)).transpose()?;
+        let lab = self.lab.as_deref().map(|id| Lab::open(LabState::open(id)?)).transpose()?;
         let settings = mesos::Settings {
             marathons: self.marathons,
             leader: self.standby_of,
             reregister: Duration::try_from_secs_f64(self.reregister)
                 .context("--reregister must be seconds, 0 or more")?,
             heartbeat: Duration::try_from_secs_f64(self.heartbeat).context("--heartbeat must be seconds, 0 or more")?,
-            topology: topology.map(|lab| lab.topology().clone()),
+            lab: lab.map(|lab| (lab.state().clone(), lab.topology().clone())),
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         runtime.block_on(async {

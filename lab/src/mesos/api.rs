@@ -33,6 +33,7 @@ fn leading() -> Router<Arc<Shared>> {
         .route("/api/v1", post(call))
         .route("/master/api/v1", post(call))
         .route("/overlay-master/state", get(overlays))
+        .route("/overlay-agent/overlay", get(own_overlays))
 }
 
 /// A standby's answer to everything.
@@ -46,10 +47,19 @@ async fn whole(State(shared): Master) -> Json<Value> {
 }
 
 async fn overlays(State(shared): Master) -> Response {
-    match &shared.settings.topology {
-        Some(topology) => Json(overlay::state(topology)).into_response(),
+    match &shared.settings.lab {
+        Some((_, topology)) => Json(overlay::state(topology)).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     }
+}
+
+/// The master's own place in the overlay.
+async fn own_overlays(State(shared): Master) -> Response {
+    let place = shared.settings.lab.as_ref().and_then(|(_, topology)| {
+        let members = topology.members();
+        members.iter().find(|member| member.name == "master").map(|master| overlay::own(topology, master))
+    });
+    place.map_or_else(|| StatusCode::NOT_FOUND.into_response(), |place| Json(place).into_response())
 }
 
 async fn call(State(shared): Master, body: Bytes) -> Response {

@@ -1,10 +1,11 @@
-//! A Mesos master over the lab: `/state`, the operator API with its event stream, and the overlay module's `/state`, fed by
+//! A Mesos master over the lab: `/state`, the operator API with its event stream, and the overlay module's word, fed by
 //! the lab's Marathons, which tell it what they run (`/lab/mesos`).
 //!
 //! As Mesos's, a master that has just begun to lead knows its agents of its registry only ("recovered"), and their tasks as
 //! they register again, one after the other within `reregister`. A standby sends whoever asks to the leader by a 307.
 //! Absent: everything that changes something, authentication, offers, completed and unreachable tasks, JSONP.
 
+mod agent;
 mod api;
 mod book;
 mod overlay;
@@ -18,6 +19,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 
 use crate::http;
+use crate::state::LabState;
 use crate::topology::Topology;
 use book::Book;
 
@@ -37,8 +39,8 @@ pub struct Settings {
     pub reregister: Duration,
     /// Between two heartbeats of an event stream.
     pub heartbeat: Duration,
-    /// Whose overlay it tells of.
-    pub topology: Option<Topology>,
+    /// Whose overlay it tells of; the agents' own API is in that lab.
+    pub lab: Option<(LabState, Topology)>,
 }
 
 /// A running master; dropping it ends the API and every event stream.
@@ -61,8 +63,10 @@ impl Master {
     pub fn start(listener: TcpListener, settings: Settings) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared { address, book: Mutex::new(Book::new(id(address))), settings });
+        let agents = shared.settings.lab.as_ref().filter(|_| shared.settings.leader.is_none());
+        let agents = agents.map_or(Ok(Vec::new()), |(state, topology)| agent::serve_all(state, topology))?;
         let feeds = shared.settings.marathons.iter().map(|marathon| tokio::spawn(feed(shared.clone(), *marathon)));
-        let mut jobs: Vec<_> = feeds.collect();
+        let mut jobs: Vec<_> = feeds.chain(agents).collect();
         jobs.push(tokio::spawn(register(shared.clone())));
         jobs.push(tokio::spawn(beat(shared.clone())));
         jobs.push(tokio::spawn(api::serve(listener, shared)));

@@ -1,6 +1,6 @@
 //! A lab with Marathon, Mesos and Sluice, its tasks, and requests from inside them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,6 +13,7 @@ use sluice_lab::{Lab, Options, Topology};
 
 use super::apps::App;
 use super::rows::Kind;
+use super::tasks::Task;
 
 /// For what the lab needs time to become; what is asked afterwards must succeed at once.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -20,25 +21,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const REQUESTS_AT_ONCE: usize = 4;
 /// Agents of the built-in cluster, and a third.
 pub(crate) const AGENTS: [&str; 3] = ["10.0.0.11", "10.0.0.12", "10.0.0.13"];
+/// Where the VIPs of rows by address are.
+pub(crate) const VIPS: &str = "198.51.100.128/25";
 /// Where Sluice answers names and its API.
 pub(crate) const SLUICE: &str = "198.51.100.1";
 
 pub(crate) struct Cluster {
     pub(crate) lab: Lab,
-    pub(crate) program: PathBuf,
+    program: PathBuf,
     _children: Vec<Child>,
-}
-
-/// A task as Marathon tells of it, and its process.
-#[derive(Debug, Clone)]
-pub(crate) struct Task {
-    pub(crate) id: String,
-    /// Its agent's address.
-    pub(crate) host: String,
-    pub(crate) addresses: Vec<IpAddr>,
-    /// Host ports.
-    pub(crate) ports: Vec<u16>,
-    pub(crate) pid: u32,
 }
 
 /// Where a request comes from.
@@ -59,7 +50,7 @@ pub(crate) fn three_agents() -> Topology {
     third.subnet = "9.0.3.0/24".parse().unwrap();
     third.containers.clear();
     topology.agents.push(third);
-    topology.sluice.vips.push("198.51.100.128/25".parse().unwrap());
+    topology.sluice.vips.push(VIPS.parse().unwrap());
     topology
 }
 
@@ -81,6 +72,11 @@ impl Cluster {
         Some(Self { lab, program, _children: children })
     }
 
+    /// Starts `sluice agent` on an agent.
+    pub(crate) fn start_agent(&self, name: &str) -> Child {
+        self.lab.start_agent(&self.program, name).unwrap()
+    }
+
     /// Deploys the apps at once and the pods one by one, and waits until all of them run where they are to be.
     pub(crate) fn deploy(&self, all: &[App]) {
         let (pods, apps): (Vec<&App>, Vec<&App>) = all.iter().partition(|app| app.kind == Kind::Pod);
@@ -95,11 +91,7 @@ impl Cluster {
             let (_, deployments) = self.marathon("GET", "/v2/deployments", &Value::Null);
             deployments.as_array().filter(|all| all.is_empty()).map(drop)
         });
-        for app in all {
-            let tasks = self.tasks(app);
-            let there = |task: &&Task| app.agent.is_none_or(|agent| agent == task.host);
-            assert_eq!(tasks.iter().filter(there).count(), app.instances, "{}: {tasks:?}", app.name);
-        }
+        in_parallel(all, |app| self.check_places(app));
     }
 
     pub(crate) fn marathon(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
@@ -107,49 +99,6 @@ impl Cluster {
         let to = self.lab.marathon("marathon").unwrap();
         let answer = self.lab.http("master", method, to, path, &body).unwrap();
         (answer.status, serde_json::from_str(&answer.body).unwrap_or(Value::String(answer.body)))
-    }
-
-    /// What runs of an app or a pod.
-    pub(crate) fn tasks(&self, app: &App) -> Vec<Task> {
-        let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let ip = |value: &Value| value.as_str().and_then(|text| text.parse().ok());
-        if app.kind == Kind::Pod {
-            let (_, status) = self.marathon("GET", &format!("/v2/pods/{}::status", app.name), &Value::Null);
-            let task = |instance: &Value| Task {
-                id: text(&instance["id"]),
-                host: text(&instance["agentHostname"]),
-                addresses: list(&instance["networks"][0]["addresses"]).iter().filter_map(ip).collect(),
-                ports: list(&instance["containers"][0]["endpoints"])
-                    .iter()
-                    .filter_map(|endpoint| u16::try_from(endpoint["allocatedHostPort"].as_u64()?).ok())
-                    .collect(),
-                pid: self.pid(&text(&instance["id"])),
-            };
-            return list(&status["instances"]).iter().map(task).collect();
-        }
-        let (_, tasks) = self.marathon("GET", &format!("/v2/apps/{}/tasks", app.name), &Value::Null);
-        let task = |task: &Value| Task {
-            id: text(&task["id"]),
-            host: text(&task["host"]),
-            addresses: list(&task["ipAddresses"]).iter().filter_map(|a| ip(&a["ipAddress"])).collect(),
-            ports: list(&task["ports"]).iter().filter_map(|port| u16::try_from(port.as_u64()?).ok()).collect(),
-            pid: self.pid(&text(&task["id"])),
-        };
-        list(&tasks["tasks"]).iter().map(task).collect()
-    }
-
-    /// The only one.
-    pub(crate) fn task(&self, app: &App) -> Task {
-        let [task] = self.tasks(app).try_into().unwrap_or_else(|all| panic!("{}: {all:?}", app.name));
-        task
-    }
-
-    /// The process of a task, from the lab's record.
-    fn pid(&self, task: &str) -> u32 {
-        let text = std::fs::read_to_string(self.lab.state().file("processes")).unwrap();
-        let line = text.lines().find(|line| line.ends_with(&format!(" {task}")));
-        line.and_then(|line| line.split(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("no process of {task}"))
     }
 
     /// A command that runs where the request is to come from, a task's with its resolver.
@@ -191,6 +140,16 @@ impl Cluster {
     /// The same over IPv6.
     pub(crate) fn is_answered_by_six(&self, task: &Task, from: From<'_>, to: &str) -> Result<(), String> {
         is_of(task, self.curl(from, "--ipv6", to))
+    }
+
+    /// Whether a datagram to `address/port` comes back: a socket that is connected takes nothing from elsewhere.
+    pub(crate) fn is_echoed(&self, from: From<'_>, to: &str) -> Result<(), String> {
+        let line = format!("exec 3<>/dev/udp/{to}; echo -n hello >&3; timeout 3 head -c 5 <&3");
+        // Datagrams may be lost.
+        eventually(|| match self.run(from, &["bash", "-c", &line]) {
+            Ok(said) if said == "hello" => Ok(()),
+            other => Err(format!("{from:?}: {other:?}")),
+        })
     }
 
     /// GET of Sluice's own API, from the master.

@@ -95,21 +95,11 @@ fn shared(cluster: &Cluster, seen: &mut Seen) {
     seen.line("test_l4lb", "requests to the shared VIP reach all five", vec![failed.and(all)]);
 }
 
-/// The datagram comes back from the VIP: a socket that is connected takes nothing else.
 fn udp(cluster: &Cluster, seen: &mut Seen) {
     cluster.await_vips(&[UDP_VIP.to_owned()]);
-    let to = UDP_VIP.replace(':', "/");
-    let line = format!("exec 3<>/dev/udp/{to}; echo -n hello >&3; timeout 3 head -c 5 <&3");
-    let echoed = |from: From<'_>| {
-        eventually(|| match cluster.run(from, &["bash", "-c", &line]) {
-            Ok(said) if said == "hello" => Ok(()),
-            other => Err(format!("{from:?}: {other:?}")),
-        })
-    };
-    let clients: Vec<_> = NETS
-        .into_iter()
-        .flat_map(|net| [true, false].map(|same| cluster.task(&vips::client(Kind::Mesos, net, same))))
-        .collect();
+    let echoed = |from: From<'_>| cluster.is_echoed(from, &UDP_VIP.replace(':', "/"));
+    let clients = NETS.into_iter().flat_map(|net| [true, false].map(|same| vips::client(Kind::Mesos, net, same)));
+    let clients: Vec<_> = clients.map(|client| cluster.task(&client)).collect();
     let mut results = in_parallel(&clients, |client| echoed(From::Task(client)));
     results.push(echoed(From::Task(&cluster.task(&echo()))));
     results.push(echoed(From::Role("client")));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::rows::{By, Kind, Net, rows};
-use super::{extras, names, networks};
+use super::{extras, names, networks, six};
 
 /// The recorded matrix; `None`, with a sentence, where it is not there.
 fn matrix() -> Option<Value> {
@@ -54,7 +54,8 @@ fn every_row_of_the_recorded_matrix_is_one_of_ours() {
 #[test]
 fn every_other_test_of_the_recorded_matrix_is_one_of_ours() {
     let Some(golden) = matrix() else { return };
-    let ours: BTreeSet<&str> = extras::TESTS.iter().chain(names::TESTS).chain(networks::TESTS).copied().collect();
+    let ours: BTreeSet<&str> =
+        extras::TESTS.iter().chain(names::TESTS).chain(networks::TESTS).chain(six::TESTS).copied().collect();
     let theirs = ["vip_extra", "mesos_dns", "overlay"].map(|part| texts(&golden[part], "/test"));
     let missing: Vec<&str> = theirs.iter().flatten().copied().filter(|test| !ours.contains(test)).collect();
     assert!(missing.is_empty(), "{missing:?}");

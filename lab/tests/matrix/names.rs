@@ -1,8 +1,10 @@
 //! Tests of names and of the overlay without VIPs.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use serde_json::Value;
+use sluice_lab::topology::Member;
 
 use super::apps::{App, CONTAINER_PORT, HostPort};
 use super::cluster::{AGENTS, Cluster, From, SLUICE, eventually, in_parallel};
@@ -97,7 +99,7 @@ pub(crate) fn ask(cluster: &Cluster, seen: &mut Seen) {
     );
     seen.line(
         "test_if_overlay_ok",
-        "every node of the overlay is `STATUS_OK`, and its kernel has that VTEP",
+        "`/overlay-agent/overlay` of the master and of every agent is `STATUS_OK`, and the kernel there has that VTEP",
         overlay(cluster),
     );
     let reached = KINDS.map(|kind| {
@@ -156,24 +158,26 @@ fn route(cluster: &Cluster, n: usize) -> Vec<Result<(), String>> {
     results
 }
 
-/// What the overlay module says of each node, and what the node's kernel has.
+/// What the overlay module says on each node, and what the node's kernel has.
 fn overlay(cluster: &Cluster) -> Vec<Result<(), String>> {
-    let answer = cluster.lab.http("master", "GET", cluster.lab.mesos().unwrap(), "/overlay-master/state", "").unwrap();
-    let state: Value = serde_json::from_str(&answer.body).unwrap();
     let nodes = cluster.lab.topology().members();
-    let agents = state["agents"].as_array().unwrap();
-    assert_eq!(agents.len(), nodes.len() - 1, "all but Sluice");
-    let check = |agent: &Value| {
-        let overlay = &agent["overlays"][0];
-        let node = nodes.iter().find(|node| agent["ip"] == node.address.to_string()).unwrap();
-        let vxlan = &overlay["backend"]["vxlan"];
-        let device = vxlan["vtep_name"].as_str().unwrap();
-        let kernel = cluster.run(From::Role(&node.name), &["ip", "addr", "show", "dev", device])?;
-        let has = |field: &str| kernel.contains(vxlan[field].as_str().unwrap());
-        match overlay["state"]["status"] == "STATUS_OK" && has("vtep_ip") && has("vtep_mac") {
-            true => Ok(()),
-            false => Err(format!("{overlay} but {kernel}")),
+    let with_module = nodes.iter().filter(|node| node.name != "sluice");
+    let check = |node: &Member| {
+        let port = if node.name == "master" { 5050 } else { 5051 };
+        let to = SocketAddr::from((node.address, port));
+        let answer = cluster.lab.http("client", "GET", to, "/overlay-agent/overlay", "");
+        let told: Value = serde_json::from_str(&answer.map_err(|error| error.to_string())?.body).unwrap_or_default();
+        let overlays = told["overlays"].as_array().filter(|all| !all.is_empty());
+        for overlay in overlays.ok_or_else(|| format!("{}: {told}", node.name))? {
+            let vxlan = &overlay["backend"]["vxlan"];
+            let device = vxlan["vtep_name"].as_str().unwrap_or_default();
+            let kernel = cluster.run(From::Role(&node.name), &["ip", "addr", "show", "dev", device])?;
+            let has = |field: &str| vxlan[field].as_str().is_some_and(|value| kernel.contains(value));
+            if overlay["state"]["status"] != "STATUS_OK" || !has("vtep_ip") || !has("vtep_mac") {
+                return Err(format!("{}: {overlay} but {kernel}", node.name));
+            }
         }
+        Ok(())
     };
-    agents.iter().map(check).collect()
+    with_module.map(check).collect()
 }

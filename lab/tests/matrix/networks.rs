@@ -1,16 +1,20 @@
-//! Tests that need networks beside DC/OS's one: IPv6, a second user network, a CNI network without a default route. Their
+//! Tests that need networks beside DC/OS's one: a second user network, a CNI network without a default route, and IPv6. Their
 //! agents are set up by `sluice agent`, and every container by Debian's CNI plugins.
+
+use std::path::Path;
+use std::process::Child;
 
 use serde_json::{Value, json};
 use sluice_lab::{Lab, Topology};
 
-use super::apps::{App, CONTAINER_PORT};
-use super::cluster::{AGENTS, Cluster, From, SLUICE, eventually, until};
+use super::apps::App;
+use super::cluster::{AGENTS, Cluster, From, SLUICE, VIPS, until};
 use super::rows::{Kind, Net};
 use super::table::Seen;
+use super::{six, vips};
 
 /// Those of DC/OS's tests that are asked here.
-pub(crate) const TESTS: &[&str] = &["test_vip_ipv6", "test_ipv6", "test_dcos_cni_l4lb", "test_vip_cross_usernetwork"];
+pub(crate) const TESTS: &[&str] = &["test_dcos_cni_l4lb", "test_vip_cross_usernetwork"];
 
 /// `dcos6` in the tunnels of `dcos`, as DC/OS has it; `calico` with a VNI of its own.
 const NETWORKS: &str = r#"
@@ -28,10 +32,13 @@ vni = 2000
 port = 4789
 "#;
 const SNAT: &str = "\"9.0.9.2\", \"172.21.9.2\", \"fd01:b:0:0:9::2\"";
-const VIP6: &str = "[fd01:c::1]:8082";
+/// DC/OS has them the other way round: `app.marathon.mesos` is the agent's address there, and no agent here has an IPv6 one.
+const IP_SOURCES: &str = "ip_sources = [\"netinfo\", \"host\"]\n";
 
-fn topology() -> Topology {
+/// Two agents that run `sluice agent`, in the places that are the lowest free ones.
+pub(crate) fn topology() -> Topology {
     let mut topology = Topology::built_in().unwrap();
+    topology.sluice.vips.push(VIPS.parse().unwrap());
     for (n, agent) in topology.agents.iter_mut().enumerate() {
         agent.sluice_agent = true;
         agent.vtep = format!("44.128.0.{}", n + 1).parse().unwrap();
@@ -40,20 +47,24 @@ fn topology() -> Topology {
     topology
 }
 
+/// Replaces a text of a file of the lab, which must be there, and adds some.
+pub(crate) fn change(file: &Path, from: &str, to: &str, more: &str) {
+    let text = std::fs::read_to_string(file).unwrap();
+    assert!(text.contains(from), "the lab writes another file than this test knows: {text}");
+    std::fs::write(file, text.replace(from, to) + more).unwrap();
+}
+
 fn more_networks(lab: &Lab) {
-    let change = |file: &std::path::Path, from: &str, to: &str, more: &str| {
-        let text = std::fs::read_to_string(file).unwrap();
-        assert!(text.contains(from), "{text}");
-        std::fs::write(file, text.replace(from, to) + more).unwrap();
-    };
     change(&lab.sluice_config(), "overlay = [\"9.0.9.2\"]", &format!("overlay = [{SNAT}]"), NETWORKS);
+    change(&lab.sluice_config(), "[dns]\n", &format!("[dns]\n{IP_SOURCES}"), "");
     for agent in ["agent1", "agent2"] {
         change(&lab.agent_config(agent), "[\"dcos\"]", "[\"dcos\", \"dcos6\", \"calico\"]", "");
     }
 }
 
 /// `sluice agent` on both, with IPv6 where the lab's namespaces have it off.
-fn start_agents(cluster: &Cluster) {
+fn start_agents(cluster: &Cluster) -> Vec<Child> {
+    let mut agents = Vec::new();
     for agent in ["agent1", "agent2"] {
         for which in ["all", "default"] {
             for setting in ["disable_ipv6=0", "forwarding=1"] {
@@ -61,10 +72,21 @@ fn start_agents(cluster: &Cluster) {
                 cluster.run(From::Role(agent), &["sysctl", "-qw", &setting]).unwrap();
             }
         }
-        cluster.lab.start_agent(&cluster.program, agent).unwrap();
+        agents.push(cluster.start_agent(agent));
         let folder = cluster.lab.state().file(&format!("cni-{agent}"));
         until("every network is there", || {
             ["calico", "dcos6"].iter().all(|n| folder.join(format!("{n}.conf")).exists()).then_some(())
+        });
+    }
+    agents
+}
+
+/// Waits until agents have heard of the VIPs outside the range of named ones; `containers` is the table of what these send.
+pub(crate) fn await_routes(cluster: &Cluster, containers: &str) {
+    for (agent, table) in ["agent1", "agent2"].into_iter().flat_map(|agent| [(agent, "main"), (agent, containers)]) {
+        until("agents hear of every VIP", || {
+            let routes = cluster.run(From::Role(agent), &["ip", "route", "show", "table", table]).ok()?;
+            vips::addresses().all(|ip| routes.contains(&format!("{ip} via "))).then_some(())
         });
     }
 }
@@ -82,78 +104,81 @@ fn without_default_route(cluster: &Cluster) {
     std::fs::write(file("l4lb"), conf.to_string()).unwrap();
 }
 
-fn user(name: &str, network: &'static str, agent: &'static str) -> App {
+pub(crate) fn user(name: &str, network: &'static str, agent: &'static str) -> App {
     App { network, ..App::new(name, Kind::Mesos, Net::User).on(agent) }
 }
 
-fn apps() -> [App; 9] {
-    [
-        user("six", "dcos6", AGENTS[0]).vip("/six:8081").vip("fd01:c::1:8082"),
-        user("client-six-same", "dcos6", AGENTS[0]),
-        user("client-six-other", "dcos6", AGENTS[1]),
-        user("of-calico", "calico", AGENTS[0]).vip("/of-calico:8083"),
-        user("of-dcos", "dcos", AGENTS[0]).vip("/of-dcos:8084"),
-        user("client-calico-same", "calico", AGENTS[0]),
-        user("client-calico-other", "calico", AGENTS[1]),
-        user("client-dcos-other", "dcos", AGENTS[1]),
-        user("client-l4lb", "l4lb", AGENTS[0]),
-    ]
+fn of_calico() -> App {
+    user("of-calico", "calico", AGENTS[0]).vip("/of-calico:8083")
 }
 
-fn vip(app: &str, port: u16) -> String {
-    format!("{app}.marathon.l4lb.thisdcos.directory:{port}")
+fn of_dcos() -> App {
+    user("of-dcos", "dcos", AGENTS[0]).vip("/of-dcos:8084")
+}
+
+/// Without a VIP of its own.
+fn client(network: &'static str, agent: &'static str) -> App {
+    user(&format!("client-{network}-{}", agent.replace('.', "-")), network, agent)
+}
+
+fn apps() -> Vec<App> {
+    let clients = ["calico", "dcos"].map(|network| client(network, AGENTS[1]));
+    [of_calico(), of_dcos(), client("l4lb", AGENTS[0])].into_iter().chain(clients).chain(six::apps()).collect()
+}
+
+/// The origins and their VIPs.
+fn origins() -> [(App, &'static str); 2] {
+    let vips = ["of-calico.marathon.l4lb.thisdcos.directory:8083", "of-dcos.marathon.l4lb.thisdcos.directory:8084"];
+    let [calico, dcos] = vips;
+    [(of_calico(), calico), (of_dcos(), dcos)]
 }
 
 /// Starts the cluster and asks; `None`, with a sentence, where something is not there.
 pub(crate) fn ask(seen: &mut Seen) -> Option<()> {
-    let cluster = Cluster::start(&topology(), more_networks)?;
-    start_agents(&cluster);
+    let cluster = Cluster::start(&topology(), |lab| {
+        more_networks(lab);
+        six::outside(lab);
+    })?;
+    let _agents = start_agents(&cluster);
     without_default_route(&cluster);
-    let [six, six_same, six_other, calico, dcos, calico_same, calico_other, dcos_other, l4lb] = apps();
-    cluster.deploy(&apps());
-    let task = |app: &App| cluster.task(app);
-    cluster.await_vips(&[vip("of-calico", 8083), vip("of-dcos", 8084)]);
+    cluster.deploy(&vips::apps().into_iter().chain(apps()).collect::<Vec<_>>());
+    await_routes(&cluster, "43");
+    seen.matrix_in_short(vips::ask(&cluster));
+    six::ask(&cluster, seen);
+    cluster.await_vips(&origins().map(|(_, vip)| vip.to_owned()));
+    across(&cluster, seen);
+    no_default_route(&cluster, seen);
+    Some(())
+}
 
-    let clients = [&six_other, &six_same].map(task);
-    let asked = |to: &str| {
-        let to_six = |client| cluster.is_answered_by_six(&task(&six), From::Task(client), to);
-        clients.iter().map(|client| eventually(|| to_six(client))).collect::<Vec<_>>()
-    };
-    seen.line(
-        "test_vip_ipv6",
-        "named and `fd01:c::` VIPs of a task on a network with IPv6, from the other agent and from its own",
-        [asked(&vip("six", 8081)), asked(VIP6)].concat(),
-    );
-    let names =
-        ["marathon.autoip.dcos.thisdcos.directory", "marathon.containerip.dcos.thisdcos.directory", "marathon.mesos"];
-    let by_name = names.map(|zone| {
-        let to = format!("six.{zone}:{CONTAINER_PORT}");
-        eventually(|| cluster.is_answered_by_six(&task(&six), From::Task(&clients[0]), &to))
-    });
-    seen.line("test_ipv6", "AAAA of the task in `autoip`, `containerip` and `mesos` reaches it", by_name.to_vec());
-
-    let crossing = [
-        (&calico, vip("of-calico", 8083), &dcos_other),
-        (&calico, vip("of-calico", 8083), &dcos),
-        (&dcos, vip("of-dcos", 8084), &calico_other),
-        (&dcos, vip("of-dcos", 8084), &calico_same),
+fn across(cluster: &Cluster, seen: &mut Seen) {
+    let [calico, dcos] = origins();
+    // The origin of the other network is a client on the same agent.
+    let pairs = [
+        (&calico, client("dcos", AGENTS[1])),
+        (&calico, of_dcos()),
+        (&dcos, client("calico", AGENTS[1])),
+        (&dcos, of_calico()),
     ];
-    let crossed = crossing.map(|(to, vip, from)| cluster.is_answered_by(&task(to), From::Task(&task(from)), &vip));
+    let results = pairs.map(|((origin, vip), client)| {
+        cluster.is_answered_by(&cluster.task(origin), From::Task(&cluster.task(&client)), vip)
+    });
     seen.line(
         "test_vip_cross_usernetwork",
         "a client in one container network, the backend in another with a VNI of its own, both ways and from both agents",
-        crossed.to_vec(),
+        results.to_vec(),
     );
+}
 
-    let l4lb = task(&l4lb);
-    let routes = cluster.run(From::Task(&l4lb), &["ip", "route"]).unwrap();
+fn no_default_route(cluster: &Cluster, seen: &mut Seen) {
+    let client = cluster.task(&client("l4lb", AGENTS[0]));
+    let routes = cluster.run(From::Task(&client), &["ip", "route"]).unwrap();
     assert!(!routes.contains("default"), "{routes}");
-    let reached = [(&calico, vip("of-calico", 8083)), (&dcos, vip("of-dcos", 8084))];
-    let reached = reached.map(|(to, vip)| cluster.is_answered_by(&task(to), From::Task(&l4lb), &vip));
+    let reached =
+        origins().map(|(origin, vip)| cluster.is_answered_by(&cluster.task(&origin), From::Task(&client), vip));
     seen.line(
         "test_dcos_cni_l4lb",
         "a client in a CNI network with routes to VIPs and names and without a default route",
         reached.to_vec(),
     );
-    Some(())
 }

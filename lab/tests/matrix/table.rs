@@ -26,6 +26,9 @@ pub(crate) struct Seen {
     wrong: Vec<String>,
 }
 
+/// One request to an origin of the matrix.
+pub(crate) type Asked = ((Kind, Net, By), Client, Result<(), String>);
+
 #[derive(Debug)]
 struct Line {
     test: &'static str,
@@ -35,13 +38,22 @@ struct Line {
 }
 
 impl Seen {
-    /// One request to an origin of the matrix.
-    pub(crate) fn cell(&mut self, (kind, net, by): (Kind, Net, By), client: Client, result: Result<(), String>) {
-        let ways = self.cells.entry((kind, net, client)).or_default();
-        match result {
-            Ok(()) => ways.push(by),
-            Err(said) => self.wrong.push(format!("{kind:?} on {net:?} by {by:?} from {client:?}: {said}")),
+    /// The matrix, as a table.
+    pub(crate) fn matrix(&mut self, all: Vec<Asked>) {
+        for ((kind, net, by), client, result) in all {
+            let ways = self.cells.entry((kind, net, client)).or_default();
+            match result {
+                Ok(()) => ways.push(by),
+                Err(said) => self.wrong.push(described((kind, net, by), client, &said)),
+            }
         }
+    }
+
+    /// The matrix, as a line.
+    pub(crate) fn matrix_in_short(&mut self, all: Vec<Asked>) {
+        let all =
+            all.into_iter().map(|(origin, client, result)| result.map_err(|said| described(origin, client, &said)));
+        self.line("the matrix", "every request of the table above", all.collect());
     }
 
     /// Everything that one of the other tests asked.
@@ -76,7 +88,7 @@ impl Seen {
     }
 
     fn markdown(&self) -> String {
-        let mut text = if self.cells.is_empty() { String::new() } else { self.matrix() };
+        let mut text = if self.cells.is_empty() { String::new() } else { self.table() };
         text += "\n| test | what was asked | as it should be |\n|---|---|---|\n";
         for Line { test, what, asked, good } in &self.lines {
             text += &format!("| {test} | {what} | {good} of {asked} |\n");
@@ -84,7 +96,7 @@ impl Seen {
         text + "\n"
     }
 
-    fn matrix(&self) -> String {
+    fn table(&self) -> String {
         let columns: Vec<Client> = clients().collect();
         let heads: Vec<String> = columns.iter().map(|client| client.head()).collect();
         let mut text = format!("\n| origin | {} |\n|---|{}\n", heads.join(" | "), "---|".repeat(heads.len()));
@@ -105,6 +117,10 @@ impl Seen {
             _ => format!("**{} only**", ways[0].word()),
         }
     }
+}
+
+fn described((kind, net, by): (Kind, Net, By), client: Client, said: &str) -> String {
+    format!("{kind:?} on {net:?} by {by:?} from {client:?}: {said}")
 }
 
 impl Client {

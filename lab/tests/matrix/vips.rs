@@ -2,9 +2,10 @@
 //! themselves.
 
 use super::apps::App;
-use super::cluster::{AGENTS, Cluster, From, Task, in_parallel};
+use super::cluster::{AGENTS, Cluster, From, in_parallel};
 use super::rows::{BYS, By, KINDS, Kind, NETS, Net, origins, rows};
-use super::table::{Client, Seen};
+use super::table::{Asked, Client};
+use super::tasks::Task;
 
 /// All origins are here; clients too, and on the next.
 const AGENT: &str = AGENTS[0];
@@ -34,6 +35,11 @@ fn address(kind: Kind, net: Net, by: By) -> String {
     }
 }
 
+/// All VIPs that have no name.
+pub(crate) fn addresses() -> impl Iterator<Item = String> {
+    origins().map(|(kind, net)| address(kind, net, By::Address).split(':').next().unwrap().to_owned())
+}
+
 pub(crate) fn client(kind: Kind, net: Net, same_agent: bool) -> App {
     let (place, agent) = if same_agent { ("same", AGENT) } else { ("other", OTHER_AGENT) };
     App::new(format!("client-{}-{}-{place}", kind.word(), net.word()), kind, net).on(agent)
@@ -49,7 +55,8 @@ pub(crate) fn apps() -> Vec<App> {
     all_origins().map(|(kind, net, by)| origin(kind, net, by)).chain(clients.flatten()).collect()
 }
 
-pub(crate) fn ask(cluster: &Cluster, seen: &mut Seen) {
+/// Asks everything, and gives what came of each.
+pub(crate) fn ask(cluster: &Cluster) -> Vec<Asked> {
     let origins: Vec<(Kind, Net, By)> = all_origins().collect();
     cluster.await_vips(&origins.iter().map(|(kind, net, by)| address(*kind, *net, *by)).collect::<Vec<_>>());
     let mut requests = Vec::new();
@@ -72,9 +79,7 @@ pub(crate) fn ask(cluster: &Cluster, seen: &mut Seen) {
         let from = request.from.as_ref().map_or(From::Role("client"), From::Task);
         cluster.is_answered_by(&request.to, from, &address(kind, net, by))
     });
-    for (request, result) in requests.iter().zip(results) {
-        seen.cell(request.origin, request.client, result);
-    }
+    requests.iter().zip(results).map(|(request, result)| (request.origin, request.client, result)).collect()
 }
 
 struct Request {

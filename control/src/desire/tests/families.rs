@@ -1,6 +1,6 @@
 //! IPv6 in every place, and one task that is on both families.
 
-use sluice_config::model::Mode;
+use sluice_config::model::{Mode, OverlayNetwork, Vni};
 
 use super::*;
 
@@ -153,4 +153,20 @@ fn a_name_keeps_the_address_of_a_family_while_its_task_starts_again() {
     let (restarting, report) = case.run();
     assert_eq!((keys(&restarting), report.named.len()), (keys(&desired), 0));
     assert_eq!(keys(&Case::of(json!([app("TASK_STAGING")])).run().0).len(), 1, "before the first task: IPv4's");
+}
+
+#[test]
+fn nat_without_a_source_address_in_the_tunnels_of_the_network_is_listed() {
+    let mut app = dual("/web", &["172.21.1.2"], json!({ "VIP_0": "172.16.0.1:80" }));
+    app["networks"][0]["name"] = "lab".into();
+    let mut case = Case::of(json!([app]));
+    let networks = &mut case.config.overlay.as_mut().unwrap().networks;
+    let lab = OverlayNetwork { name: "lab".into(), subnet: "172.21.0.0/16".parse().unwrap(), ..networks[0].clone() };
+    networks.push(OverlayNetwork { vni: Vni::new(2000), own: "172.21.9.0/24".parse().ok(), ..lab });
+    let (desired, report) = case.run();
+    assert_eq!(backends(service(&desired, "172.16.0.1:80/tcp")), [""; 0]);
+    assert!(report.rejected[0].reason.contains("in the tunnels of the network lab"), "{:?}", report.rejected);
+    case.config.snat.overlay.push("172.21.9.2".parse().unwrap());
+    let (desired, report) = case.run();
+    assert_eq!((report.rejected, backends(service(&desired, "172.16.0.1:80/tcp")).len()), (vec![], 1));
 }

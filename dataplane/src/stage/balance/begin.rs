@@ -104,11 +104,15 @@ impl Balance<'_> {
     /// A `nat` flow on its first candidate.
     #[inline]
     fn translated<A: Family>(&self, backend: &BackendEntry, flow: Flow, ports: u64) -> Result<Flow, DropReason> {
-        if backend.side == Side::Overlay && backend.agent.is_none() {
-            return Err(DropReason::NoAgent);
-        }
         let snat = &self.tables.snat;
-        let address = snat.pick::<A>(backend.side, ports >> 32).ok_or(DropReason::NoSnat)?;
+        let address = match backend.side {
+            Side::Underlay => snat.pick::<A>(Side::Underlay, ports >> 32),
+            Side::Overlay => {
+                let agent = backend.agent.and_then(|agent| self.tables.overlay.sender(agent));
+                snat.pick_in::<A>(agent.ok_or(DropReason::NoAgent)?.lane as usize, ports >> 32)
+            }
+        };
+        let address = address.ok_or(DropReason::NoSnat)?;
         let port = snat.candidates(self.worker, ports).next().ok_or(DropReason::SnatExhausted)?;
         Ok(Flow { snat: address, port, ..flow })
     }

@@ -50,8 +50,17 @@ impl Lanes {
     }
 
     /// All lanes, sorted.
-    pub(super) fn all(&self) -> Vec<Lane> {
+    pub(in crate::tables) fn all(&self) -> Vec<Lane> {
         self.lanes.clone()
+    }
+
+    /// The index of the lane that an address of ours is reached in: that of the network which it lies in, else the
+    /// overlay's own.
+    pub(in crate::tables) fn of(&self, ip: IpAddr, shared: &Shared, local: &Local) -> usize {
+        let Some(vtep) = &local.vtep else { return 0 };
+        let of = shared.networks.iter().find(|network| network.has(ip));
+        let of = of.map_or(Lane { port: vtep.udp_port, vni: vtep.vni }, |network| lane(network, vtep));
+        self.lanes.binary_search(&of).unwrap_or_default()
     }
 
     /// The underlay address, the lane and the number of every agent.
@@ -96,7 +105,8 @@ impl Lanes {
 }
 
 fn lane(network: &OverlayNetwork, vtep: &OwnVtep) -> Lane {
-    Lane { port: network.udp_port.unwrap_or(vtep.udp_port), vni: network.vni.unwrap_or(vtep.vni) }
+    let (port, vni) = network.tunnels((vtep.udp_port, vtep.vni));
+    Lane { port, vni }
 }
 
 fn is_part_of(agent: &OverlayAgent, network: &OverlayNetwork) -> bool {
