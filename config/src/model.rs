@@ -822,8 +822,8 @@ pub struct Host {
     pub interface: String,
     /// Sluice's end, polled by the workers.
     pub peer: String,
-    /// The kernel end's overlay addresses, one in our own part of each network.
-    pub addresses: Vec<Ipv4Net>,
+    /// The kernel end's overlay addresses, one of each family in our own part of each network.
+    pub addresses: Vec<IpNet>,
 }
 
 // ---------------------------------------------------------------------------------------------------------------

@@ -493,7 +493,12 @@ pub static SECTIONS: &[Section] = &[
                 "Our VTEP's address with the prefix length of the VTEP subnet, `44.128.0.9/20`.",
             ),
             key("vtep_mac", Text, Words("70:b3:d5 and the low 24 bits of the VTEP's address"), "Our VTEP's MAC."),
-            key("underlay", Text, Words("the first address of the first underlay port"), "Our VTEP's outer address."),
+            key(
+                "underlay",
+                Text,
+                Words("the first address of the first underlay port"),
+                "Our VTEP's outer address. Nodes that only serve networks in hub mode, with no `snat.overlay` and no `host.addresses`, may share one (anycast) with `vtep` and `vtep_mac`: nothing of a packet between containers is remembered.",
+            ),
             key("mtu", Integer, Words("the underlay's less 50"), "Largest inner packet, octets, 552 to 15950."),
             key(
                 "leases",
@@ -577,7 +582,7 @@ pub static SECTIONS: &[Section] = &[
                 "addresses",
                 Texts,
                 Value("[]"),
-                "The kernel's overlay addresses with prefix length, in our own part of a network.",
+                "The kernel's overlay addresses with prefix length, of either family, in our own part of a network (`own`, `own6`).",
             ),
         ],
     },

@@ -142,6 +142,6 @@ fn vtep(config: &Config, overlay: &Overlay, ports: &[LocalPort]) -> Option<OwnVt
         udp_port: overlay.udp_port,
         mtu: overlay_mtu(config, underlay_mtus(ports)),
         gateway: overlay.gateway,
-        host_addresses: config.host.iter().flat_map(|h| &h.addresses).map(|net| net.addr().into()).collect(),
+        host_addresses: config.host.iter().flat_map(|h| &h.addresses).map(IpNet::addr).collect(),
     })
 }

@@ -390,6 +390,9 @@ impl Machine {
             self.attend();
             self.said.published(&tables, made.report, observed, started);
         }
+        if self.publication.knows_overlay() {
+            observed.complete_map();
+        }
         block_in_place(|| self.publication.tidy());
         if let Some(first) = heard.first {
             observed.marathon_to_dataplane.observe(first.elapsed());

@@ -37,6 +37,8 @@ pub struct ClusterView {
     pub hosts: BTreeMap<String, Ipv4Addr>,
     /// What the overlay's master says.
     pub overlay: OverlayView,
+    /// Whether it was asked and answered, be it that there is none.
+    pub overlay_told: bool,
     /// What others than the sources say of backends.
     pub health: Judgements,
 }
@@ -289,6 +291,7 @@ impl ClusterView {
             Event::Overlay(mut overlay) => {
                 overlay.keep(&self.overlay);
                 self.overlay = overlay;
+                self.overlay_told = true;
             }
         }
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helper fails the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -49,6 +50,13 @@ own = "9.0.9.0/24"
 
 /// Two workers; the second saw 3 packets to the VIP's first backend, dropped one and handed none over.
 fn observed() -> Observed {
+    let observed = heard_in_part();
+    observed.complete_map();
+    observed
+}
+
+/// The same before every source was heard.
+fn heard_in_part() -> Observed {
     let config = sluice_config::parse(TEXT, "test").unwrap();
     let workers: Vec<_> = (0..2).map(|_| Arc::new(Counters::new(2, 16, 16))).collect();
     let mut observed = Observed::new(config.clone(), workers, vec!["lan".into(), "host".into()]);
@@ -96,29 +104,28 @@ fn office(config: &Config) -> LeaseOffice {
     LeaseOffice { desk, orders, token }
 }
 
+async fn ask_lease(address: SocketAddr, token: &str, body: &str) -> String {
+    let request = format!(
+        "POST /v1/overlay/lease HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let (mut stream, mut answer) = (TcpStream::connect(address).await.unwrap(), String::new());
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
 #[tokio::test]
 async fn an_agent_speaks_for_itself_alone_and_shows_the_word() {
     let address = serve_tcp("127.0.0.1:0".parse().unwrap(), Arc::new(observed())).await.unwrap();
-    let ask = |token: &str, body: &str| {
-        let request = format!(
-            "POST /v1/overlay/lease HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        async move {
-            let mut stream = TcpStream::connect(address).await.unwrap();
-            stream.write_all(request.as_bytes()).await.unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.unwrap();
-            answer
-        }
-    };
+    let ask = |token, body| ask_lease(address, token, body);
     let word = "a-word-of-the-agents";
     let taken = ask(word, r#"{"agent": "127.0.0.1", "networks": ["dcos"]}"#).await;
     assert!(taken.starts_with("HTTP/1.1 200") && taken.contains(r#""vtep_ip":"44.128.0.2""#), "{taken}");
     assert!(taken.contains(r#""vips":["172.16.0.1/32"]"#), "{taken}");
     let told: Value = serde_json::from_str(taken.split_once("\r\n\r\n").unwrap().1).unwrap();
     let again = format!(r#"{{"agent": "127.0.0.1", "version": {}}}"#, told["version"]);
-    assert!(ask(word, &again).await.contains(r#""map":null"#), "a map that is known is not told again");
+    assert!(ask_lease(address, word, &again).await.contains(r#""map":null"#), "a map that is known is not told again");
     for (token, body, status) in [
         ("another-word-of-some", r#"{"agent": "127.0.0.1"}"#, 401),
         (word, r#"{"agent": "10.0.0.11"}"#, 403),
@@ -132,6 +139,20 @@ async fn an_agent_speaks_for_itself_alone_and_shows_the_word() {
     stream.write_all(b"POST /v1/overlay/release HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").await.unwrap();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 404"), "releasing is the operator's: {answer}");
+}
+
+#[tokio::test]
+async fn nobody_is_told_of_the_overlay_before_every_source_was_heard() {
+    let observed = Arc::new(heard_in_part());
+    let address = serve_tcp("127.0.0.1:0".parse().unwrap(), Arc::clone(&observed)).await.unwrap();
+    let body = r#"{"agent": "127.0.0.1", "networks": ["dcos"]}"#;
+    let early = ask_lease(address, "a-word-of-the-agents", body).await;
+    assert!(early.starts_with("HTTP/1.1 503") && early.contains("the whole overlay yet"), "{early}");
+    let leases = show::document(&observed, "leases").await.unwrap();
+    assert_eq!(leases.as_array().unwrap().len(), 1, "and none has a place by it: {leases}");
+    observed.complete_map();
+    let told = ask_lease(address, "a-word-of-the-agents", body).await;
+    assert!(told.starts_with("HTTP/1.1 200"), "{told}");
 }
 
 /// The shape of an object that counts.
@@ -211,6 +232,7 @@ async fn the_schema_of_every_document_is_as_published() {
             json!({"networks": [{"name": "string", "isolation": "string", "grouped": "number", "underlay_allow": []}],
             "agents": [], "denied": []}),
         ),
+        ("groups", json!({"groups": [], "more": "number"})),
         (
             "networks",
             json!([{"name": "string", "subnet": "string", "prefix": "number", "own": "string", "mode": "string",

@@ -113,6 +113,32 @@ fn routes_lead_to_the_host_port_and_blackholes_stand_behind_them() {
 }
 
 #[test]
+fn an_ipv6_address_in_the_overlay_is_the_kernels_at_once_and_its_source_there() {
+    in_own_namespace("an_ipv6_address_in_the_overlay_is_the_kernels_at_once_and_its_source_there", || async {
+        if !std::path::Path::new("/proc/sys/net/ipv6").exists() {
+            println!("skipped: this kernel has no IPv6");
+            return;
+        }
+        let handle = connect().unwrap();
+        let mut host = host();
+        host.addresses.push("fd01:b:0:0:9::1/80".parse().unwrap());
+        let names = ["fd01:b:0:0:9::53".parse().unwrap()];
+        let mut port = host_port::make(&handle, &host, &names, 1, 1450).await.unwrap();
+        host_port::with_ipv6(&handle, &host, &names, &mut port).await.unwrap();
+        let mut routes = Routes::begin(handle.clone()).await.unwrap();
+        let networks = [("fd01:b::/64".parse().unwrap(), Some("fd01:b:0:0:9::1".parse().unwrap()))].into();
+        routes.settle(&Served { networks, ..served() }.wanted(|net| port.leads(net)), Some(&port)).await.unwrap();
+        let there = sh("ip -6 addr show dev sl0");
+        for ip in ["fd01:b::9:0:0:1/128", "fd01:b::9:0:0:53/128"] {
+            assert!(there.contains(ip) && !there.contains("tentative"), "{there}");
+        }
+        assert!(!there.contains("fe80"), "no address of its own making: {there}");
+        let to_container = sh("ip -6 route get fd01:b:0:0:1::5");
+        assert!(to_container.contains("dev sl0") && to_container.contains("src fd01:b::9:0:0:1"), "{to_container}");
+    });
+}
+
+#[test]
 fn what_a_killed_sluice_left_is_replaced_and_a_clean_end_leaves_nothing() {
     in_own_namespace("what_a_killed_sluice_left_is_replaced_and_a_clean_end_leaves_nothing", || async {
         let before = everything();

@@ -40,7 +40,7 @@ static TERMS: LazyLock<Terms> = LazyLock::new(|| {
         truncate_bit: true,
         ..LocalDns::default()
     };
-    Terms::new(&Local { dns, ..Local::default() }, &[])
+    Terms::new(&Local { dns, ..Local::default() }, &[], &[])
 });
 
 /// The same names twice: as they are, and with Mesos-DNS's quirks.

@@ -84,6 +84,9 @@ pub struct Client {
 #[serde(deny_unknown_fields)]
 pub struct Master {
     pub address: Ipv4Addr,
+    /// Whether it is no member of the overlay, and reaches containers through Sluice.
+    #[serde(default)]
+    pub outside: bool,
     pub vtep: Ipv4Addr,
     pub subnet: Ipv4Net,
 }
@@ -178,10 +181,11 @@ impl Topology {
     /// Every node of the overlay, Sluice included, in the order in which they are written.
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
-        let master = ("master", self.master.address, self.master.vtep, self.master.subnet);
+        let Master { address, vtep, subnet, outside } = self.master;
+        let master = (!outside).then_some(("master", address, vtep, subnet));
         let sluice = ("sluice", self.sluice.address, self.sluice.vtep, self.sluice.subnet);
         let agents = self.agents.iter().map(|a| (a.name.as_str(), a.address, a.vtep, a.subnet));
-        std::iter::once(master).chain(agents).chain(std::iter::once(sluice)).map(Member::new).collect()
+        master.into_iter().chain(agents).chain(std::iter::once(sluice)).map(Member::new).collect()
     }
 
     fn check(&self) -> Result<(), TopologyError> {

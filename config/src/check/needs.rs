@@ -70,6 +70,7 @@ pub(super) fn settle(file: &File, config: &Config, needs: &Needs, found: &mut Fi
         }
     }
     of_marathon(file, config, underlay || underlay6, overlay, found);
+    speaker6(file, config, found);
     if let Some(section) = config.overlay.as_ref().filter(|_| overlay) {
         of_tunnels(file, config, section, needs, found);
     }
@@ -89,6 +90,18 @@ fn of_tunnels(file: &File, config: &Config, overlay: &Overlay, needs: &Needs, fo
         } else if let Some(marathon) = file.marathon.first().filter(|_| config.vip.mode == Mode::Nat) {
             found.warning(&marathon.span(), format!("{sentence}, so no VIP will reach a task on it"), remedy);
         }
+    }
+}
+
+/// ICMPv6 errors to containers come from an address of ours there; of IPv4 the VTEP's will do.
+fn speaker6(file: &File, config: &Config, found: &mut Findings<'_>) {
+    let mut own = config.host.iter().flat_map(|host| &host.addresses);
+    let networks = file.overlay.iter().flat_map(|overlay| &overlay.get_ref().network);
+    let Some(subnet6) = networks.into_iter().find_map(|network| network.get_ref().subnet6.as_ref()) else { return };
+    if !own.any(|net| net.addr().is_ipv6()) {
+        let sentence = "containers are not told which IPv6 packets are too big: we have no IPv6 address in the overlay";
+        let remedy = "add `own6`, and to `addresses` of [host] an address inside it, like \"fd01:b:0:0:9::1/80\"";
+        found.warning(&subnet6.span(), sentence, remedy);
     }
 }
 

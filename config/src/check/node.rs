@@ -1,8 +1,9 @@
 //! `[host]`, `[api]`, `[timeouts]` and `[limits]`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use toml::Spanned;
 
 use super::claims::{Claims, Owner};
@@ -66,19 +67,22 @@ fn addresses(
     overlay: Option<&Overlay>,
     claims: &mut Claims,
     found: &mut Findings<'_>,
-) -> Vec<ipnet::Ipv4Net> {
+) -> Vec<IpNet> {
+    let networks = overlay.map_or(&[][..], |overlay| &overlay.networks);
     let mut good = Vec::new();
     for address in value::each(&file.addresses).iter().take(MOST_ADDRESSES) {
-        let Some(net) = address::interface4("addresses", address, found) else { continue };
+        let Some(net) = address::interface("addresses", address, found) else { continue };
         claims.host(Owner::Host, net.addr(), "host.addresses", &address.span());
-        let own =
-            overlay.is_some_and(|o| o.networks.iter().any(|n| n.own.is_some_and(|own| own.contains(&net.addr()))));
-        if !own && overlay.is_none_or(|o| o.networks.iter().all(|n| n.own.is_some() || !n.subnet.contains(&net.addr())))
-        {
+        let (key, good_one) = match net.addr() {
+            // Of a network that does not say our part, another source may.
+            IpAddr::V4(ip) => ("own", networks.iter().any(|n| n.own.unwrap_or(n.subnet).contains(&ip))),
+            IpAddr::V6(ip) => ("own6", networks.iter().any(|n| n.own6.is_some_and(|own| own.contains(&ip)))),
+        };
+        if !good_one {
             found.error(
                 &address.span(),
                 format!("`addresses` has {}, which is in our own part of no network", net.addr()),
-                "write an address inside `own` of an [[overlay.network]]",
+                format!("write an address inside `{key}` of an [[overlay.network]]"),
             );
         }
         good.push(net);

@@ -145,7 +145,7 @@ fn own(address: SocketAddr, config: &Config) -> Option<&'static str> {
     if config.ports.iter().any(|p| four(&p.addresses) || p.addresses6.iter().any(|net| ip == IpAddr::V6(net.addr()))) {
         return Some("a port's own address");
     }
-    if config.host.as_ref().is_some_and(|host| four(&host.addresses)) {
+    if config.host.iter().flat_map(|host| &host.addresses).any(|net| ip == net.addr()) {
         return Some("the host port's address");
     }
     let vtep = config.overlay.as_ref().map(|overlay| overlay.vtep);

@@ -1,5 +1,5 @@
 //! What leaves the overlay has the agent's own address: DC/OS's masquerade, in nftables, with what Sluice serves
-//! excepted. A container's own address reaches Sluice, which decides by it.
+//! and what it is a gateway for excepted. A container's own address reaches Sluice, which decides by it.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use ipnet::IpNet;
 
 use super::plan::{Own, served};
+use super::settings::Settings;
 use super::{AgentError, guard};
 use crate::lease::map::Map;
 
@@ -14,9 +15,9 @@ use crate::lease::map::Map;
 const TABLE: &str = "sluice_agent";
 
 /// The whole tables, for `nft -f`: replaced in one transaction, whatever was there.
-pub(super) fn rules(map: &Map, own: &[Own<'_>]) -> String {
+pub(super) fn rules(settings: &Settings, map: &Map, own: &[Own<'_>]) -> String {
     let networks = map.networks.iter().flat_map(|n| [Some(IpNet::V4(n.subnet)), n.subnet6.map(IpNet::V6)]);
-    let kept: Vec<IpNet> = networks.flatten().chain(served(map)).collect();
+    let kept: Vec<IpNet> = networks.flatten().chain(served(map)).chain(settings.gateway_for.iter().copied()).collect();
     let own: Vec<IpNet> = own.iter().map(|(_, net)| *net).collect();
     let [four, six] = [true, false].map(|four| {
         let of = |nets: &[IpNet]| nets.iter().copied().filter(|net| net.addr().is_ipv4() == four).collect::<Vec<_>>();

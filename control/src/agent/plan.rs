@@ -82,6 +82,8 @@ pub enum To {
     Gateway(IpAddr),
     /// Nowhere: what is not there is told at once, and goes nowhere else.
     Unreachable,
+    /// On to the next rule's table.
+    Throw,
 }
 
 /// A route.
@@ -166,7 +168,7 @@ impl Plan {
             peers: others.iter().map(|m| peer(m)).collect(),
             routes: routing::routes(settings, &networks, &others, map),
             rules: routing::rules(&devices, &networks, map),
-            nftables: masquerade::rules(map, &networks) + &guard::rules(settings, &devices, map, &networks),
+            nftables: masquerade::rules(settings, map, &networks) + &guard::rules(settings, &devices, map, &networks),
             cni,
             devices,
         })
@@ -206,23 +208,24 @@ impl Plan {
             To::Vtep(via, vni) => {
                 let device = self.devices.iter().find(|device| device.vni == vni);
                 let device = device.map_or("", |device| device.name.as_str());
-                format!("ip{} route replace {} via {via} dev {device} onlink{table}", family(route), route.prefix)
+                format!("ip{} route replace {} via {via} dev {device} onlink{table}", word(&route.prefix), route.prefix)
             }
-            To::Gateway(via) => format!("ip{} route replace {} via {via}{table}", family(route), route.prefix),
+            To::Gateway(via) => format!("ip{} route replace {} via {via}{table}", word(&route.prefix), route.prefix),
             To::Unreachable => {
                 format!(
                     "ip{} route replace unreachable {} metric {UNREACHABLE_METRIC}{table}",
-                    family(route),
+                    word(&route.prefix),
                     route.prefix
                 )
             }
+            To::Throw => format!("ip{} route replace throw {}{table}", word(&route.prefix), route.prefix),
         }
     }
 }
 
 /// The word that tells `ip` the family.
-fn family(route: &Route) -> &'static str {
-    if route.prefix.addr().is_ipv6() { " -6" } else { "" }
+fn word(prefix: &IpNet) -> &'static str {
+    if prefix.addr().is_ipv6() { " -6" } else { "" }
 }
 
 /// The networks that the lease has subnets of, with each of them.
@@ -276,13 +279,25 @@ fn devices(settings: &Settings, lease: &Lease, map: &Map, networks: &[Own<'_>]) 
     Ok(tunnels.into_iter().enumerate().map(device).collect())
 }
 
+/// The way to what Sluice serves by the underlay: each prefix with Sluice's address of its family, as far as it has one.
+pub fn by_underlay(map: &Map) -> impl Iterator<Item = (IpNet, IpAddr)> + '_ {
+    served(map).filter_map(|net| match net {
+        IpNet::V4(_) => Some((net, IpAddr::V4(map.sluice.ip))),
+        IpNet::V6(_) => Some((net, IpAddr::V6(map.underlay6?))),
+    })
+}
+
 /// What a node without `sluice agent` needs to reach VIPs and names.
 #[must_use]
 pub fn for_nodes(map: &Map) -> String {
     let servers: String = map.dns.iter().map(|ip| format!("nameserver {ip}\n")).collect();
-    let four = served(map).filter(|net| net.addr().is_ipv4());
-    let routes: String = four.map(|net| format!("ip route replace {net} via {}\n", map.sluice.ip)).collect();
+    let line = |(net, via): (IpNet, IpAddr)| format!("ip{} route replace {net} via {via}\n", word(&net));
+    let routes: String = by_underlay(map).map(line).collect();
+    let without = match map.underlay6.is_none() && served(map).any(|net| net.addr().is_ipv6()) {
+        true => "# Sluice has no IPv6 address on the underlay: there is no way to what it serves over IPv6\n",
+        false => "",
+    };
     format!(
-        "# /etc/resolv.conf of every node\n{servers}# routes of a node that runs no `sluice agent`, where no router has them\n{routes}"
+        "# /etc/resolv.conf of every node\n{servers}# routes of a node that runs no `sluice agent`, where no router has them\n{routes}{without}"
     )
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use serde::Deserialize;
 
 /// Longest name of an interface, octets (IFNAMSIZ without the zero).
@@ -38,6 +39,9 @@ pub struct Settings {
     /// Whether the agent's own processes are given routes to what Sluice serves.
     #[serde(default)]
     pub node_routes: bool,
+    /// What lies outside the overlay and is reached through Sluice, by containers' own addresses.
+    #[serde(default)]
+    pub gateway_for: Vec<IpNet>,
     /// From one question to the next.
     #[serde(default = "refresh_seconds")]
     pub refresh_seconds: u64,
@@ -144,6 +148,9 @@ impl Settings {
         if self.mtu.is_some_and(|mtu| !(552..=15_950).contains(&mtu)) {
             return Some("`mtu` is not 552 to 15950".into());
         }
+        if let Some(net) = self.gateway_for.iter().find(|net| net.trunc() != **net) {
+            return Some(format!("`gateway_for` has {net}, with bits behind its length: write {}", net.trunc()));
+        }
         (!(1..=60).contains(&self.refresh_seconds)).then(|| "`refresh_seconds` is not 1 to 60".into())
     }
 
@@ -209,6 +216,8 @@ mod tests {
             (&format!("{GOOD}networks = [\"a-network-of-a-long-name\"]\n"), "`m-a-network-of-a-long-name` is no name"),
             (&format!("{GOOD}mtu = 100\n"), "`mtu`"),
             (&format!("{GOOD}refresh_seconds = 0\n"), "`refresh_seconds`"),
+            (&format!("{GOOD}gateway_for = [\"10.0.0.1/8\"]\n"), "write 10.0.0.0/8"),
+            (&format!("{GOOD}gateway_for = [\"everything\"]\n"), "line 4"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains("agent.toml") && error.contains(said), "{error}");

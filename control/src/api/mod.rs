@@ -26,6 +26,7 @@ use axum::routing::get;
 
 pub mod books;
 pub mod explain;
+pub mod groups;
 pub mod histogram;
 pub mod judged;
 pub mod members;

@@ -4,7 +4,10 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::time::Duration;
 
 use sluice_config::model::Config;
@@ -121,6 +124,8 @@ pub struct Observed {
     pub config: Config,
     /// What was published last; `None` before the first.
     published: Mutex<Option<Published>>,
+    /// Whether that has all members of the overlay and all that is served ([`Observed::complete_map`]).
+    complete: AtomicBool,
     /// One block per worker.
     pub workers: Vec<Arc<Counters>>,
     /// Port names, the host port last.
@@ -168,6 +173,7 @@ impl Observed {
             forwarder: crate::dns::forward::Forwarder::new(&config.dns),
             config,
             published: Mutex::new(None),
+            complete: AtomicBool::new(false),
             workers,
             ports,
             marathons: Box::new(Vec::new),
@@ -196,6 +202,18 @@ impl Observed {
     /// What was published last.
     pub fn published(&self) -> Option<Published> {
         self.published.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says that what was published last has all that the sources know of the overlay, as everything will have from now on.
+    pub fn complete_map(&self) {
+        self.complete.store(true, Release);
+    }
+
+    /// What was published last, once agents may go by it: with less than every source knows they would take away ways
+    /// that are needed.
+    #[must_use]
+    pub fn published_whole(&self) -> Option<Published> {
+        self.complete.load(Acquire).then(|| self.published()).flatten()
     }
 
     /// Remembers what was published, and how long it took to make.

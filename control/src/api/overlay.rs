@@ -7,6 +7,8 @@
 //! | `GET /v1/overlay/map?agent=IP` | | [`Told`], without taking anything |
 //! | `POST /v1/overlay/release` | [`Ask`] | the lease that was; on the unix socket alone |
 //!
+//! 503 until every source was heard ([`Observed::published_whole`]): agents keep what they have, and ask again.
+//!
 //! Over TCP an agent speaks for itself alone: the request must come from its own address, and show the word of
 //! `overlay.token_file` as `Authorization: Bearer WORD` where there is one. 401 and 403 say what is missing.
 
@@ -89,6 +91,8 @@ async fn lease(
     body: Bytes,
 ) -> Result<Json<Told>, No> {
     let ask = office.asked(peer, &headers, &body)?;
+    // A place that is given before the overlay module was heard may be somebody's.
+    office.whole()?;
     let lease = office.wish(ask.agent, Wish::Take(ask.networks)).await?;
     office.told(Some(lease), ask.version.as_deref()).map(Json)
 }
@@ -163,16 +167,26 @@ impl Office {
     }
 
     fn told(&self, lease: Option<Lease>, known: Option<&str>) -> Result<Told, No> {
-        let nothing = || No(StatusCode::SERVICE_UNAVAILABLE, "no tables with an overlay are published yet".to_owned());
-        let made = self.map().ok_or_else(nothing)?;
+        let made = self.whole()?;
         let (map, version) = &*made;
         let map = (known != Some(version.as_str())).then(|| map.clone());
         Ok(Told { lease, version: version.clone(), map })
     }
 
+    /// The map, once it is whole.
+    fn whole(&self) -> Result<Arc<(Map, String)>, No> {
+        let nothing = || {
+            let mut missing = self.observed.unready();
+            missing.extend((self.observed.mesos)().into_iter().filter_map(|mesos| mesos.overlay?.error));
+            let what = format!("this node does not know the whole overlay yet: {}", missing.join("; "));
+            No(StatusCode::SERVICE_UNAVAILABLE, what.trim_end_matches([':', ' ']).to_owned())
+        };
+        self.map().ok_or_else(nothing)
+    }
+
     /// The map of what is published, made once for each publication.
     fn map(&self) -> Option<Arc<(Map, String)>> {
-        let tables = self.observed.published()?.tables;
+        let tables = self.observed.published_whole()?.tables;
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, map)) = made.as_ref().filter(|(of, _)| Arc::ptr_eq(of, &tables)) {
             return Some(Arc::clone(map));

@@ -12,6 +12,7 @@ use sluice_dataplane::counters::Counters;
 use sluice_dataplane::verdict::DropReason;
 
 use super::books::{Books, dropped};
+use super::groups;
 use super::judged::{Standing, drains, standing};
 use super::members;
 use super::names::names;
@@ -35,6 +36,7 @@ pub const SUBJECTS: &[&str] = &[
     "sources",
     "resolvers",
     "policy",
+    "groups",
     "networks",
     "vteps",
     "leases",
@@ -217,6 +219,7 @@ pub async fn document(observed: &Observed, what: &str) -> Option<Value> {
         "sources" => serde_json::to_value(sources(observed)),
         "resolvers" => serde_json::to_value(observed.forwarder.as_ref().map(|f| f.shown()).unwrap_or_default()),
         "policy" => serde_json::to_value(policy::show(observed, published)),
+        "groups" => serde_json::to_value(groups::groups(observed, published)),
         "networks" => serde_json::to_value(members::networks(published)),
         "vteps" => serde_json::to_value(members::vteps(observed, published)),
         "leases" => serde_json::to_value(members::leases(observed)),

@@ -1,14 +1,18 @@
 //! `sluice check`: exactly what loading does, and what the configuration can carry.
 
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use sluice_config::model::{Admission, Config, Isolation, NetworkMode, OverlayNetwork, Service};
+use sluice_config::model::{Admission, Config, Isolation, NetworkMode, OverlayAgent, OverlayNetwork, Service};
 use sluice_config::{ConfigErrors, Diagnostic, Linux, Loaded};
 
 use super::{ConfigFile, answer, answer_json, complain, with_causes};
 use crate::static_zones::left_out;
+
+/// Most agents that are named; JSON has all of them.
+const AGENTS_LISTED: usize = 20;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Check {
@@ -87,6 +91,14 @@ impl Check {
             };
             let _ = writeln!(text, "network {name}: groups hold for what passes Sluice; {outside}");
         }
+        let agents = direct(config);
+        for (agent, networks) in agents.iter().take(AGENTS_LISTED) {
+            let networks = networks.join(", ");
+            let _ = writeln!(text, "agent {agent}: direct: groups do not hold between its containers in {networks}");
+        }
+        if let more @ 1.. = agents.len().saturating_sub(AGENTS_LISTED) {
+            let _ = writeln!(text, "and {more} more agents of the file likewise");
+        }
         for Bound { service, asked, per_worker, in_all } in bounds(config) {
             let _ = writeln!(
                 text,
@@ -101,6 +113,19 @@ impl Check {
 fn enforced(config: &Config) -> impl Iterator<Item = &OverlayNetwork> {
     let networks = config.overlay.iter().flat_map(|overlay| &overlay.networks);
     networks.filter(|network| network.isolation == Isolation::Enforced)
+}
+
+/// Agents that the file knows, which therefore have no lease and are not known to run `sluice agent`, with their networks in
+/// which groups would have to hold between their containers.
+fn direct(config: &Config) -> Vec<(Ipv4Addr, Vec<&str>)> {
+    let names: Vec<&str> = enforced(config).map(|network| network.name.as_str()).collect();
+    let agents = config.overlay.iter().flat_map(|overlay| overlay.agents.iter().map(|agent| (overlay.vtep, agent)));
+    let of = |agent: &OverlayAgent| {
+        let has = |name: &&str| agent.subnets.contains_key(*name) || agent.subnets6.contains_key(*name);
+        (agent.ip, names.iter().copied().filter(has).collect::<Vec<_>>())
+    };
+    let others = agents.filter(|(own, agent)| agent.vtep_ip != own.addr()).map(|(_, agent)| of(agent));
+    others.filter(|(_, networks)| !networks.is_empty()).collect()
 }
 
 /// What a service's `sessions` come to on these workers, where that is not what was asked for.
@@ -159,6 +184,10 @@ fn valid(loaded: &Loaded) -> Value {
         "warnings": loaded.warnings.iter().map(diagnostic).collect::<Vec<_>>(),
         "not_served": left_out(&loaded.config),
         "snat": ceilings(&loaded.config).into_iter().map(ceiling).collect::<Vec<_>>(),
+        "direct": direct(&loaded.config)
+            .into_iter()
+            .map(|(agent, networks)| json!({ "agent": agent, "networks": networks }))
+            .collect::<Vec<_>>(),
         "sessions": bounds(&loaded.config).into_iter().map(bound).collect::<Vec<_>>(),
     })
 }
@@ -181,4 +210,40 @@ fn diagnostic(found: &Diagnostic) -> Value {
         "sentence": found.sentence,
         "remedy": found.remedy,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_of_the_file_are_named_as_direct_with_their_networks_however_many_they_are() {
+        let mut text = "[[port]]\ninterface = \"eth0\"\n[overlay]\nvtep = \"44.128.0.9/20\"\n".to_owned();
+        for (name, subnet, more) in [
+            ("dcos", "9.0.0.0/8", "mode = \"hub\""),
+            ("lab", "172.20.0.0/16", ""),
+            ("all", "172.21.0.0/16", "isolation = \"open\""),
+        ] {
+            text += &format!("[[overlay.network]]\nname = \"{name}\"\nsubnet = \"{subnet}\"\n{more}\n");
+        }
+        for n in 9..=30 {
+            let subnets = format!("dcos = \"9.0.{n}.0/24\", lab = \"172.20.{n}.0/24\", all = \"172.21.{n}.0/24\"");
+            text += &format!(
+                "[[overlay.agent]]\nip = \"10.0.0.{n}\"\nvtep_ip = \"44.128.0.{n}\"\nsubnets = {{ {subnets} }}\n"
+            );
+        }
+        let loaded = sluice_config::parse_text(&text, "t.toml").unwrap();
+        let check = Check { config: ConfigFile { config: "t.toml".into() }, offline: true, json: false };
+        let said = check.sentences(&loaded);
+        let of = |agent: &str| said.lines().find(|line| line.starts_with(agent)).map(str::to_owned);
+        assert_eq!(
+            of("agent 10.0.0.10:").unwrap(),
+            "agent 10.0.0.10: direct: groups do not hold between its containers in dcos, lab"
+        );
+        assert_eq!(of("agent 10.0.0.9:"), None, "our own entry is no agent");
+        assert!(said.contains("and 1 more agents of the file likewise"), "{said}");
+        let document = valid(&loaded);
+        assert_eq!(document["direct"].as_array().unwrap().len(), 21);
+        assert_eq!(document["direct"][0]["networks"], json!(["dcos", "lab"]));
+    }
 }

@@ -50,6 +50,8 @@ enum Subject {
     Resolvers,
     /// Where isolation groups are enforced, and whose packets to whom they dropped.
     Policy,
+    /// Who has which isolation groups, whom and which VIPs they reach by them, and what was dropped.
+    Groups,
     /// Overlay networks, and how much of each is taken.
     Networks,
     /// Members of the overlay, and who says so.
@@ -73,6 +75,7 @@ impl Show {
             Subject::Sources => ("sources", sources),
             Subject::Resolvers => ("resolvers", resolvers),
             Subject::Policy => ("policy", policy),
+            Subject::Groups => ("groups", groups),
             Subject::Networks => ("networks", members::networks),
             Subject::Vteps => ("vteps", members::vteps),
             Subject::Leases => ("leases", members::leases),
@@ -323,6 +326,29 @@ fn policy(document: &Value) -> String {
     let parts =
         [networks.finish("no networks"), agents.finish("no agents"), denied.finish("nobody was kept from anybody")];
     parts.join("\n")
+}
+
+fn groups(document: &Value) -> String {
+    let mut table = Table::new(&["NETWORK", "GROUPS", "CONTAINERS", "REACH", "VIPS", "UNDERLAY", "DENIED FROM", "TO"]);
+    let mut members = Table::new(&["CONTAINER", "NETWORK", "GROUPS", "TASK", "AGENT"]);
+    for row in list(document, "groups") {
+        let (network, names) = (text(row, "network"), joined(row, "groups"));
+        let [count, from, to] = ["count", "denied_from", "denied_to"].map(|key| text(row, key));
+        let vips = joined(row, "vips");
+        // Of one network all of them: the groups say which.
+        let prefix = format!("{network}: ");
+        let reach = list(row, "reach").iter().filter_map(Value::as_str).map(|name| name.trim_start_matches(&prefix));
+        let reach: Vec<String> = reach.map(shown).collect();
+        let underlay = joined(row, "underlay_allow");
+        table.row([network.clone(), names.clone(), count, reach.join("; "), vips, underlay, from, to]);
+        for member in list(row, "containers") {
+            let [ip, task, agent] = ["ip", "task", "agent"].map(|key| text(member, key));
+            members.row([ip, network.clone(), names.clone(), task, agent]);
+        }
+    }
+    let more = document.get("more").and_then(Value::as_u64).filter(|more| *more > 0);
+    let more = more.map(|more| format!("and {more} more sets of groups\n")).unwrap_or_default();
+    format!("{}{more}\n{}", table.finish("no container has a group"), members.finish("no containers with groups"))
 }
 
 /// What is not honoured, and why.

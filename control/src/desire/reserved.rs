@@ -49,7 +49,7 @@ impl Reserved {
         let mut own = BTreeMap::new();
         own.extend(port_nets(cluster, local).map(|a| (a.addr(), "an address of this node's own port")));
         let host = config.host.iter().flat_map(|h| &h.addresses);
-        own.extend(host.map(|a| (IpAddr::V4(a.addr()), "the host port's address")));
+        own.extend(host.map(|a| (a.addr(), "the host port's address")));
         own.extend(snat(cluster, local).map(|ip| (ip, "a SNAT address ([snat])")));
         let dns = config.dns.all_addresses().chain(local.dns_addresses());
         own.extend(dns.map(|ip| (ip, "a DNS address (dns.addresses)")));

@@ -1,12 +1,12 @@
 //! What an agent is told: the whole overlay, and what Sluice serves. Plain data that both sides read and write as JSON.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 use serde::{Deserialize, Serialize};
 use sha1::{Digest as _, Sha1};
-use sluice_config::model::{Config, NetworkMode, OverlayAgent, OverlayNetwork};
+use sluice_config::model::{Config, LocalPort, NetworkMode, OverlayAgent, OverlayNetwork};
 use sluice_dataplane::tables::Tables;
 
 use super::Lease;
@@ -89,6 +89,9 @@ pub struct Map {
     pub vips: Vec<IpNet>,
     /// Where names are asked for.
     pub dns: Vec<IpAddr>,
+    /// Sluice's IPv6 address on the underlay, by which nodes reach what it serves over IPv6.
+    #[serde(default)]
+    pub underlay6: Option<Ipv6Addr>,
 }
 
 impl Map {
@@ -130,6 +133,7 @@ impl Map {
             networks: shared.networks.iter().map(network).collect(),
             vips: vips(config, tables),
             dns: config.dns.all_addresses().collect(),
+            underlay6: underlay6(&local.ports),
         })
     }
 
@@ -151,6 +155,12 @@ impl Map {
 fn member(agent: &OverlayAgent) -> Member {
     let OverlayAgent { ip, vtep_ip, vtep_mac, subnets, subnets6 } = agent.clone();
     Member { ip, vtep_ip, vtep_mac: vtep_mac.to_string(), subnets, subnets6 }
+}
+
+/// The first address of an underlay port that is one beyond its link.
+fn underlay6(ports: &[LocalPort]) -> Option<Ipv6Addr> {
+    let nets = ports.iter().filter(|port| port.role.is_underlay()).flat_map(|port| &port.addresses6);
+    nets.map(|net| net.addr()).find(|ip| !ip.is_unicast_link_local())
 }
 
 fn vips(config: &Config, tables: &Tables) -> Vec<IpNet> {

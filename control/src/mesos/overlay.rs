@@ -101,6 +101,13 @@ pub(super) async fn follow(
                     }
                     last = Some(view);
                 }
+                // That there is nothing to be told is to be known too, but takes nothing away.
+                Ok(None) if last.is_none() => {
+                    if events.send(Event::Overlay(OverlayView::default())).await.is_err() {
+                        return;
+                    }
+                    last = Some(OverlayView::default());
+                }
                 Ok(None) => {}
                 Err(error) => {
                     pause = back_off.after(failures);

@@ -7,6 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute};
 use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourState};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth};
@@ -51,7 +52,8 @@ impl HostPort {
 
 /// Makes the pair, with one queue per worker, but for the kernel's way to Sluice: a local stack chooses another queue for
 /// a flow when it sends again (net.core.txrehash), and NAT needs the whole flow on one worker. That one is worker 0.
-/// `names` are the addresses that DNS is answered on: the kernel's end gets those that it does not have yet.
+/// `names` are the addresses that DNS is answered on: the kernel's end gets those that it does not have yet, of IPv4 here
+/// and of IPv6 by [`with_ipv6`].
 ///
 /// # Errors
 /// When the names are taken by others, or what the kernel says.
@@ -163,37 +165,55 @@ async fn no_ipv6(handle: &Handle, end: &str, index: u32) {
 }
 
 async fn address(handle: &Handle, host: &Host, names: &[IpAddr], port: &HostPort) -> Result<(), NetlinkError> {
-    for net in &host.addresses {
+    for ip in host.addresses.iter().map(IpNet::addr).filter(IpAddr::is_ipv4) {
         // As a /32: the way to the rest of the network is the route through GATEWAY, not ARP on this link.
-        let added = handle.address().add(port.kernel_index, IpAddr::V4(net.addr()), 32).execute().await;
-        added.tried(|| format!("give {} the address {}", host.interface, net.addr()))?;
+        let added = handle.address().add(port.kernel_index, ip, 32).execute().await;
+        added.tried(|| format!("give {} the address {ip}", host.interface))?;
     }
-    let owned = Inventory::list(handle).await?;
-    for ip in names.iter().filter(|ip| !owned.addresses.iter().any(|(_, net)| net.addr() == **ip)) {
-        // DNS over TCP is the kernel's to take: it must own the address. It goes with the pair.
-        let prefix = if ip.is_ipv6() { 128 } else { 32 };
-        let added = handle.address().add(port.kernel_index, *ip, prefix).execute().await;
+    for ip in missing(handle, names).await?.into_iter().filter(IpAddr::is_ipv4) {
+        let added = handle.address().add(port.kernel_index, ip, 32).execute().await;
         added.tried(|| format!("give {} the DNS address {ip}", host.interface))?;
     }
     gateway(handle, port, IpAddr::V4(GATEWAY)).await
 }
 
-/// Lets the node's own processes use IPv6 VIPs: the kernel's end speaks IPv6, with no address of its own and nothing to
-/// solicit. Whether it does; where the kernel has no IPv6, or /proc/sys cannot be written, it does not.
+/// Addresses of names that the kernel does not have: DNS over TCP is the kernel's to take, so it must own them. They go
+/// with the pair.
+async fn missing(handle: &Handle, names: &[IpAddr]) -> Result<Vec<IpAddr>, NetlinkError> {
+    let owned = Inventory::list(handle).await?;
+    let is_owned = |ip: &IpAddr| owned.addresses.iter().any(|(_, net)| net.addr() == *ip);
+    Ok(names.iter().copied().filter(|ip| !is_owned(ip)).collect())
+}
+
+/// Lets the node's own processes use IPv6 VIPs and containers: the kernel's end speaks IPv6, with the addresses that the
+/// configuration gives it and nothing to solicit. Whether it does; where the kernel has no IPv6, or /proc/sys cannot be
+/// written, it does not.
 ///
 /// # Errors
 /// What the kernel says to the gateway's entry.
-pub async fn with_ipv6(handle: &Handle, host: &Host, port: &mut HostPort) -> Result<(), NetlinkError> {
+pub async fn with_ipv6(
+    handle: &Handle,
+    host: &Host,
+    names: &[IpAddr],
+    port: &mut HostPort,
+) -> Result<(), NetlinkError> {
     let path = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", host.interface);
     if !std::path::Path::new(&path).exists() {
         return Ok(());
     }
     let silent = devconf::no_ipv6_address(handle, port.kernel_index).await;
     if let Err(error) = std::fs::write(&path, "0") {
-        tracing::warn!(%error, "{path} cannot be written: this node's own processes do not reach IPv6 VIPs");
+        tracing::warn!(%error, "{path} cannot be written: this node's own processes do not reach IPv6 VIPs and containers");
         return Ok(());
     }
     silent?;
+    let own = host.addresses.iter().map(IpNet::addr).chain(missing(handle, names).await?);
+    for ip in own.filter(IpAddr::is_ipv6) {
+        let mut request = handle.address().add(port.kernel_index, ip, 128);
+        // Nobody on this link could have it: it is to be used at once.
+        request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        request.execute().await.tried(|| format!("give {} the address {ip}", host.interface))?;
+    }
     port.ipv6 = true;
     gateway(handle, port, IpAddr::V6(GATEWAY6)).await
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Subnets};
+use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use rtnetlink::Handle;
 use sluice_config::model::{Config, Local};
 use sluice_dataplane::event::Event;
@@ -69,7 +69,7 @@ impl Node {
             match host_port::make(&node.handle, host, &names, workers, mtu).await {
                 Ok(mut made) => {
                     if speaks_ipv6(config) {
-                        host_port::with_ipv6(&node.handle, host, &mut made).await?;
+                        host_port::with_ipv6(&node.handle, host, &names, &mut made).await?;
                     }
                     node.host = Some(made);
                 }
@@ -177,8 +177,13 @@ fn refuse_kernel_vxlan(config: &Config, kernel: &Inventory) -> Result<(), Netlin
     }
 }
 
-/// Whether a VIP may be an IPv6 address that backends of the same family serve.
+/// Whether a VIP may be an IPv6 address that backends of the same family serve, or the kernel has one for DNS or in the
+/// overlay.
 fn speaks_ipv6(config: &Config) -> bool {
+    let own = config.host.iter().flat_map(|h| &h.addresses).map(IpNet::addr);
+    if own.chain(config.dns.all_addresses()).any(|ip| ip.is_ipv6()) {
+        return true;
+    }
     let service = config.services.iter().any(|s| s.key.ip.is_ipv6());
     service || !config.snat.underlay6.is_empty() || config.ports.iter().any(|p| !p.addresses6.is_empty())
 }
@@ -187,15 +192,15 @@ fn speaks_ipv6(config: &Config) -> bool {
 fn served(config: &Config, tables: &Tables, kernel: &Inventory) -> Served {
     let shared = &tables.desired.shared;
     let mut served = Served::default();
+    let own = || config.host.iter().flat_map(|h| &h.addresses).map(IpNet::addr);
     for network in &shared.networks {
-        let own = config.host.iter().flat_map(|h| &h.addresses).map(Ipv4Net::addr);
-        let source = own.into_iter().find(|ip| network.subnet.contains(ip));
-        served.networks.insert(network.subnet.trunc().into(), source.map(IpAddr::V4));
+        let whole = [Some(IpNet::V4(network.subnet.trunc())), network.subnet6.map(|net| net.trunc().into())];
+        let source = |net: &IpNet| own().find(|ip| net.contains(ip));
+        served.networks.extend(whole.into_iter().flatten().map(|net| (net, source(&net))));
     }
     if let Some(overlay) = &config.overlay {
         // Agents give what their containers send to a node their VTEP's address (DC/OS's masquerade): the answer goes there.
-        let own = config.host.iter().flat_map(|h| &h.addresses).map(Ipv4Net::addr).next();
-        served.networks.insert(overlay.vtep.trunc().into(), own.map(IpAddr::V4));
+        served.networks.insert(overlay.vtep.trunc().into(), own().find(IpAddr::is_ipv4));
     }
     let probed = |v6| tables.desired.local.probes.iter().any(|path| path.address.is_ipv6() == v6);
     served.claimed.extend(probed(false).then_some(IpNet::V4(config.health.probe_range)));

@@ -102,6 +102,12 @@ impl Publication {
         listed && (self.config.mesos.is_none() || self.view.mesos.is_some())
     }
 
+    /// Whether the overlay's members and what is served are all known: every source was heard, the overlay module too.
+    #[must_use]
+    pub fn knows_overlay(&self) -> bool {
+        self.is_complete() && (self.config.mesos.is_none() || self.view.overlay_told)
+    }
+
     /// The tables that were made last.
     #[must_use]
     pub fn tables(&self) -> Option<&Arc<Tables>> {
@@ -356,6 +362,18 @@ mod tests {
         assert!(publication.unsaved().is_some(), "not saved yet");
         publication.saved();
         assert!(publication.unsaved().is_none());
+    }
+
+    #[test]
+    fn the_overlay_is_known_once_marathon_and_mesos_were_heard_and_the_overlay_module_was_asked() {
+        let (mut publication, _) = publication();
+        assert!(publication.knows_overlay(), "nobody is to be heard");
+        publication.config.mesos =
+            sluice_config::parse("[mesos]\nmasters = [\"10.0.0.5:5050\"]\n", "test").unwrap().mesos;
+        publication.view.apply(Event::Mesos { facts: Arc::default(), streaming: true });
+        assert!(publication.is_complete() && !publication.knows_overlay());
+        publication.view.apply(Event::Overlay(crate::view::OverlayView::default()));
+        assert!(publication.knows_overlay(), "that there is no module is an answer");
     }
 
     /// A listing of `tasks` tasks of one app with a named VIP.

@@ -254,7 +254,7 @@ fn is_outside(packet: &Packet, tables: &Tables) -> bool {
 
 /// Largest IP packet towards the client.
 fn mtu(packet: &Packet, tables: &Tables) -> usize {
-    let (port, vtep) = (tables.local.ports.get(usize::from(packet.ingress)), &tables.local.vtep);
-    let (port, vtep) = (port.map(|port| port.mtu), vtep.as_ref().map(|vtep| vtep.mtu));
-    usize::from(packet.agent.and(vtep).or(port).unwrap_or(u16::MAX))
+    let of_tunnel = packet.agent.and_then(|agent| tables.agents.get(usize::from(agent))).map(|agent| agent.room);
+    let of_port = || tables.local.ports.get(usize::from(packet.ingress)).map(|port| port.mtu);
+    usize::from(of_tunnel.or_else(of_port).unwrap_or(u16::MAX))
 }

@@ -45,9 +45,9 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Of a node.
+    /// Of a node, and first and last addresses in its overlay.
     #[must_use]
-    pub fn new(local: &Local, overlay: &[(u32, u32)]) -> Self {
+    pub fn new(local: &Local, overlay4: &[(u32, u32)], overlay6: &[(u128, u128)]) -> Self {
         let dns = &local.dns;
         let v4 = dns.trusted.iter().filter_map(|net| match net {
             IpNet::V4(net) => Some((net.network().to_bits(), net.broadcast().to_bits())),
@@ -57,7 +57,8 @@ impl Terms {
             IpNet::V6(net) => Some((net.network().to_bits(), net.broadcast().to_bits())),
             IpNet::V4(_) => None,
         });
-        let overlay = overlay.iter().copied().filter(|_| dns.trust_overlay);
+        let overlay4 = overlay4.iter().copied().filter(|_| dns.trust_overlay);
+        let overlay6 = overlay6.iter().copied().filter(|_| dns.trust_overlay);
         let ([t0, t1], [s0, s1]) = (rtype::OPT.to_be_bytes(), dns.edns_max.to_be_bytes());
         let workers = u32::try_from(local.workers).unwrap_or(u32::MAX);
         Self {
@@ -66,8 +67,8 @@ impl Terms {
             recursion_available: dns.recursion_available,
             nsid: dns.nsid.as_bytes().into(),
             secrets: dns.cookie_secrets.iter().map(|secret| Secret(*secret)).collect(),
-            trusted4: v4.chain(overlay).collect(),
-            trusted6: v6.collect(),
+            trusted4: v4.chain(overlay4).collect(),
+            trusted6: v6.chain(overlay6).collect(),
             rate: Rate::shared(dns.responses_per_second, dns.responses_per_second, workers),
             epoch: dns.epoch,
             opt: ([0, t0, t1, s0, s1, 0, EDNS_VERSION, 0], [0; 3]),

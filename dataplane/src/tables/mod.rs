@@ -998,7 +998,7 @@ fn local_tables(local: &Local, agents: &[Agent], tunnels: &[Tunnel], overlay: &O
         vtep: local.vtep.clone(),
         life: local.timeouts.into(),
         answers: answers(local),
-        dns: dns::Terms::new(local, overlay.v4()),
+        dns: dns::Terms::new(local, overlay.v4(), overlay.v6()),
     }
 }
 

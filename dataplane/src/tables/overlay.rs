@@ -305,6 +305,12 @@ impl Overlay {
     pub fn v4(&self) -> &[(u32, u32)] {
         &self.v4.inside
     }
+
+    /// First and last IPv6 address of every network.
+    #[must_use]
+    pub fn v6(&self) -> &[(u128, u128)] {
+        &self.v6.inside
+    }
 }
 
 fn addresses(local: &Local) -> impl Iterator<Item = IpAddr> + '_ {

@@ -58,6 +58,21 @@ fn it_is_no_router_between_others_and_nobody_enters_as_a_container() {
     assert_eq!(machine.feed(0, 1, &[forwarded]).len(), 1);
 }
 
+/// Several nodes that share one VTEP, by an underlay address that a router spreads over them and that is on no port.
+#[test]
+fn a_vtep_at_an_anycast_address_takes_tunnels_and_sends_from_it() {
+    let mut desired = cluster(Gateway::Off);
+    desired.local.vtep.as_mut().unwrap().underlay = ip("10.0.99.1");
+    let mut machine = Machine::new(desired);
+    let inner = tcp(("9.0.1.7", 7000), ("9.0.2.7", 80), "S");
+    let tunnel = vxlan(1, 1024, &inner);
+    let there = machine.pass(0, udp(("10.0.0.11", 40000), ("10.0.99.1", 64000), &tunnel[42..]));
+    assert_eq!(ends(&there).0.0, "10.0.99.1");
+    assert_eq!(ends(&there[50..]), (("9.0.1.7".into(), 7000), ("9.0.2.7".into(), 80)));
+    // To the port's own address there is no VTEP then.
+    assert_eq!(machine.feed(0, 0, &[tunnel]).iter().map(|(port, _)| *port).collect::<Vec<_>>(), [1]);
+}
+
 #[test]
 fn without_a_gateway_nothing_passes() {
     let mut machine = Machine::new(cluster(Gateway::Off));

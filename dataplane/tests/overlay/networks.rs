@@ -198,6 +198,45 @@ fn both_ends_of_a_handshake_are_told_the_narrower_network() {
     assert_eq!(u16::from_be_bytes([there[50 + 56], there[50 + 57]]), 1410);
 }
 
+/// The answer to a question about 200 addresses from a container that takes 4096 octets, and whether it was cut.
+fn answer(machine: &mut Machine, port: u16, (agent, vni): (u8, u32), from: &str) -> (usize, bool) {
+    let question = [&[7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1][..], b"\x04many\x05mesos\0", &[0, 1, 0, 1]].concat();
+    let question = [&question[..], &[0, 0, 41, 16, 0, 0, 0, 0, 0, 0, 0]].concat();
+    let told = machine.pass(0, on(port, agent, vni, &udp((from, 5000), ("198.51.100.1", 53), &question)));
+    let inner = &told[50 + 14..];
+    (usize::from(u16::from_be_bytes([inner[2], inner[3]])), inner[28 + 2] & 2 != 0)
+}
+
+#[test]
+fn an_answer_to_a_container_fits_its_own_network() {
+    let mut desired = cluster();
+    let record = |n| Record { name: "many.mesos".into(), ttl: 60, data: RecordData::A(ip(&format!("10.0.1.{n}"))) };
+    let records: Vec<Record> = (0..84).map(record).collect();
+    desired.shared.zones =
+        std::sync::Arc::new(vec![Zone { records: records.into(), ..Zone::new("mesos", "ns1.mesos") }]);
+    desired.local.dns = LocalDns { edns_max: 4096, trust_overlay: true, ..LocalDns::default() };
+    let mut machine = Machine::new(desired);
+    // 28 octets of headers, 28 of the question, 16 for each address, 11 of OPT.
+    assert_eq!(answer(&mut machine, 64_000, (1, 1024), "9.0.1.7"), (28 + 28 + 84 * 16 + 11, false));
+    let (length, cut) = answer(&mut machine, 4789, (1, 7), "9.128.1.7");
+    assert!(cut && length <= 1300, "{length}");
+}
+
+#[test]
+fn containers_are_trusted_by_default_whichever_their_family_and_network() {
+    let mut desired = cluster();
+    desired.shared.networks[1].subnet6 = "2001:db8:b::/64".parse().ok();
+    desired.local.dns = LocalDns { trust_overlay: true, ..LocalDns::default() };
+    let trusts =
+        |desired: &Desired, ip: &str| Machine::new(desired.clone()).tables.local.dns.trusts(ip.parse().unwrap());
+    for ip in ["9.0.1.7", "9.128.1.7", "fd01:b::1:0:0:7", "2001:db8:b::1:0:0:7"] {
+        assert!(trusts(&desired, ip), "{ip}");
+    }
+    assert!(!trusts(&desired, "2001:db8:c::1"));
+    desired.local.dns.trust_overlay = false;
+    assert!(!trusts(&desired, "2001:db8:b::1:0:0:7"), "`dns.trusted` says who is");
+}
+
 #[test]
 fn who_asks_for_our_macs_in_a_tunnel_is_answered_in_it() {
     let mut machine = Machine::new(cluster());

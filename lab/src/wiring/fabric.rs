@@ -59,7 +59,11 @@ pub(super) fn add_sluice(state: &LabState, topology: &Topology) -> Result<(), St
 pub(super) fn add_master(state: &LabState, topology: &Topology) -> Result<(), StateError> {
     let master = super::namespace(state, "master", true)?;
     add_node(state, topology, "master", topology.master.address, 1)?;
-    ip_batch(&master, &vip_routes(topology, ""))?;
+    let mut routes = vip_routes(topology, "");
+    if topology.master.outside {
+        routes.push(format!("route add {} via {}", topology.overlay.subnet, topology.sluice.address));
+    }
+    ip_batch(&master, &routes)?;
     match topology.sluice.dns.first() {
         Some(dns) => redirect_names(&master, topology.master.address, *dns),
         None => Ok(()),

@@ -32,7 +32,9 @@ pub(crate) fn build(state: &LabState, topology: &Topology) -> Result<(), StateEr
     fabric::add_client(state, topology)?;
     fabric::add_sluice(state, topology)?;
     fabric::add_master(state, topology)?;
-    overlay::join(state, topology, "master")?;
+    if !topology.master.outside {
+        overlay::join(state, topology, "master")?;
+    }
     for agent in &topology.agents {
         agent::build(state, topology, agent)?;
         if !agent.sluice_agent {

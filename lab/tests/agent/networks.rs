@@ -17,13 +17,7 @@ fn a_network_with_a_vni_of_its_own_is_apart_from_the_other_and_reaches_what_slui
         }
     });
     let Some(world) = world else { return };
-    // The lab's namespaces have IPv6 off; the CNI plugins let agents forward it, as they do IPv4, and leave that so.
-    for agent in ["agent1", "agent2"] {
-        for which in ["all", "default"] {
-            world.said(agent, &format!("sysctl -qw net.ipv6.conf.{which}.disable_ipv6=0"));
-            world.said(agent, &format!("sysctl -qw net.ipv6.conf.{which}.forwarding=1"));
-        }
-    }
+    world.ipv6(&["agent1", "agent2"]);
     until("its addresses are settled", || (!world.kernel("agent1").contains("tentative")).then_some(()));
     let before = world.kernel("agent1");
     let [one, two] = ["agent1", "agent2"].map(|agent| world.agent(agent));

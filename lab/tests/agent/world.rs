@@ -1,5 +1,6 @@
 //! A lab whose agents are set up by `sluice agent`, and what tests ask of it.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Output};
 use std::time::{Duration, Instant};
@@ -16,7 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct World {
     pub(crate) lab: Lab,
     pub(crate) program: PathBuf,
-    _children: Vec<Child>,
+    sluice: RefCell<Child>,
+    children: RefCell<Vec<Child>>,
 }
 
 /// The built-in cluster with the first `leased` of its agents set up by `sluice agent`, in the places that are the lowest
@@ -49,9 +51,30 @@ impl World {
         let lab = Lab::up(topology, &Options::default()).unwrap();
         change(&lab);
         let by = Path::new(env!("CARGO_BIN_EXE_sluice-lab"));
-        let mut children = lab.start_marathons_by(by, Dialect::V1_9).unwrap();
-        children.push(lab.start_sluice(&program).unwrap());
-        Some(Self { lab, program, _children: children })
+        let children = RefCell::new(lab.start_marathons_by(by, Dialect::V1_9).unwrap());
+        let sluice = RefCell::new(lab.start_sluice(&program).unwrap());
+        Some(Self { lab, program, sluice, children })
+    }
+
+    /// Ends Sluice with a signal, does something, and starts it again, until it is ready.
+    pub(crate) fn restart_sluice<T>(&self, signal: Signal, meanwhile: impl FnOnce() -> T) -> T {
+        let mut sluice = self.sluice.borrow_mut();
+        kill(Pid::from_raw(i32::try_from(sluice.id()).unwrap()), signal).unwrap();
+        sluice.wait().unwrap();
+        let done = meanwhile();
+        *sluice = self.lab.start_sluice(&self.program).unwrap();
+        done
+    }
+
+    /// Starts the lab's web server, with UDP echo, somewhere, and waits until it listens.
+    pub(crate) fn serve(&self, role: &str, bind: &str, port: u16) {
+        let (name, port) = (format!("web-{role}"), port.to_string());
+        let program = Path::new(env!("CARGO_BIN_EXE_sluice-lab"));
+        let child = self.lab.start(role, &name, program, &["task", "--bind", bind, "--port", &port]).unwrap();
+        self.children.borrow_mut().push(child);
+        until(&format!("{role} listens"), || {
+            self.run(role, &["ss", "-Hltn", "sport", "=", &port]).1.contains(&format!(":{port}")).then_some(())
+        });
     }
 
     /// What the running Sluice answers an operator.
@@ -103,6 +126,31 @@ impl World {
     pub(crate) fn shown(&self, what: &str) -> Value {
         let answer = get_unix(&self.lab.sluice_socket(), &format!("/v1/show/{what}")).unwrap();
         serde_json::from_str(&answer.body).unwrap_or_else(|_| panic!("{what}: {}", answer.body))
+    }
+
+    /// The sum of a metric over its labels.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        self.metric_of(name, "")
+    }
+
+    /// The sum of a metric over those of its samples that have this label.
+    pub(crate) fn metric_of(&self, name: &str, label: &str) -> u64 {
+        let text = get_unix(&self.lab.sluice_socket(), "/metrics").unwrap().body;
+        let named = text.lines().filter(|line| line.split([' ', '{']).next() == Some(name) && line.contains(label));
+        let samples: Vec<f64> = named.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
+        assert!(!samples.is_empty(), "no metric {name} with {label}");
+        samples.iter().sum::<f64>() as u64
+    }
+
+    /// Switches IPv6 on in these namespaces, and forwarding: the lab's have it off; the CNI plugins let agents forward it,
+    /// as they do IPv4, and leave that so.
+    pub(crate) fn ipv6(&self, roles: &[&str]) {
+        for role in roles {
+            for which in ["all", "default"] {
+                self.said(role, &format!("sysctl -qw net.ipv6.conf.{which}.disable_ipv6=0"));
+                self.said(role, &format!("sysctl -qw net.ipv6.conf.{which}.forwarding=1"));
+            }
+        }
     }
 
     /// Deploys an app and waits until that many of its tasks run; their addresses.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use rtnetlink::RouteMessageBuilder;
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteType};
 
 use super::{AGENT, Kernel, Tunnels};
@@ -13,10 +14,13 @@ use crate::netlink::{NetlinkError, Tried, inventory, os_code, unless};
 
 impl Kernel {
     pub(super) async fn routes(&mut self, tunnels: &Tunnels, wanted: &BTreeSet<Route>) -> Result<usize, NetlinkError> {
-        let there = self.our_routes(tunnels).await?;
+        let mut there = self.our_routes(tunnels).await?;
         let known: BTreeSet<Route> = there.iter().filter_map(|(route, _)| *route).collect();
         let mut changes = 0;
-        for route in wanted.difference(&known) {
+        let mut missing: Vec<&Route> = wanted.difference(&known).collect();
+        // What is excepted comes before what it is excepted from, and goes after it.
+        missing.sort_by_key(|route| route.to != To::Throw);
+        for route in missing {
             // The kernel knows a route by table, destination and metric: ours is replaced without a gap, another's never.
             let message = message(route, tunnels);
             let ours = known.iter().any(|k| k.key() == route.key());
@@ -34,6 +38,7 @@ impl Kernel {
                 }
             }
         }
+        there.sort_by_key(|(route, _)| route.is_some_and(|route| route.to == To::Throw));
         for (route, message) in there {
             let replaced = route.is_some_and(|route| wanted.iter().any(|w| w.key() == route.key()));
             if !replaced {
@@ -69,7 +74,7 @@ impl Kernel {
 impl Route {
     fn metric(&self) -> u32 {
         match self.to {
-            To::Vtep(..) | To::Gateway(_) => 0,
+            To::Vtep(..) | To::Gateway(_) | To::Throw => 0,
             To::Unreachable => UNREACHABLE_METRIC,
         }
     }
@@ -101,6 +106,7 @@ fn message(route: &Route, tunnels: &Tunnels) -> RouteMessage {
             message.header.kind = RouteType::Unreachable;
             message.attributes.push(RouteAttribute::Priority(UNREACHABLE_METRIC));
         }
+        To::Throw => message.header.kind = RouteType::Throw,
     }
     message
 }
@@ -120,10 +126,16 @@ fn read_route(message: &RouteMessage, tunnels: &Tunnels) -> Option<Route> {
             table = *number;
         }
     }
-    let prefix = IpNet::new(network?, message.header.destination_prefix_length).ok()?;
+    // The kernel names no destination where it is everything.
+    let everything = match message.header.address_family == AddressFamily::Inet6 {
+        true => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        false => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    };
+    let prefix = IpNet::new(network.unwrap_or(everything), message.header.destination_prefix_length).ok()?;
     let tunnel = tunnels.iter().find(|(_, index)| **index == link).map(|(vni, _)| *vni);
     let to = match (message.header.kind, gateway, tunnel) {
         (RouteType::Unreachable, ..) => To::Unreachable,
+        (RouteType::Throw, ..) => To::Throw,
         (_, Some(via), Some(vni)) => To::Vtep(via, vni),
         (_, Some(via), None) => To::Gateway(via),
         (_, None, _) => return None,

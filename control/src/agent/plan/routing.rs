@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sluice_config::model::Mac;
 
-use super::{AGENTS, Device, HUB, MAIN, Own, Route, Rule, SERVED, To, served};
+use super::{AGENTS, Device, HUB, MAIN, Own, Route, Rule, SERVED, To, by_underlay, served};
 use crate::agent::settings::Settings;
 use crate::lease::both;
 use crate::lease::map::{Map, Member, Network};
@@ -20,8 +20,7 @@ pub(super) fn routes(settings: &Settings, networks: &[Own<'_>], others: &[&Membe
     let route = |table, prefix, to| Route { table, prefix, to };
     let mut routes = BTreeSet::new();
     if settings.node_routes {
-        let four = served(map).filter(|prefix| prefix.addr().is_ipv4());
-        routes.extend(four.map(|prefix| route(MAIN, prefix, To::Gateway(map.sluice.ip.into()))));
+        routes.extend(by_underlay(map).map(|(prefix, via)| route(MAIN, prefix, To::Gateway(via))));
     }
     for (own, net) in networks {
         // Without it, what comes for a container that is not there would go by another route, and round for ever.
@@ -33,7 +32,13 @@ pub(super) fn routes(settings: &Settings, networks: &[Own<'_>], others: &[&Membe
         routes.extend(hosts.filter(|route| alike(&route.prefix, net)));
         let all = served(map).filter(|prefix| alike(prefix, net));
         routes.extend(all.map(|prefix| route(containers, prefix, by(&map.sluice))));
+        let outside = settings.gateway_for.iter().filter(|prefix| alike(prefix, net));
+        routes.extend(outside.map(|prefix| route(agents, *prefix, by(&map.sluice))));
         for (network, whole) in wholes(map).filter(|(_, whole)| alike(whole, net)) {
+            // What is outside may be everything, and is asked for before the main table, which has the overlay itself.
+            if !own.hub && !network.hub && settings.gateway_for.iter().any(|outside| outside.contains(&whole)) {
+                routes.insert(route(agents, whole, To::Throw));
+            }
             // Into a hub network even from a direct one, and to this agent's own containers.
             if own.hub || network.hub {
                 routes.insert(route(containers, whole, by(&map.sluice)));

@@ -47,6 +47,7 @@ fn map() -> Map {
         networks: vec![network("dcos", "9.0.0.0/8", false), network("lab", "172.20.0.0/16", true)],
         vips: vec!["11.0.0.0/8".parse().unwrap(), "172.16.0.1/32".parse().unwrap()],
         dns: vec![IpAddr::from([198, 51, 100, 1])],
+        underlay6: None,
     }
 }
 
@@ -125,6 +126,28 @@ fn whatever_a_container_of_a_hub_network_sends_into_any_network_goes_by_sluice()
 }
 
 #[test]
+fn a_hub_network_of_both_families_has_the_ways_of_both() {
+    let mut map = map();
+    map.networks[1].subnet6 = Some("fd01:b::/64".parse().unwrap());
+    map.vips.push("fd01:c::/64".parse().unwrap());
+    let mut lease = lease(&["lab"]);
+    lease.subnets6.insert("lab".into(), "fd01:b:0:0:1::/80".parse().unwrap());
+    let plan = Plan::of(&settings("10.0.0.11", "networks = [\"lab\"]\n"), &lease, &map).unwrap();
+    for line in [
+        "ip -6 route replace fd01:b::/64 via fe80::72b3:d5ff:fe80:3 dev vtep1024 onlink table 44",
+        "ip -6 route replace fd01:c::/64 via fe80::72b3:d5ff:fe80:3 dev vtep1024 onlink table 44",
+        "ip -6 rule add priority 32000 from all iif vtep1024 lookup 254",
+        "ip -6 rule add priority 32001 from fd01:b:0:0:1::/80 iif lo lookup 254",
+        "ip -6 rule add priority 32002 from fd01:b:0:0:1::/80 lookup 44",
+        "ip route replace 172.20.0.0/16 via 44.128.0.3 dev vtep1024 onlink table 44",
+    ] {
+        assert!(plan.commands().lines().any(|l| l == line), "{line} is not in\n{}", plan.commands());
+    }
+    let conf: Value = serde_json::from_str(plan.cni.first_key_value().unwrap().1).unwrap();
+    assert_eq!((&conf["type"], &conf["ipam"]["ranges"][1][0]["subnet"]), (&"ptp".into(), &"fd01:b:0:0:1::/81".into()));
+}
+
+#[test]
 fn nothing_on_an_agent_passes_sluice_on_its_way_to_a_hub_container() {
     let mut map = map();
     (map.networks[1].vni, map.networks[1].port) = (2000, 4789);
@@ -196,6 +219,32 @@ fn ipv6_goes_by_the_link_local_address_of_a_vteps_mac() {
 }
 
 #[test]
+fn what_sluice_is_a_gateway_for_goes_by_its_vtep_and_is_not_masqueraded() {
+    let settings = settings("10.0.0.11", "networks = [\"dcos\", \"lab\"]\ngateway_for = [\"0.0.0.0/0\"]\n");
+    let plan = Plan::of(&settings, &lease(&["dcos", "lab"]), &map()).unwrap();
+    let outside: Vec<String> = lines(&plan, "ip route")
+        .into_iter()
+        .filter(|line| line.contains(" 0.0.0.0/0 ") || line.contains(" throw "))
+        .collect();
+    assert_eq!(
+        outside,
+        [
+            "ip route replace 0.0.0.0/0 via 44.128.0.3 dev vtep1024 onlink table 42",
+            "ip route replace throw 9.0.0.0/8 table 42",
+            "ip route replace 0.0.0.0/0 via 44.128.0.3 dev vtep1024 onlink table 44",
+        ]
+    );
+    assert!(plan.nftables.contains("ip daddr != { 0.0.0.0/0 } masquerade"), "{}", plan.nftables);
+    let near = self::settings("10.0.0.11", "gateway_for = [\"192.0.2.0/24\", \"2001:db8::/32\"]\n");
+    let plan = Plan::of(&near, &lease(&["dcos"]), &map()).unwrap();
+    assert!(
+        lines(&plan, "ip route")
+            .contains(&"ip route replace 192.0.2.0/24 via 44.128.0.3 dev vtep1024 onlink table 42".to_owned())
+    );
+    assert!(!plan.commands().contains("throw") && !plan.commands().contains("2001:db8"));
+}
+
+#[test]
 fn a_lease_in_a_network_that_the_map_lacks_is_an_error() {
     let mut map = map();
     map.networks.remove(0);
@@ -207,8 +256,21 @@ fn a_lease_in_a_network_that_the_map_lacks_is_an_error() {
 fn nodes_are_told_of_the_way_by_the_underlay() {
     assert!(for_nodes(&map()).contains("nameserver 198.51.100.1\n"));
     assert!(for_nodes(&map()).contains("ip route replace 11.0.0.0/8 via 10.0.0.13\n"));
-    let plan = Plan::of(&settings("10.0.0.11", "node_routes = true\n"), &lease(&["dcos"]), &map()).unwrap();
+    let node_routes = settings("10.0.0.11", "node_routes = true\n");
+    let plan = Plan::of(&node_routes, &lease(&["dcos"]), &map()).unwrap();
     assert!(lines(&plan, "ip route").contains(&"ip route replace 11.0.0.0/8 via 10.0.0.13".to_owned()));
+    let mut six = map();
+    six.vips.push("fd01:c::/64".parse().unwrap());
+    six.dns.push("2001:db8::53".parse().unwrap());
+    assert!(for_nodes(&six).contains("# Sluice has no IPv6 address"), "{}", for_nodes(&six));
+    let plan = Plan::of(&node_routes, &lease(&["dcos"]), &six).unwrap();
+    assert!(lines(&plan, "ip -6 route").is_empty(), "no way is not a wrong way");
+    six.underlay6 = "fd00:10::9".parse().ok();
+    for line in ["nameserver 2001:db8::53", "ip -6 route replace fd01:c::/64 via fd00:10::9"] {
+        assert!(for_nodes(&six).lines().any(|l| l == line), "{line} is not in\n{}", for_nodes(&six));
+    }
+    let plan = Plan::of(&node_routes, &lease(&["dcos"]), &six).unwrap();
+    assert!(lines(&plan, "ip -6 route").contains(&"ip -6 route replace fd01:c::/64 via fd00:10::9".to_owned()));
 }
 
 /// What dcos-net programs on a node, recorded, and what is planned from the same agents.
@@ -275,7 +337,7 @@ fn compare(case: &Value, node: &Value) {
     // What Sluice adds: the way to what it serves, and that an absent container is told of.
     let routes = plan.routes.iter().filter_map(|route| match route.to {
         To::Vtep(via, 1024) if route.table != SERVED => Some((route.table, route.prefix.to_string(), via.to_string())),
-        To::Vtep(..) | To::Gateway(_) | To::Unreachable => None,
+        To::Vtep(..) | To::Gateway(_) | To::Unreachable | To::Throw => None,
     });
     assert_eq!((neighbours.collect(), forwarding.collect(), routes.collect()), recorded);
     let rules: Vec<String> = node["rules"].as_array().unwrap().iter().map(|rule| text(&rule["ip_rule"])).collect();

@@ -241,7 +241,7 @@ fn in_compat_every_recorded_answer_is_given() {
         let Some(view) = view(&config, case["state_file"].as_str().unwrap()) else { return };
         let zones = names(&config, &view, &[]).zones;
         let table = Zones::compile(&zones, 7, HashKey::new([1; 16]));
-        let terms = Terms::new(&crate::offline::local_from_config(&config), &[]);
+        let terms = Terms::new(&crate::offline::local_from_config(&config), &[], &[]);
         let asker = Asker { ip: "192.0.2.9".parse().unwrap(), unix_seconds: 0 };
         for recorded in case["queries"].as_array().unwrap() {
             let query = query(recorded);

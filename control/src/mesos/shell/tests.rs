@@ -419,6 +419,7 @@ async fn a_master_without_an_overlay_module_is_none_to_complain_of_and_none_is_a
     let mut following = start_with(mesos(&[&fake.url]), settings);
     let seen = following.until_overlay(|seen| seen.asked).await;
     assert_eq!((seen.answers, seen.errors, seen.error), (false, 0, None));
+    assert_eq!(following.overlay().await, [0; 0], "which is told: nothing more is to be waited for");
     let fake = Fake::new(|request, _| good(request, &["a"])).await;
     let mut following = start(mesos(&[&fake.url]));
     assert_eq!(following.tasks().await, ("a".into(), true));

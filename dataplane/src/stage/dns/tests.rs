@@ -23,7 +23,7 @@ use crate::wire::name::from_text;
 
 pub(super) fn terms() -> Terms {
     let dns = LocalDns { recursion_available: false, cookie_secrets: vec![[3; 16]], ..LocalDns::default() };
-    Terms::new(&Local { dns, ..Local::default() }, &[])
+    Terms::new(&Local { dns, ..Local::default() }, &[], &[])
 }
 
 pub(super) const ASKER: Asker = Asker { ip: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), unix_seconds: 1_700_000_000 };

@@ -276,7 +276,7 @@ fn who_shows_a_cookie_gets_all_of_it() {
     let mut secrets =
         Local { dns: LocalDns { cookie_secrets: vec![[5; 16]], ..LocalDns::default() }, ..Local::default() };
     secrets.workers = 1;
-    let terms = crate::tables::dns::Terms::new(&secrets, &[]);
+    let terms = crate::tables::dns::Terms::new(&secrets, &[], &[]);
     let asker = super::Asker { ip: "203.0.113.9".parse().unwrap(), unix_seconds: 100 };
     let cookie = super::super::cookie::fresh(&[1; 8], &terms.secrets, &asker);
     let zones = crate::tables::zone::tests::compiled();
@@ -309,7 +309,7 @@ fn six(message: &[u8], options: bool) -> Vec<u8> {
         dns: LocalDns { trusted: vec!["fd00::/8".parse().unwrap()], ..LocalDns::default() },
         ..Local::default()
     };
-    tables.local.dns = crate::tables::dns::Terms::new(&local, &[]);
+    tables.local.dns = crate::tables::dns::Terms::new(&local, &[], &[]);
     run(&mut burst, &mut pool, &tables, &Counters::new(1, 1, 1), &mut guard(), Nanos(0));
     // With options it goes the longer way, by egress.
     assert_eq!(burst[0].verdict, if options { Verdict::Pending } else { Verdict::Transmit(0) });
