@@ -175,7 +175,7 @@ impl<'a> Balance<'a> {
             Action::Return { backend, snat } if snat == Flow::PRESERVED => {
                 let ip = A::ends(packet).1;
                 if packet.belongs(self.owner(End { ip, port: packet.tuple.dport }, packet), self.worker) {
-                    packet.hash = sessions.expect_preserved(flow(packet, backend, snat), ip);
+                    packet.hash = sessions.expect_flow_of(flow(packet, backend, snat), ip);
                 }
             }
             Action::Return { backend, snat } => self.gather_reply::<A>(packet, backend, snat),
