@@ -101,7 +101,7 @@ pub struct Overlay {
     agents: FlatMap<u64>,
     /// Our end of all tunnels; 0 without an overlay.
     end: u32,
-    gateway: bool,
+    gateway: Gateway,
     /// Our VTEP's address, and the kernel's in the overlay.
     addresses: Box<[IpAddr]>,
     parts: Box<[Parts]>,
@@ -150,7 +150,7 @@ impl Overlay {
             v4: Known::new(shared, local, &places),
             v6: Known::new(shared, local, &places),
             agents: FlatMap::new(seed, agents),
-            gateway: local.vtep.as_ref().is_some_and(|vtep| vtep.gateway == Gateway::Routed),
+            gateway: local.vtep.as_ref().map_or(Gateway::Off, |vtep| vtep.gateway),
             addresses: addresses(local).collect(),
             end: local.vtep.as_ref().map_or(0, |vtep| vtep.underlay.to_bits()),
             parts: shared
@@ -179,7 +179,14 @@ impl Overlay {
     #[must_use]
     #[inline]
     pub fn is_gateway(&self) -> bool {
-        self.gateway
+        self.gateway != Gateway::Off
+    }
+
+    /// Whether what containers send out of the overlay gets an address of ours.
+    #[must_use]
+    #[inline]
+    pub fn masquerades(&self) -> bool {
+        self.gateway == Gateway::Masqueraded
     }
 
     /// Whether it is our VTEP's address, or one of the kernel's in the overlay.
