@@ -44,6 +44,12 @@ pub enum Action {
     Later,
     /// Routed on as it is.
     Forward,
+    /// From a container to somebody outside, by a masquerading gateway.
+    Masquerade,
+    /// To a SNAT address (its index), perhaps in answer to what was masqueraded.
+    Unmasquerade(u8),
+    /// From somebody outside to a container, by a masquerading gateway, which its answers leave unchanged.
+    Enter,
     /// To the node's kernel.
     Host,
 }

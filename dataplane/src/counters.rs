@@ -163,6 +163,20 @@ pub struct Counters {
     pub snat_resting: Counter,
     /// Ports whose rest ended early, because a newcomer had no other place.
     pub snat_rests_cut: Counter,
+    /// Packets of containers that left with a SNAT address of the masquerading gateway.
+    pub masqueraded: Counter,
+    /// Packets that came back to it and went to their container.
+    pub unmasqueraded: Counter,
+    /// Masqueraded flows begun.
+    pub masquerade_made: Counter,
+    /// Flows of the masquerading gateway ended by expiry, whoever began them.
+    pub masquerade_expired: Counter,
+    /// Of these flows, half-open ones that gave way to newer ones.
+    pub masquerade_evicted: Counter,
+    /// Masqueraded flows at this moment.
+    pub masquerade_flows: Counter,
+    /// Flows of the masquerading gateway that began outside, at this moment.
+    pub masquerade_entered: Counter,
     /// ICMP errors translated and sent on.
     pub icmp_errors: Counter,
     /// Of these, "too big" messages whose MTU was below what every host must take, and was raised to that.
@@ -227,6 +241,13 @@ impl Counters {
             sessions_evicted: Counter::default(),
             snat_resting: Counter::default(),
             snat_rests_cut: Counter::default(),
+            masqueraded: Counter::default(),
+            unmasqueraded: Counter::default(),
+            masquerade_made: Counter::default(),
+            masquerade_expired: Counter::default(),
+            masquerade_evicted: Counter::default(),
+            masquerade_flows: Counter::default(),
+            masquerade_entered: Counter::default(),
             icmp_errors: Counter::default(),
             icmp_mtu_raised: Counter::default(),
             fragments_followed: Counter::default(),

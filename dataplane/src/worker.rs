@@ -25,7 +25,7 @@ use crate::stage::dns::guard::Guard;
 use crate::stage::probe::Carry;
 use crate::stage::seeker::Seeker;
 use crate::stage::{
-    decap, dns, egress, encap, express, follow, fragment, hub, icmp_error, isolate, parse, probe, refuse, reply,
+    decap, dns, egress, encap, express, follow, fragment, hub, icmp_error, isolate, masquerade, parse, probe, refuse, reply,
 };
 use crate::tables::Tables;
 use crate::time::Nanos;
@@ -157,7 +157,10 @@ impl<P: Port> Worker<P> {
                 icmp_error::run(burst, pool, &seeker);
             }
             // Replies of other workers' sessions are given away here, and judged by policy where their client is known.
-            let refused = balance::run(burst, pool, &balance, left.others);
+            let mut refused = balance::run(burst, pool, &balance, left.others);
+            if tables.overlay.masquerades() {
+                refused |= masquerade::run(burst, pool, &balance);
+            }
             if seen.fragments {
                 follow::run(burst, pool, datagrams, &seeker);
             }
@@ -323,6 +326,12 @@ impl<P: Port> Worker<P> {
         counters.sessions_evicted.set(flows.v4.evicted() + flows.v6.evicted());
         counters.snat_resting.set((flows.v4.resting() + flows.v6.resting()) as u64);
         counters.snat_rests_cut.set(flows.v4.cut_short() + flows.v6.cut_short());
+        let (four, six) = (&flows.masquerade4, &flows.masquerade6);
+        let ended = four.sweep(false, now.tick(), life) + six.sweep(false, now.tick(), life);
+        counters.masquerade_expired.add(u64::from(ended));
+        counters.masquerade_flows.set((four.begun.len() + six.begun.len()) as u64);
+        counters.masquerade_entered.set((four.entered.len() + six.entered.len()) as u64);
+        counters.masquerade_evicted.set(four.evicted() + six.evicted());
         let mut lost = 0;
         let mut tell = |backend, seen| lost += u64::from(events.push(Event::Handshake { backend, seen }).is_err());
         let untold = flows.v4.take_seen(&mut tell) + flows.v6.take_seen(&mut tell);
@@ -337,7 +346,10 @@ impl<P: Port> Worker<P> {
             let (flows, life) = (&self.setup.flows, tables.local.life);
             let ended = flows.v4.sweep(usize::MAX, now.tick(), life, |_, _| true)
                 + flows.v6.sweep(usize::MAX, now.tick(), life, |_, _| true);
+            let masqueraded =
+                flows.masquerade4.sweep(true, now.tick(), life) + flows.masquerade6.sweep(true, now.tick(), life);
             self.setup.counters.sessions_expired.add(u64::from(ended));
+            self.setup.counters.masquerade_expired.add(u64::from(masqueraded));
         }
     }
 

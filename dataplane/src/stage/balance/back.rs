@@ -1,7 +1,7 @@
 //! The way back: a backend's reply to the client, as the VIP; and what is passed on without any session.
 
 use super::{Balance, send};
-use crate::burst::{Out, Packet};
+use crate::burst::{Action, Out, Packet};
 use crate::family::Family;
 use crate::frame::Pool;
 use crate::sessions::{Client, Flow, Home, SYN, Way};
@@ -72,6 +72,16 @@ impl Balance<'_> {
                 self.forward::<A>(packet, pool)
             }
             Some(Target::NoAgent) if inside => Err(DropReason::NoAgent),
+            Some(Target::Hop(_) | Target::Link(_)) if packet.agent.is_some() && tables.overlay.is_gateway() => {
+                let (source, destination) = A::ends(packet);
+                isolate::pair_admitted(tables, source, destination)
+                    .map_err(|denied| isolate::counted(denied, tables, self.counters))?;
+                if !tables.overlay.masquerades() {
+                    return self.forward::<A>(packet, pool);
+                }
+                packet.action = Action::Masquerade;
+                Ok(())
+            }
             _ if inside && (from_host || A::tables(tables).address(destination).is_none()) => Err(DropReason::NotForUs),
             _ => {
                 host.ok_or(DropReason::SnatNoSession)?;
@@ -84,7 +94,7 @@ impl Balance<'_> {
 
     /// Passed on by the routes; both ends of a handshake are told what the overlay has room for.
     #[inline]
-    pub(super) fn forward<A: Family>(&self, packet: &mut Packet, pool: &mut Pool) -> Result<(), DropReason> {
+    pub(in crate::stage) fn forward<A: Family>(&self, packet: &mut Packet, pool: &mut Pool) -> Result<(), DropReason> {
         let tables = self.tables;
         if packet.tcp_flags & SYN != 0 {
             let destination = A::ends(packet).1;

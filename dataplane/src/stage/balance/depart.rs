@@ -33,7 +33,7 @@ impl Balance<'_> {
     /// # Errors
     /// [`DropReason::TooBig`].
     #[inline(always)]
-    pub(super) fn route<A: Family>(
+    pub(in crate::stage) fn route<A: Family>(
         &self,
         packet: &mut Packet,
         pool: &mut Pool,
