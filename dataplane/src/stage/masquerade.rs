@@ -239,13 +239,15 @@ impl Balance<'_> {
     /// From outside to a container, as it is, remembered.
     fn enter<A: Family>(&self, packet: &mut Packet, pool: &mut Pool) -> Result<(), DropReason> {
         let (client, hash, flags) = (self.entering::<A>(packet, pool), packet.hash, packet.tcp_flags);
-        let sessions = &A::masquerade(self.flows).entered;
+        let flows = A::masquerade(self.flows);
+        let sessions = &flows.entered;
         let known = sessions.forward(client, hash, flags, self.now, &self.life);
         let anew = flags & (SYN | ACK | RST) == SYN && known.is_some_and(|(_, over)| over);
         if anew {
             sessions.remove(client);
         }
-        if anew || known.is_none() {
+        // What the container has begun stays so.
+        if (anew || known.is_none()) && flows.begun.flow_of(client, self.now, self.life).is_none() {
             let protocol = packet.tuple.protocol;
             let flow = Flow::direct(protocol.into(), transport(protocol));
             let newcomer = sessions.expect(client, hash, flow);
