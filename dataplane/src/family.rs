@@ -3,8 +3,8 @@
 use crate::address::Address;
 use crate::burst::Packet;
 use crate::limiter::NewFlows;
-use crate::sessions::{Lifetimes, Sessions};
 use crate::sessions::caller::Talk;
+use crate::sessions::{Lifetimes, Sessions};
 use crate::tables::admission::Bounded;
 use crate::tables::overlay::Inner;
 use crate::tables::policy::Grouped;

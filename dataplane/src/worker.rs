@@ -25,7 +25,8 @@ use crate::stage::dns::guard::Guard;
 use crate::stage::probe::Carry;
 use crate::stage::seeker::Seeker;
 use crate::stage::{
-    decap, dns, egress, encap, express, follow, fragment, hub, icmp_error, isolate, masquerade, parse, probe, refuse, reply,
+    decap, dns, egress, encap, express, follow, fragment, hub, icmp_error, isolate, masquerade, parse, probe, refuse,
+    reply,
 };
 use crate::tables::Tables;
 use crate::time::Nanos;
@@ -159,7 +160,8 @@ impl<P: Port> Worker<P> {
             // Replies of other workers' sessions are given away here, and judged by policy where their client is known.
             let mut refused = balance::run(burst, pool, &balance, left.others);
             if tables.overlay.masquerades() {
-                refused |= masquerade::run(burst, pool, &balance);
+                let told = masquerade::run(burst, pool, &balance);
+                refused |= told;
             }
             if seen.fragments {
                 follow::run(burst, pool, datagrams, &seeker);

@@ -72,7 +72,9 @@ pub(super) fn settle(file: &File, config: &Config, needs: &Needs, found: &mut Fi
 
 /// What a masquerading gateway sends from.
 fn of_gateway(file: &File, config: &Config, (v4, v6): (bool, bool), found: &mut Findings<'_>) {
-    let Some(overlay) = config.overlay.as_ref().filter(|overlay| overlay.gateway == Gateway::Masqueraded) else { return };
+    let Some(overlay) = config.overlay.as_ref().filter(|overlay| overlay.gateway == Gateway::Masqueraded) else {
+        return;
+    };
     let Some(at) = file.overlay.as_ref().and_then(|at| at.get_ref().gateway.as_ref()) else { return };
     if !v4 {
         let sentence = "`gateway` is \"masqueraded\", and `snat.underlay` has no address to masquerade with";

@@ -151,11 +151,7 @@ impl Beside<Talk<u128>> for Ends {
 
     #[inline]
     fn get(&self, _tag: u32) -> Talk<u128> {
-        Talk {
-            container: load(&self.container),
-            far: load(&self.far),
-            far_port: self.far_port.load(Relaxed) as u16,
-        }
+        Talk { container: load(&self.container), far: load(&self.far), far_port: self.far_port.load(Relaxed) as u16 }
     }
 }
 

@@ -249,12 +249,7 @@ fn kind(packet: &Packet, pool: &Pool) -> u8 {
 
 /// What is neither ours nor a service's: passed on between overlay and overlay, between overlay and kernel, and, by a
 /// gateway, between overlay and underlay. From underlay to underlay nothing is.
-fn routed<A: Family>(
-    packet: &Packet,
-    pool: &Pool,
-    tables: &Tables,
-    from_host: bool,
-) -> Result<Action, DropReason> {
+fn routed<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables, from_host: bool) -> Result<Action, DropReason> {
     let gateway = tables.overlay.is_gateway();
     let inside = packet.agent.is_some() || from_host;
     match A::tables(tables).fib.lookup(A::ends(packet).1) {

@@ -45,7 +45,9 @@ impl Seeker<'_> {
                 }
                 Ok(())
             }
-            Action::Return { .. } | Action::Masquerade | Action::Unmasquerade(_) => has_ports_to_change(packet, Mode::Nat),
+            Action::Return { .. } | Action::Masquerade | Action::Unmasquerade(_) => {
+                has_ports_to_change(packet, Mode::Nat)
+            }
             Action::Done
             | Action::Parsed
             | Action::Arp

@@ -210,12 +210,7 @@ impl Seeker<'_> {
 
     /// About an answer to what a container began: whom it began it with is told about its own. About what began outside
     /// it leaves as it is.
-    fn to_far<A: Errors>(
-        &self,
-        packet: &mut Packet,
-        pool: &mut Pool,
-        quoted: &Quoted<A>,
-    ) -> Result<(), DropReason> {
+    fn to_far<A: Errors>(&self, packet: &mut Packet, pool: &mut Pool, quoted: &Quoted<A>) -> Result<(), DropReason> {
         let (container, far) = (quoted.destination, quoted.source);
         self.believe(packet, container.ip, self.agent_of(container.ip))?;
         let client = masquerade::key(container, far, quoted.protocol);

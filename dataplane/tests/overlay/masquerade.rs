@@ -9,6 +9,7 @@ use crate::common::*;
 mod bounds;
 mod errors;
 mod model;
+mod six;
 mod ways;
 
 const CONTAINER: &str = "9.0.2.7";
@@ -48,17 +49,14 @@ fn seen(packet: Vec<u8>) -> Vec<u8> {
     packet
 }
 
-fn at<'a>(address: &'a (String, u16)) -> (&'a str, u16) {
+fn at(address: &(String, u16)) -> (&str, u16) {
     (&address.0, address.1)
 }
 
 /// An echo message with this identifier.
 fn echo(source: &str, destination: &str, id: u16, reply: bool) -> Vec<u8> {
-    let builder = etherparse::PacketBuilder::ethernet2(ROUTER.0, OURS.0).ipv4(
-        ip(source).octets(),
-        ip(destination).octets(),
-        64,
-    );
+    let builder =
+        etherparse::PacketBuilder::ethernet2(ROUTER.0, OURS.0).ipv4(ip(source).octets(), ip(destination).octets(), 64);
     let builder = if reply { builder.icmpv4_echo_reply(id, 2) } else { builder.icmpv4_echo_request(id, 2) };
     let mut packet = vec![];
     builder.write(&mut packet, b"echo").unwrap();

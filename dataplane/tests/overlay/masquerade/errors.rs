@@ -56,7 +56,8 @@ fn somebody_outside_is_told_about_his_answers() {
     let got = arrived(&machine.pass(1, answer.clone()));
     // The container itself, and its agent, whose VTEP is no address of the overlay's networks.
     for (worker, teller) in [(0, GROUPED), (1, GROUPED), (0, "44.128.0.3"), (1, "44.128.0.3")] {
-        let told = seen(machine.pass(worker, vxlan(2, 1024, &error(teller, CLIENT, PORT_UNREACHABLE, &quote(&got, 9)))));
+        let told =
+            seen(machine.pass(worker, vxlan(2, 1024, &error(teller, CLIENT, PORT_UNREACHABLE, &quote(&got, 9)))));
         assert_eq!((ends(&told).0.0.as_str(), ends(&told).1.0.as_str(), told[34]), (SNAT, CLIENT, 3));
         quoted_sums(&told);
         assert_eq!((&told[42..50], &told[54..]), (&answer[14..22], &answer[26..43]));

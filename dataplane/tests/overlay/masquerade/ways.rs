@@ -20,7 +20,8 @@ fn what_a_container_begins_leaves_with_our_address_and_the_answer_comes_back() {
     let back = arrived(&machine.pass(0, udp((CLIENT, 53), at(&ours), b"answer")));
     assert_eq!((ends(&back).1, &back[42..]), ((CONTAINER.into(), 5000), &b"answer"[..]));
 
-    let counted = |machine: &Machine| [machine.total(|c| c.masqueraded.get()), machine.total(|c| c.unmasqueraded.get())];
+    let counted =
+        |machine: &Machine| [machine.total(|c| c.masqueraded.get()), machine.total(|c| c.unmasqueraded.get())];
     assert_eq!(counted(&machine), [3, 2]);
     assert_eq!(machine.total(|c| c.masquerade_flows.get()), 2);
     assert_eq!((machine.total(|c| c.masquerade_made.get()), machine.total(|c| c.sessions_made.get())), (2, 0));
@@ -141,7 +142,9 @@ fn a_services_reply_and_a_masqueraded_one_are_never_confused() {
         if let [(0, out)] = &machine.feed(worker, 0, &[udp((CLIENT, 5000 + n), (VIP, 53), b"q")])[..] {
             services.push((n, ends(out).0));
         }
-        if let [(0, out)] = &machine.feed(worker, 0, &[sent(&udp((CONTAINER, 5000 + n), ("10.0.0.11", 5353), b"q"))])[..] {
+        if let [(0, out)] =
+            &machine.feed(worker, 0, &[sent(&udp((CONTAINER, 5000 + n), ("10.0.0.11", 5353), b"q"))])[..]
+        {
             masqueraded.push((n, ends(out).0));
         }
     }
