@@ -184,7 +184,7 @@ async fn the_schema_of_every_document_is_as_published() {
         (
             "sessions",
             json!({"workers": [{"worker": "number", "sessions": "number", "capacity": "number",
-            "made": "number", "expired": "number", "evicted": "number"}], "sessions": []}),
+            "made": "number", "expired": "number", "evicted": "number", "masqueraded": "number", "entered": "number"}], "sessions": []}),
         ),
         ("drops", json!({"books": books, "reasons": [{"name": "string", "count": "number", "sentence": "string"}]})),
         (

@@ -29,6 +29,7 @@ pub fn text(observed: &Observed) -> String {
     denials(&mut text, observed, published.as_ref());
     ports(&mut text, observed);
     sessions_and_names(&mut text, observed);
+    masquerade(&mut text, observed);
     services(&mut text, observed, published.as_ref());
     health(&mut text, observed, published.as_ref());
     sockets(&mut text, observed);
@@ -150,6 +151,40 @@ fn packets(text: &mut Text, observed: &Observed) {
             }
         },
     );
+}
+
+/// What the masquerading gateway does; zeros elsewhere.
+fn masquerade(text: &mut Text, observed: &Observed) {
+    type Read = fn(&Counters) -> &Counter;
+    let workers = &observed.workers;
+    let counters: [(&str, &str, Read); 5] = [
+        ("masqueraded_packets_total", "Packets of containers that left with an address of snat.underlay.", |c| {
+            &c.masqueraded
+        }),
+        ("unmasqueraded_packets_total", "Packets that came back to these, and went to their container.", |c| {
+            &c.unmasqueraded
+        }),
+        ("masquerade_flows_total", "Masqueraded flows begun.", |c| &c.masquerade_made),
+        ("masquerade_expired_total", "Flows of the masquerading gateway ended by expiry.", |c| &c.masquerade_expired),
+        ("masquerade_evictions_total", "Of these flows, half-open ones that gave way to newer ones.", |c| {
+            &c.masquerade_evicted
+        }),
+    ];
+    for (name, help, read) in counters {
+        text.family(Kind::Counter, name, help, |f| each(f, workers, read));
+    }
+    let help = "Flows of the masquerading gateway now, by who began them; limits.masquerade bounds each.";
+    text.family(Kind::Gauge, "masquerade_entries", help, |f| {
+        for (worker, counters) in workers.iter().enumerate() {
+            for (begun, count) in [("container", &counters.masquerade_flows), ("outside", &counters.masquerade_entered)]
+            {
+                f.sample(&[("worker", &worker), ("begun", &begun)], count.get());
+            }
+        }
+    });
+    text.family(Kind::Gauge, "masquerade_capacity", "Flows of each kind that there is room for, per worker.", |f| {
+        f.sample(&[], observed.config.limits.masquerade);
+    });
 }
 
 /// Pairs are bounded (`Denials::PAIRS`), and named by configuration and labels.

@@ -180,6 +180,10 @@ pub struct SessionCounts {
     pub expired: u64,
     /// Half-open ones that gave way.
     pub evicted: u64,
+    /// Masqueraded flows now (`limits.masquerade`).
+    pub masqueraded: u64,
+    /// Flows of a masquerading gateway that began outside, now.
+    pub entered: u64,
 }
 
 /// `show labels`: every VIP label, what was asked for and is not done, and what else people should know.
@@ -290,6 +294,8 @@ fn sessions(observed: &Observed) -> Sessions {
         made: c.sessions_made.get(),
         expired: c.sessions_expired.get(),
         evicted: c.sessions_evicted.get(),
+        masqueraded: c.masquerade_flows.get(),
+        entered: c.masquerade_entered.get(),
     };
     let mut list = (observed.sessions)();
     list.truncate(MOST_SESSIONS);
