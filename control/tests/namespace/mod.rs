@@ -32,7 +32,18 @@ pub(crate) fn sh(command: &str) -> String {
 
 /// Everything that a clean shutdown must leave as it was.
 pub(crate) fn everything() -> String {
+    // The kernel sees the other end of a link a moment after both are up, and routes say `linkdown` until then.
+    until("every link has its carrier", || !sh("ip link").contains("NO-CARRIER"));
     ["ip -d link | sed 's/qdisc.*//'", "ip addr", "ip route show table all", "ip neigh", "ip rule"].map(sh).join("\n")
+}
+
+/// Waits, half a minute at most.
+fn until(what: &str, is: impl Fn() -> bool) {
+    let began = std::time::Instant::now();
+    while !is() {
+        assert!(began.elapsed().as_secs() < 30, "not within half a minute: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
 }
 
 /// Another machine: a process that holds a namespace open, and dies with this value.
@@ -41,7 +52,9 @@ pub(crate) struct Station(Child);
 impl Station {
     pub(crate) fn new() -> Self {
         let station = Self(Command::new("unshare").args(["--net", "sleep", "120"]).spawn().unwrap());
-        std::thread::sleep(std::time::Duration::from_millis(200));
+        let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+        let (ours, its) = (namespace("self"), station.pid().to_string());
+        until("it has a namespace of its own", || namespace(&its) != ours);
         station
     }
 

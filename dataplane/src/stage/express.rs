@@ -81,10 +81,16 @@ const GROUP: u64 = 1 << 40;
 #[inline(always)]
 fn is_to_us(packet: &Packet, ethernet: &[u8; ETHERNET], tables: &Tables) -> bool {
     let Some(port) = tables.local.ports.get(usize::from(packet.ingress)) else { return false };
-    // Eight octets at a time, of which six are the address.
-    let station = |at: usize| u64::from_be_bytes(std::array::from_fn(|i| ethernet[at + i])) >> 16;
-    let (to, from) = (station(0), station(6));
+    let (to, from) = stations(ethernet);
     to == port.station && from != port.station && from != 0 && from & GROUP == 0
+}
+
+/// Destination and source of a frame as the numbers that their octets are.
+#[inline(always)]
+pub(super) fn stations(ethernet: &[u8; ETHERNET]) -> (u64, u64) {
+    // Eight octets at a time, of which six are the address.
+    let at = |at: usize| u64::from_be_bytes(std::array::from_fn(|i| ethernet[at + i])) >> 16;
+    (at(0), at(6))
 }
 
 /// Ethernet and IPv4 without options.

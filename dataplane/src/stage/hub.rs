@@ -10,7 +10,7 @@ use crate::frame::{self, Pool};
 use crate::stage::balance::Balance;
 use crate::stage::balance::depart::Whole;
 use crate::stage::{express, isolate};
-use crate::tables::{Agent, Tables};
+use crate::tables::{Sender, Tables};
 use crate::wire::{ETHERNET, ip4, vxlan, word};
 
 /// Outer Ethernet, IPv4 without options, UDP, VXLAN.
@@ -37,8 +37,9 @@ pub(super) fn recognise(packet: &mut Packet, outer: &express::Plain4, bytes: &[u
     packet.out = Out::Agent(to);
     tables.policy.expect(source, destination);
     if let Some(agent) = tables.agents.get(usize::from(to)) {
+        // Its way, and what precedes IPv4.
         let line = (&raw const *agent).cast::<u8>();
-        (0..size_of::<Agent>()).step_by(64).for_each(|at| frame::prefetch(line.wrapping_add(at)));
+        [0, 64].into_iter().for_each(|at| frame::prefetch(line.wrapping_add(at)));
     }
     true
 }
@@ -51,7 +52,7 @@ fn inner(
     bytes: &[u8],
     tables: &Tables,
 ) -> Option<(u16, u8, express::Plain4)> {
-    let vtep = tables.local.vtep.as_ref()?;
+    let overlay = &tables.overlay;
     let underlay = tables.local.ports.get(usize::from(packet.ingress)).is_some_and(|port| port.underlay);
     // ECN that the tunnel carries must be brought inside.
     let unmarked = bytes.get(ETHERNET + ip4::field::TOS)? & 1 == 0;
@@ -61,17 +62,16 @@ fn inner(
     let end = UDP + usize::from(word(bytes, UDP + 4));
     let (head, frame) = bytes.get(..end)?.split_first_chunk::<FRONT>()?;
     let header = u64::from_be_bytes(std::array::from_fn(|i| head[UDP + 8 + i]));
-    let lane = tables.overlay.lane_of(outer.tuple().dport, header)?;
-    let number = tables.overlay.agent(outer.tuple().src, lane)?;
-    let agent = tables.agents.get(number as usize)?;
+    let lane = overlay.lane_of(outer.tuple().dport, header)? as u32;
     let ethernet = frame.first_chunk::<ETHERNET>()?;
-    let macs = ethernet[..6] == vtep.mac.0 && ethernet[6..12] == agent.vtep_mac.0;
-    if !macs || word(ethernet, 12) != 0x0800 {
+    let (to, station) = express::stations(ethernet);
+    if to != overlay.station() || word(ethernet, 12) != 0x0800 {
         return None;
     }
     let plain = express::read4(frame)?;
-    let (of, place) = tables.overlay.agent_of(plain.tuple().src)?;
-    (u32::from(of) == number).then_some((of, place, plain))
+    let (of, place) = overlay.agent_of(plain.tuple().src)?;
+    let is_of_it = *overlay.sender(of)? == Sender { station, underlay: outer.tuple().src, lane };
+    is_of_it.then_some((of, place, plain))
 }
 
 /// The agent of the packet's destination, where nothing else has to be done than to carry it there.

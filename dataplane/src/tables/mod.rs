@@ -29,7 +29,7 @@ use snat::{Side, Snat};
 use tunnel::{Kind, Tunnel};
 use zone::Zones;
 
-pub use overlay::Agent;
+pub use overlay::{Agent, Sender};
 
 pub mod admission;
 pub mod dns;
@@ -338,7 +338,7 @@ pub struct LocalTables {
 pub struct PortEntry {
     /// Our MAC.
     pub mac: Mac,
-    /// The same as the number that its octets are.
+    /// The same as the number that its octets are, the first one highest.
     pub station: u64,
     /// Largest IP packet.
     pub mtu: u16,
@@ -972,6 +972,11 @@ fn put<T: Default + Clone>(table: &mut Vec<T>, index: usize, value: T) {
     table[index] = value;
 }
 
+/// A MAC as the number that its octets are, the first one highest.
+fn station(mac: &Mac) -> u64 {
+    mac.0.iter().fold(0, |number, octet| number << 8 | u64::from(*octet))
+}
+
 fn local_tables(local: &Local, agents: &[Agent], tunnels: &[Tunnel], overlay: &Overlay) -> LocalTables {
     let mtus = local.ports.iter().map(|p| p.mtu).chain(local.vtep.iter().map(|v| v.mtu));
     let rooms = agents.iter().map(|a| a.room).chain(tunnels.iter().map(|t| t.room));
@@ -982,7 +987,7 @@ fn local_tables(local: &Local, agents: &[Agent], tunnels: &[Tunnel], overlay: &O
             .iter()
             .map(|p| PortEntry {
                 mac: p.mac,
-                station: p.mac.0.iter().fold(0, |number, octet| number << 8 | u64::from(*octet)),
+                station: station(&p.mac),
                 mtu: p.mtu,
                 underlay: p.role.is_underlay(),
                 arp: p.arp,

@@ -8,9 +8,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 use sluice_config::model::{Desired, Gateway, Local, Mac, OverlayNetwork, OwnVtep, Shared, Vni};
 
-use super::Exit;
 use super::fib::Fib;
 use super::flat::FlatMap;
+use super::{Exit, station};
 use crate::address::{Address, Districts};
 use crate::wire::tunnel::Template;
 use parts::Parts;
@@ -22,9 +22,14 @@ mod lanes;
 mod parts;
 mod places;
 
-/// An agent of the overlay in one lane, ready for packets.
+/// An agent of the overlay in one lane, ready for packets: what every packet to it needs is in the first lines.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[repr(C, align(64))]
 pub struct Agent {
+    /// How `hop` is reached.
+    pub exit: Option<Exit>,
+    /// What precedes packets to it, IPv4 and IPv6; `None` without a VTEP of our own.
+    pub vxlan: Option<[Template; 2]>,
     /// Outer destination.
     pub underlay: Ipv4Addr,
     /// VTEP address.
@@ -37,12 +42,19 @@ pub struct Agent {
     pub subnets6: Box<[(u128, u128)]>,
     /// The next hop towards `underlay`, where one was known when the tables were compiled.
     pub hop: Option<u32>,
-    /// How that one is reached.
-    pub exit: Option<Exit>,
-    /// What precedes packets to it, IPv4 and IPv6; `None` without a VTEP of our own.
-    pub vxlan: Option<[Template; 2]>,
     /// Largest inner packet: the networks' MTU, or less where the underlay really leaves less.
     pub room: u16,
+}
+
+/// Whom a tunnelled frame comes from, as an agent's must say: [`Agent`] is too large to be looked at for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sender {
+    /// Source of the inner frame, as the number that its octets are.
+    pub station: u64,
+    /// Outer source.
+    pub underlay: u32,
+    /// Index of the lane.
+    pub lane: u32,
 }
 
 /// A family that containers have addresses of.
@@ -99,6 +111,10 @@ pub struct Overlay {
     lanes: Box<[Lane]>,
     /// Agent numbers by underlay address and lane.
     agents: FlatMap<u64>,
+    /// By agent number.
+    senders: Box<[Sender]>,
+    /// Our VTEP's MAC, as the number that its octets are.
+    station: u64,
     /// Our end of all tunnels; 0 without an overlay.
     end: u32,
     gateway: Gateway,
@@ -146,10 +162,17 @@ impl Overlay {
         let places = Places::new(&shared.networks, before);
         let ours: Vec<u32> = ours.iter().filter_map(|(ip, _)| u32::from_ip(*ip)).collect();
         let agents = lanes.agents_in(shared).map(|(underlay, lane, number)| (key(underlay, lane), number));
+        let senders = lanes.agents_in(shared).zip(known).map(|((underlay, lane, _), agent)| Sender {
+            station: station(&agent.vtep_mac),
+            underlay,
+            lane: lane as u32,
+        });
         Self {
             v4: Known::new(shared, local, &places),
             v6: Known::new(shared, local, &places),
             agents: FlatMap::new(seed, agents),
+            senders: senders.collect(),
+            station: local.vtep.as_ref().map_or(0, |vtep| station(&vtep.mac)),
             gateway: local.vtep.as_ref().map_or(Gateway::Off, |vtep| vtep.gateway),
             addresses: addresses(local).collect(),
             end: local.vtep.as_ref().map_or(0, |vtep| vtep.underlay.to_bits()),
@@ -254,6 +277,20 @@ impl Overlay {
     #[inline]
     pub fn agent(&self, underlay: u32, lane: usize) -> Option<u32> {
         self.agents.get(key(underlay, lane))
+    }
+
+    /// Whom frames of the agent with this number come from.
+    #[must_use]
+    #[inline]
+    pub fn sender(&self, agent: u16) -> Option<&Sender> {
+        self.senders.get(usize::from(agent))
+    }
+
+    /// Our VTEP's MAC, as the number that its octets are.
+    #[must_use]
+    #[inline]
+    pub fn station(&self) -> u64 {
+        self.station
     }
 
     /// Whether an agent has this underlay address, whatever the lane.

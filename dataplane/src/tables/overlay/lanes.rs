@@ -126,10 +126,10 @@ fn agent(
     let hop = ways.hop(agent.ip.into());
     let parts: Vec<IpNet> = networks.iter().flat_map(|network| parts_of(agent, network)).collect();
     Agent {
-        room: mtus.fold(ways.mtu(agent.ip.into()).saturating_sub(vxlan::OVERHEAD as u16), u16::min),
-        vxlan: local.vtep.as_ref().zip(lane).map(fronts),
-        hop,
         exit: ways.exit(hop),
+        vxlan: local.vtep.as_ref().zip(lane).map(fronts),
+        room: mtus.fold(ways.mtu(agent.ip.into()).saturating_sub(vxlan::OVERHEAD as u16), u16::min),
+        hop,
         underlay: agent.ip,
         vtep_ip: agent.vtep_ip,
         vtep_mac: agent.vtep_mac,
