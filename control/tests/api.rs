@@ -214,7 +214,7 @@ async fn the_schema_of_every_document_is_as_published() {
         (
             "networks",
             json!([{"name": "string", "subnet": "string", "prefix": "number", "own": "string", "mode": "string",
-            "isolation": "string", "taken": "number", "parts": "number"}]),
+            "isolation": "string", "taken": "number", "parts": "number", "rx": "number", "tx": "number"}]),
         ),
         (
             "vteps",

@@ -46,6 +46,15 @@ pub struct PortCounters {
     pub tx_bytes: Counter,
 }
 
+/// Packets of a network's containers, as tunnels carry them.
+#[derive(Debug, Default)]
+pub struct NetworkCounters {
+    /// From them: out of tunnels.
+    pub rx: Counter,
+    /// To them: into tunnels. What goes to a container as a VIP (`dsr-vxlan`) is not counted.
+    pub tx: Counter,
+}
+
 /// Question types that are counted by themselves (IANA), with their names in metrics.
 pub const DNS_TYPES: [(u16, &str); 10] = [
     (1, "a"),
@@ -206,9 +215,8 @@ pub struct Counters {
     drops: [Counter; DropReason::COUNT],
     answers: [Counter; Reply::ALL.len()],
     answered: [Counter; DropReason::COUNT],
-    /// Packets that came out of tunnels from a network's containers, by the network's place
-    /// ([`crate::tables::overlay::Overlay::places`]).
-    pub networks: Box<[Counter]>,
+    /// By a network's place ([`crate::tables::overlay::Overlay::places`]).
+    pub networks: Box<[NetworkCounters]>,
     /// By port index, the host port last.
     pub ports: Box<[PortCounters]>,
     /// Packets towards backends, by service number.

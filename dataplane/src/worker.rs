@@ -171,7 +171,7 @@ impl<P: Port> Worker<P> {
                 refuse::run(burst, pool, &tables, limits, counters, now);
             }
             if burst.iter().any(Packet::pending) {
-                encap::run(burst, pool, &tables, flows);
+                encap::run(burst, pool, &tables, flows, counters);
                 egress::run(burst, pool, &tables, events, counters);
             }
         }

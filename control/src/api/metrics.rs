@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use sluice_dataplane::counters::{Counter, Counters, PortCounters};
+use sluice_dataplane::counters::{Counter, Counters, NetworkCounters, PortCounters};
 use sluice_dataplane::stage::refuse::is_told;
 use sluice_dataplane::verdict::{DropReason, Reply};
 
@@ -189,19 +189,29 @@ fn masquerade(text: &mut Text, observed: &Observed) {
 
 /// Pairs are bounded (`Denials::PAIRS`), and named by configuration and labels.
 fn denials(text: &mut Text, observed: &Observed, published: Option<&Published>) {
-    let help = "Packets that came out of tunnels from a network's containers.";
-    text.family(Kind::Counter, "network_rx_packets_total", help, |f| {
-        for (network, place) in published.iter().flat_map(|p| p.tables.overlay.places()) {
-            let of = observed.workers.iter().filter_map(|c| c.networks.get(usize::from(place)));
-            f.sample(&[("network", &network)], of.map(Counter::get).sum::<u64>());
-        }
-    });
+    type Read = fn(&NetworkCounters) -> &Counter;
+    let counters: [(&str, &str, Read); 2] = [
+        ("network_rx_packets_total", "Packets that came out of tunnels from a network's containers.", |n| &n.rx),
+        ("network_tx_packets_total", "Packets that went into tunnels to a network's containers.", |n| &n.tx),
+    ];
+    for (name, help, read) in counters {
+        text.family(Kind::Counter, name, help, |f| {
+            for (network, place) in published.iter().flat_map(|p| p.tables.overlay.places()) {
+                f.sample(&[("network", &network)], network_packets(observed, place, read));
+            }
+        });
+    }
     let help = "Packets that isolation groups kept from a party, by who sent them; `sluice show policy` lists them.";
     text.family(Kind::Counter, "group_denied_packets_total", help, |f| {
         for pair in published.map(|p| policy::denied(observed, &p.tables)).unwrap_or_default() {
             f.sample(&[("from", &pair.from), ("to", &pair.to)], pair.packets);
         }
     });
+}
+
+/// Over all workers.
+fn network_packets(observed: &Observed, place: u8, read: impl Fn(&NetworkCounters) -> &Counter) -> u64 {
+    observed.workers.iter().filter_map(|c| c.networks.get(usize::from(place))).map(|n| read(n).get()).sum()
 }
 
 fn ports(text: &mut Text, observed: &Observed) {

@@ -221,7 +221,7 @@ pub async fn document(observed: &Observed, what: &str) -> Option<Value> {
         "sources" => serde_json::to_value(sources(observed)),
         "resolvers" => serde_json::to_value(observed.forwarder.as_ref().map(|f| f.shown()).unwrap_or_default()),
         "policy" => serde_json::to_value(policy::show(observed, published)),
-        "networks" => serde_json::to_value(members::networks(published)),
+        "networks" => serde_json::to_value(members::networks(observed, published)),
         "vteps" => serde_json::to_value(members::vteps(observed, published)),
         "leases" => serde_json::to_value(members::leases(observed)),
         _ => return None,

@@ -30,7 +30,7 @@ pub(super) fn recognise(packet: &mut Packet, outer: &express::Plain4, bytes: &[u
     }
     plain.note(packet);
     if let Some(counter) = with.counters.networks.get(usize::from(place)) {
-        counter.add(1);
+        counter.rx.add(1);
     }
     packet.agent = Some(agent);
     packet.action = Action::Forward;

@@ -81,21 +81,22 @@ impl Balance<'_> {
     #[inline]
     fn gather_masqueraded<A: Family>(&self, packet: &mut Packet, pool: &Pool) {
         let flows = A::masquerade(self.flows);
-        let snat = &self.tables.snat;
         let (hash, owner) = match packet.action {
             Action::Masquerade => {
-                let hash = flows.begun.expect_client(self.leaving::<A>(packet, pool));
-                (hash, snat.worker(hash))
+                let client = self.leaving::<A>(packet, pool);
+                let hash = flows.begun.expect_client(client);
+                (hash, self.owner_of::<A>(client, hash, packet.tuple.protocol))
             }
             Action::Enter => {
-                let hash = flows.entered.expect_client(self.entering::<A>(packet, pool));
-                (hash, snat.worker(hash))
+                let client = self.entering::<A>(packet, pool);
+                let hash = flows.entered.expect_client(client);
+                (hash, self.owner_of::<A>(client, hash, packet.tuple.protocol))
             }
             Action::Unmasquerade(index) => {
                 let (far_port, port) = ports::<A>(packet, pool);
                 let far = End { ip: A::ends(packet).0, port: far_port };
                 let (flow, talk) = reverse(far, (index, port), packet.tuple.protocol);
-                (flows.begun.expect_flow_of(flow, talk), snat.owner(port))
+                (flows.begun.expect_flow_of(flow, talk), self.tables.snat.owner(port))
             }
             Action::Done
             | Action::Parsed
@@ -113,6 +114,17 @@ impl Balance<'_> {
         if packet.belongs(owner, self.worker) {
             packet.hash = hash;
         }
+    }
+
+    /// Who has a flow. What a container sends from a port on which it serves in `nat-preserve` has gone to the worker that
+    /// would have its client's session before it comes here, and is not handed over again.
+    #[inline]
+    fn owner_of<A: Family>(&self, client: Client<Talk<A>>, hash: u64, protocol: u8) -> u8 {
+        let (preserved, Talk { container, far, far_port }) = (&A::tables(self.tables).preserved, client.ip);
+        if !preserved.is_empty() && preserved.get(container.end(client.port, protocol)).is_some() {
+            return balance::preserved_owner(self.tables, End { ip: far, port: far_port }, protocol);
+        }
+        self.tables.snat.worker(hash)
     }
 
     #[inline]

@@ -233,6 +233,7 @@ impl Overlay {
 
     /// The place of the network that an address lies in ([`crate::counters::Counters::networks`]).
     #[must_use]
+    #[inline]
     pub fn place<A: Inner>(&self, address: A) -> Option<u8> {
         let network = A::in_overlay(self).counted.iter().find(|(first, last, _)| (*first..=*last).contains(&address));
         network.map(|(.., place)| *place)

@@ -25,6 +25,8 @@ pub(in crate::stage) type Ends<A> = Option<(End<A>, End<A>)>;
 pub(in crate::stage) struct Whole<'a> {
     exit: &'a Exit,
     front: Option<&'a Template>,
+    /// Whether it is an agent's tunnel.
+    inside: bool,
 }
 
 impl Balance<'_> {
@@ -59,6 +61,10 @@ impl Balance<'_> {
         way: &Whole<'_>,
         ends: Ends<A>,
     ) {
+        if way.inside {
+            let destination = ends.map_or_else(|| A::ends(packet).1, |(_, destination)| destination.ip);
+            encap::count(self.tables, self.counters, destination);
+        }
         let room = way.room();
         // There is: the way takes the packet.
         let _prepended = packet.frame.prepend(room);
@@ -138,18 +144,19 @@ impl<'a> Whole<'a> {
     pub(in crate::stage) fn to_agent<A: Family>(tables: &'a Tables, number: u16) -> Option<Self> {
         let agent = tables.agents.get(usize::from(number))?;
         let [v4_inside, v6_inside] = agent.vxlan.as_ref()?;
-        Some(Self { exit: agent.exit.as_ref()?, front: Some(if A::V6 { v6_inside } else { v4_inside }) })
+        let front = Some(if A::V6 { v6_inside } else { v4_inside });
+        Some(Self { exit: agent.exit.as_ref()?, front, inside: true })
     }
 
     #[inline(always)]
     fn by_tunnel(tables: &'a Tables, number: u32) -> Option<Self> {
         let tunnel = tables.tunnels.get(number as usize)?;
-        Some(Self { exit: tunnel.exit.as_ref()?, front: Some(&tunnel.template) })
+        Some(Self { exit: tunnel.exit.as_ref()?, front: Some(&tunnel.template), inside: false })
     }
 
     #[inline(always)]
     fn by(tables: &'a Tables, hop: u32) -> Option<Self> {
-        Some(Self { exit: tables.hops.get(hop as usize)?.exit.as_ref()?, front: None })
+        Some(Self { exit: tables.hops.get(hop as usize)?.exit.as_ref()?, front: None, inside: false })
     }
 
     /// Octets of the outer header.

@@ -164,6 +164,32 @@ fn a_services_reply_and_a_masqueraded_one_are_never_confused() {
     }
 }
 
+/// Its answers come from the very port on which it serves, to clients and to everybody else.
+#[test]
+fn a_container_that_serves_in_nat_preserve_is_masqueraded_like_any_other() {
+    let mut desired = cluster(3);
+    let mut service = service(Protocol::Tcp, VIP, 8080, vec![backend("9.0.2.7:80", Some("dcos"))]);
+    service.mode = Mode::NatPreserve;
+    desired.shared.services.push(service);
+    let mut machine = Machine::new(desired);
+    for n in 0..9u16 {
+        let (here, there) = (usize::from(n) % 3, usize::from(n + 1) % 3);
+        let came = arrived(&machine.pass(here, tcp((CLIENT, 5000 + n), (CONTAINER, 80), "S")));
+        assert_eq!(ends(&came).0, (CLIENT.into(), 5000 + n));
+        let back = seen(machine.pass(there, sent(&tcp((CONTAINER, 80), (CLIENT, 5000 + n), "SA"))));
+        assert_eq!(ends(&back).0, (CONTAINER.into(), 80));
+        let out = seen(machine.pass(there, sent(&tcp((CONTAINER, 80), (CLIENT, 6000 + n), "S"))));
+        let ours = ends(&out).0;
+        assert_eq!(ours.0, SNAT);
+        let back = arrived(&machine.pass(here, tcp((CLIENT, 6000 + n), at(&ours), "SA")));
+        assert_eq!(ends(&back).1, (CONTAINER.into(), 80));
+        let served = arrived(&machine.pass(here, tcp((CLIENT, 7000 + n), (VIP, 8080), "S")));
+        assert_eq!(ends(&served), ((CLIENT.into(), 7000 + n), (CONTAINER.into(), 80)));
+        let answer = seen(machine.pass(there, sent(&tcp((CONTAINER, 80), (CLIENT, 7000 + n), "SA"))));
+        assert_eq!(ends(&answer).0, (VIP.into(), 8080));
+    }
+}
+
 #[test]
 fn what_is_ours_or_the_overlays_is_not_masqueraded() {
     let mut machine = machine(1);
