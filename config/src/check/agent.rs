@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use toml::Spanned;
 
 use super::claims::{Claims, Owner};
@@ -16,8 +16,8 @@ use crate::file;
 use crate::model::{Mac, OverlayAgent, OverlayNetwork};
 use crate::words::{nearest, short};
 
-/// A part of a network, whose it is, and where that is written (nowhere: an empty range).
-type Part = (Ipv4Net, String, Range<usize>);
+/// A part of a network with the key that it is under, whose it is, and where that is written (nowhere: an empty range).
+type Part = (&'static str, IpNet, String, Range<usize>);
 
 /// Agents with their index in the file.
 pub(super) type Agents = Vec<(usize, OverlayAgent)>;
@@ -151,17 +151,25 @@ pub(super) fn apart(
 ) {
     let mut parts: BTreeMap<&str, Vec<Part>> = BTreeMap::new();
     for (n, agent) in agents {
+        let Some(written) = file.get(*n).map(Spanned::get_ref) else { continue };
+        let place = |parts: &BTreeMap<Spanned<String>, Spanned<String>>, network: &str| {
+            parts.iter().find(|(name, _)| name.get_ref() == network).map(|(_, part)| part.span()).unwrap_or_default()
+        };
+        let whose = || format!("agent {}", agent.ip);
         for (network, part) in &agent.subnets {
-            let at =
-                file.get(*n).and_then(|at| at.get_ref().subnets.iter().find(|(name, _)| name.get_ref() == network));
-            let span = at.map(|(_, part)| part.span()).unwrap_or_default();
-            parts.entry(network).or_default().push((*part, format!("agent {}", agent.ip), span));
+            let at = place(&written.subnets, network);
+            parts.entry(network).or_default().push(("subnets", (*part).into(), whose(), at));
+        }
+        for (network, part) in &agent.subnets6 {
+            let at = place(&written.subnets6, network);
+            parts.entry(network).or_default().push(("subnets6", (*part).into(), whose(), at));
         }
     }
     for network in networks {
         let mut list = parts.remove(network.name.as_str()).unwrap_or_default();
-        list.extend(network.own.map(|own| (own, "this node".to_owned(), 0..0)));
-        list.sort_by_key(|(part, _, at)| (part.network(), part.prefix_len(), at.start));
+        let own = [network.own.map(IpNet::V4), network.own6.map(IpNet::V6)];
+        list.extend(own.into_iter().flatten().map(|own| ("own", own, "this node".to_owned(), 0..0)));
+        list.sort_by_key(|(_, part, _, at)| (part.network(), part.prefix_len(), at.start));
         report(&list, found);
     }
 }
@@ -170,10 +178,10 @@ fn report(sorted: &[Part], found: &mut Findings<'_>) {
     let mut widest: Option<&Part> = None;
     for next in sorted {
         match widest {
-            Some(before) if before.0.contains(&next.0) => {
-                let (blamed, other) = if next.2.is_empty() { (before, next) } else { (next, before) };
-                let sentence = format!("`subnets` has {}, which overlaps {} of {}", blamed.0, other.0, other.1);
-                found.error(&blamed.2, sentence, "give each agent a part of its own");
+            Some(before) if before.1.contains(&next.1) => {
+                let (blamed, other) = if next.3.is_empty() { (before, next) } else { (next, before) };
+                let sentence = format!("`{}` has {}, which overlaps {} of {}", blamed.0, blamed.1, other.1, other.2);
+                found.error(&blamed.3, sentence, "give each agent a part of its own");
             }
             _ => widest = Some(next),
         }

@@ -86,7 +86,9 @@ impl Owner {
             // Where packets are sent to us, none may be sent out, and what is somebody else's is not ours.
             (Port | Snat | SnatOverlay | Dns | Host | Underlay | Vip, Backend) | (Backend, OwnVtep) => Meeting::Wrong,
             (Snat | SnatOverlay | Vip, Neighbour | Gateway | Agent | Marathon | Master) => Meeting::Wrong,
-            (Port, Gateway) | (Vip | Snat | SnatOverlay | Dns | Backend, Edge) => Meeting::Wrong,
+            (Port | Underlay, Agent) | (Port, Gateway) | (Vip | Snat | SnatOverlay | Dns | Backend, Edge) => {
+                Meeting::Wrong
+            }
             (_, Backend | OwnVtep | Edge | Neighbour | Gateway | Agent | Marathon | Master) => Meeting::Fine,
             (Named, Vip) => Meeting::Doubtful,
             (PortNet(a), PortNet(b)) if a != b => Meeting::Doubtful,

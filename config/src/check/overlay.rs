@@ -1,6 +1,5 @@
 //! `[overlay]`: the VTEP, its networks, the agents known from the file, and our own part of each network.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -42,7 +41,7 @@ pub(super) fn overlay(
     let vtep = vtep(file, &span, claims, found);
     let mut networks = networks(&file.network, claims, found);
     let (own, agents) = agent::agents(&file.agent, vtep, &networks, found);
-    own_parts(file, &mut networks, own.as_ref().map(|own| &own.subnets), snat);
+    own_parts(file, &mut networks, own.as_ref(), snat);
     agent::apart(&file.agent, &agents, &networks, found);
     agent::claim(&file.agent, &agents, claims);
     snat_inside(&networks, snat, found);
@@ -292,16 +291,18 @@ pub(super) fn inside(text: &Spanned<String>, subnet: Ipv4Net, found: &mut Findin
 fn own_parts(
     file: &file::Overlay,
     networks: &mut [OverlayNetwork],
-    own: Option<&BTreeMap<String, Ipv4Net>>,
+    own: Option<&OverlayAgent>,
     snat: &[Spanned<String>],
 ) {
     for (network, at) in networks.iter_mut().zip(&file.network) {
         if at.get_ref().own.is_none() {
-            let recorded = own.and_then(|subnets| subnets.get(&network.name)).copied();
+            let recorded = own.and_then(|own| own.subnets.get(&network.name)).copied();
             network.own = recorded.or_else(|| part_of_snat(network, snat));
         }
         if at.get_ref().own6.is_none() {
-            network.own6 = network.subnet6.and_then(|subnet| part_of_snat6(subnet, network.prefix6, snat));
+            let recorded = own.and_then(|own| own.subnets6.get(&network.name)).copied();
+            let of_snat = || network.subnet6.and_then(|subnet| part_of_snat6(subnet, network.prefix6, snat));
+            network.own6 = recorded.or_else(of_snat);
         }
     }
 }

@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 
 use ipnet::IpNet;
 
-use super::AgentError;
 use super::plan::{Own, served};
+use super::{AgentError, guard};
 use crate::lease::map::Map;
 
 /// Our table's name, in the families `ip` and `ip6`.
@@ -41,14 +41,14 @@ fn table(family: &str, own: &[IpNet], kept: &[IpNet]) -> String {
     )
 }
 
-/// Makes the kernel's table this one.
+/// Makes the kernel's tables these.
 pub(super) fn apply(rules: &str) -> Result<(), AgentError> {
     nft(rules)
 }
 
-/// Removes it.
+/// Removes all of an agent's.
 pub(super) fn remove() -> Result<(), AgentError> {
-    nft(&["ip", "ip6"].map(|family| table(family, &[], &[])).concat())
+    nft(&(["ip", "ip6"].map(|family| table(family, &[], &[])).concat() + &guard::none()))
 }
 
 fn nft(text: &str) -> Result<(), AgentError> {

@@ -1,7 +1,7 @@
 //! `sluice agent`: a Mesos agent's place in Sluice's overlay, without AF_XDP and without a thread of its own for packets.
 //!
 //! It asks a Sluice node for its lease and the map of the overlay ([`ask`]), plans what the kernel and CNI shall have
-//! ([`plan`]), and makes it so ([`kernel`], [`cni`], [`masquerade`]), again whenever the map changes. When it ends, or is
+//! ([`plan`]), and makes it so ([`kernel`], [`cni`], [`masquerade`], [`guard`]), again whenever the map changes. When it ends, or is
 //! killed, everything stays: containers keep their ways, and the next start finds them as they are. `--down` takes it
 //! away.
 
@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 
 pub mod ask;
 pub mod cni;
+pub mod guard;
 pub mod kernel;
 pub mod masquerade;
 pub mod plan;
@@ -186,10 +187,9 @@ impl Agent {
         if self.done.as_ref().is_some_and(|(done, at)| *done == plan && at.elapsed() < LOOK_AGAIN) {
             return Ok(());
         }
-        // What is exempted from masquerade comes before the routes that make use of it.
-        if self.done.as_ref().is_none_or(|(done, _)| done.masquerade != plan.masquerade) {
-            block_in_place(|| masquerade::apply(&plan.masquerade))?;
-        }
+        // What is exempted from masquerade comes before the routes that make use of it. Whoever reloads the node's own rules
+        // flushes ours, which the kernel does not tell.
+        block_in_place(|| masquerade::apply(&plan.nftables))?;
         let changes = self.kernel.settle(&plan).await?;
         block_in_place(|| self.configure_cni(&plan))?;
         if changes > 0 {

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::settings::Settings;
-use super::{cni, masquerade};
+use super::{cni, guard, masquerade};
 use crate::lease::map::{Map, Member, Network};
 use crate::lease::{Lease, both};
 
@@ -128,8 +128,8 @@ pub struct Plan {
     pub routes: BTreeSet<Route>,
     /// Rules.
     pub rules: BTreeSet<Rule>,
-    /// What is masqueraded, as `nft -f` reads it.
-    pub masquerade: String,
+    /// What is masqueraded, and what keeps containers of hub networks apart, as `nft -f` reads it.
+    pub nftables: String,
     /// CNI network configurations, by file.
     pub cni: BTreeMap<PathBuf, String>,
 }
@@ -166,7 +166,7 @@ impl Plan {
             peers: others.iter().map(|m| peer(m)).collect(),
             routes: routing::routes(settings, &networks, &others, map),
             rules: routing::rules(&devices, &networks, map),
-            masquerade: masquerade::rules(map, &networks),
+            nftables: masquerade::rules(map, &networks) + &guard::rules(settings, &devices, map, &networks),
             cni,
             devices,
         })
@@ -197,7 +197,7 @@ impl Plan {
         let rules = self.rules.iter().map(ToString::to_string);
         let lines: Vec<String> = devices.chain(peers).chain(routes).chain(rules).collect();
         let files: String = self.cni.iter().map(|(path, text)| format!("# {}\n{text}", path.display())).collect();
-        format!("{}\n# nft -f\n{}{files}", lines.join("\n"), self.masquerade)
+        format!("{}\n# nft -f\n{}{files}", lines.join("\n"), self.nftables)
     }
 
     fn command(&self, route: &Route) -> String {

@@ -117,7 +117,7 @@ async fn map(
     Query(ask): Query<Ask>,
 ) -> Result<Json<Told>, No> {
     office.permit(peer, &headers, ask.agent)?;
-    let lease = at(&office.leases()?.desk).lease(ask.agent).cloned();
+    let lease = at(&office.leases()?.desk).lease(ask.agent);
     office.told(lease, ask.version.as_deref()).map(Json)
 }
 

@@ -7,8 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use serde::Serialize;
 use sluice_config::model::{Isolation, NetworkMode, Protocol, VipKey};
 use sluice_dataplane::stage::admission;
-use sluice_dataplane::tables::Tables;
 use sluice_dataplane::tables::policy::{Denied, Party};
+use sluice_dataplane::tables::{Owned, Tables};
 use sluice_dataplane::verdict::DropReason;
 
 use super::observed::{Observed, Published};
@@ -218,6 +218,8 @@ fn judge<A: sluice_dataplane::family::Family>(
 ) -> (Party, Party, Result<(), Denied>) {
     let policy = &tables.policy;
     let judged = match service {
+        // Nothing but an echo request is answered there, and no container is asked.
+        None if A::tables(tables).address(to) == Some(Owned::Vip) => Err(DropReason::NoService.into()),
         Some(number) => admission::source(tables, from, number)
             .map_err(Denied::from)
             .and_then(|()| policy.admits_service(from, number)),
@@ -242,7 +244,7 @@ fn rule(tables: &Tables, from: Party, to: Party, vip: bool, judged: Result<(), D
 mod tests {
     use std::sync::Arc;
 
-    use sluice_config::model::{Container, Desired, Gateway};
+    use sluice_config::model::{Container, Desired, Gateway, Service};
     use sluice_dataplane::tables::ids::Ids;
     use sluice_dataplane::time::Nanos;
 
@@ -262,6 +264,8 @@ mod tests {
             groups: vec![group.to_owned()],
         };
         desired.shared.containers = vec![member("9.0.1.2", "a"), member("9.0.1.3", "a"), member("9.0.1.4", "b")];
+        let vip = VipKey { protocol: Protocol::Tcp, ip: "172.16.0.1".parse().unwrap(), port: 80 };
+        desired.shared.services = vec![Service::plain(vip, vec![])].into();
         let tables = Tables::compile(&Arc::new(desired), &mut Ids::new(8, 8, 60), Nanos(0), None).unwrap();
         let mut web = task("web.1");
         web.ips = vec!["9.0.1.2".parse().unwrap()];
@@ -282,11 +286,14 @@ mod tests {
             said("web.1", "192.0.2.1"),
             (true, "groups are between containers: it may leave the overlay".into())
         );
+        assert!(said("web.1", "172.16.0.1:80").0);
         assert_eq!(said("9.0.2.1", "9.0.2.2"), (true, "neither has a group that counts".into()));
         for (from, to, reason) in [
             ("web.1", "9.0.1.4:80", DropReason::GroupDenied),
             ("9.0.2.1", "9.0.1.4", DropReason::GroupDenied),
             ("192.0.2.1", "9.0.1.4", DropReason::GroupUnderlay),
+            ("web.1", "172.16.0.1", DropReason::NoService),
+            ("web.1", "172.16.0.1:81", DropReason::NoService),
         ] {
             let (allowed, rule) = said(from, to);
             assert!(!allowed && rule.starts_with(reason.name()), "{from} to {to}: {rule}");

@@ -12,7 +12,7 @@ use sluice_config::model::{Backend, Config, Container, Desired, Local, OverlayNe
 use crate::health::combine::Judged;
 use crate::health::drains::Drain;
 use crate::rejected::Rejected;
-use crate::view::{ClusterView, Listing};
+use crate::view::{ClusterView, Listing, TaskState};
 
 pub mod claims;
 pub mod labels;
@@ -245,19 +245,26 @@ impl<'a> Cluster<'a> {
     }
 }
 
-/// Containers with groups. Two tasks of one address (a pod's) unite their groups.
+/// Containers with groups. Two tasks of one address (a pod's) unite their groups. A task that is out of reach, or about to
+/// run, may well have its container: it keeps its groups, unless one that runs has others at that address.
 fn containers(cluster: &Cluster<'_>) -> Vec<Container> {
-    let mut by_ip: BTreeMap<IpAddr, (String, BTreeSet<String>)> = BTreeMap::new();
+    let mut by_ip: BTreeMap<IpAddr, (bool, String, BTreeSet<String>)> = BTreeMap::new();
     let tasks = cluster.view.marathons.values().flat_map(|l| &l.tasks);
-    for task in tasks.filter(|t| t.state.is_eligible() && !t.groups.is_empty()) {
+    for task in tasks.filter(|t| t.state != TaskState::Terminal && !t.groups.is_empty()) {
+        let runs = task.state.is_eligible();
         for ip in &task.ips {
-            if let Some(network) = cluster.network_of(*ip) {
-                let entry = by_ip.entry(*ip).or_insert_with(|| (network.name.clone(), BTreeSet::new()));
-                entry.1.extend(task.groups.iter().cloned());
+            let Some(network) = cluster.network_of(*ip) else { continue };
+            let (surely, _, groups) = by_ip.entry(*ip).or_insert_with(|| (runs, network.name.clone(), BTreeSet::new()));
+            if runs && !*surely {
+                groups.clear();
             }
+            if runs || !*surely {
+                groups.extend(task.groups.iter().cloned());
+            }
+            *surely |= runs;
         }
     }
-    let container = |(ip, (network, groups)): (IpAddr, (String, BTreeSet<String>))| Container {
+    let container = |(ip, (_, network, groups)): (IpAddr, (bool, String, BTreeSet<String>))| Container {
         ip,
         network,
         groups: groups.into_iter().collect(),

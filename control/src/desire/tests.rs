@@ -207,6 +207,30 @@ fn host_networking_takes_definitions_in_order_and_old_forms_are_read_alike() {
 }
 
 #[test]
+fn a_container_that_mesos_does_not_reach_keeps_its_groups_unless_another_runs_at_its_address() {
+    let app = |id: &str, group: &str, state: &str| {
+        let mut app = contained(id, "9.0.1.2", &format!("{id}:80"));
+        app["networks"][0]["name"] = "dcos".into();
+        app["networks"][0]["labels"] = json!({ "SLUICE_GROUPS": group });
+        app["tasks"][0]["state"] = state.into();
+        app
+    };
+    let groups = |apps: Value| {
+        let (desired, _) = Case::of(apps).run();
+        desired.shared.containers.iter().map(|c| c.groups.join(",")).collect::<Vec<_>>()
+    };
+    for state in ["TASK_RUNNING", "TASK_KILLING", "TASK_UNREACHABLE", "TASK_STARTING"] {
+        assert_eq!(groups(json!([app("/red", "red", state)])), ["red"], "{state}");
+    }
+    assert_eq!(groups(json!([app("/red", "red", "TASK_LOST")])), [""; 0]);
+    for ids in [["/a", "/b"], ["/b", "/a"]] {
+        let both = [app(ids[0], "red", "TASK_UNREACHABLE"), app(ids[1], "blue", "TASK_RUNNING")];
+        assert_eq!(groups(json!(both)), ["blue"]);
+    }
+    assert_eq!(groups(json!([app("/a", "a", "TASK_RUNNING"), app("/b", "b", "TASK_RUNNING")])), ["a,b"]);
+}
+
+#[test]
 fn the_firsts_minuteman_app_labels_are_honoured() {
     let mut app = bridge("/web", json!({}), 1);
     app["labels"] = json!({ "vip_PORT0": "udp://172.16.0.5:53", "vip_PORT1": "tcp://172.16.0.5:80", "VIP_0": "x:1" });

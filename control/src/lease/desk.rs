@@ -110,10 +110,10 @@ impl Desk {
     /// # Errors
     /// When it may not or cannot be; nothing has changed then.
     pub fn obey(&mut self, agent: Ipv4Addr, wish: &Wish, now: Instant) -> Result<(Lease, bool), DeskError> {
-        if let (Wish::Take(networks), Some(lease)) = (wish, self.lease(agent)) {
+        if let (Wish::Take(networks), Some(lease)) = (wish, self.leases.leases.get(&agent)) {
             // The usual question, of every agent every few seconds: nothing to change, nothing to copy.
             if self.pool.is_whole(lease, networks) && !lease.left && self.wrong(agent, lease).is_none() {
-                let lease = lease.clone();
+                let lease = self.pool.today(lease);
                 self.heard.insert(agent, now);
                 return Ok((lease, false));
             }
@@ -130,7 +130,7 @@ impl Desk {
             }
             Wish::Release => (Some(leases.release(agent)?), true),
         };
-        let lease = lease.ok_or(Refusal::NoLease(agent))?;
+        let lease = self.pool.today(&lease.ok_or(Refusal::NoLease(agent))?);
         if changed {
             self.file.as_ref().ok_or(DeskError::NotKept)?.save(&leases)?;
             self.leases = leases;
@@ -143,10 +143,10 @@ impl Desk {
         Ok((lease, changed))
     }
 
-    /// The lease of an agent.
+    /// The lease of an agent, as it is worth today.
     #[must_use]
-    pub fn lease(&self, agent: Ipv4Addr) -> Option<&Lease> {
-        self.leases.leases.get(&agent)
+    pub fn lease(&self, agent: Ipv4Addr) -> Option<Lease> {
+        self.leases.leases.get(&agent).map(|lease| self.pool.today(lease))
     }
 
     /// Takes in what DC/OS's overlay module tells, and gives the leases that hold beside it; `None` when nothing of both
@@ -162,7 +162,7 @@ impl Desk {
             match self.wrong(*agent, lease) {
                 Some(why) => leased.rejected.push(Rejected::new("", "lease", &agent.to_string(), why)),
                 None if lease.left => {}
-                None => leased.agents.push(lease.agent(*agent)),
+                None => leased.agents.push(self.pool.today(lease).agent(*agent)),
             }
         }
         Some(leased)

@@ -113,7 +113,17 @@ impl Pool {
         four.chain(self.networks.iter().filter_map(|network| network.own6.map(IpNet::V6)))
     }
 
-    /// What of a lease is somebody else's, or no longer in any network, with whose it is.
+    /// What a lease is worth today: its subnets of networks that are gone are kept for the day when they come back, and
+    /// are nobody's until then.
+    #[must_use]
+    pub fn today(&self, lease: &Lease) -> Lease {
+        let mut lease = lease.clone();
+        lease.subnets.retain(|name, _| self.network(name).is_ok());
+        lease.subnets6.retain(|name, _| self.network(name).is_ok_and(|network| network.subnet6.is_some()));
+        lease
+    }
+
+    /// What of a lease is somebody else's, or not in its network any more, with whose it is.
     #[must_use]
     pub fn conflict(&self, lease: &Lease) -> Option<String> {
         let vtep = lease.vtep_ip;
@@ -129,13 +139,12 @@ impl Pool {
         if let Some(other) = self.places.iter().find(|place| place.agent.vtep_ip == vtep) {
             return Some(format!("the VTEP address {vtep}, which {} gives to {}", other.source, other.agent.ip));
         }
-        both(&lease.subnets, &lease.subnets6).find_map(|(name, net)| self.conflict_in(name, net))
+        let today = self.today(lease);
+        both(&today.subnets, &today.subnets6).find_map(|(name, net)| self.conflict_in(name, net))
     }
 
     fn conflict_in(&self, name: &str, net: IpNet) -> Option<String> {
-        let Ok(network) = self.network(name) else {
-            return Some(format!("{net} of network {name}, which is not in the configuration"));
-        };
+        let network = self.network(name).ok()?;
         let whole = [Some(IpNet::V4(network.subnet)), network.subnet6.map(IpNet::V6)];
         if !whole.iter().flatten().any(|subnet| subnet.contains(&net)) {
             return Some(format!("{net}, which is not in network {name} any more"));

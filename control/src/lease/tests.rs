@@ -106,6 +106,28 @@ fn a_lease_that_somebody_else_has_a_part_of_is_reported_and_not_renewed() {
 }
 
 #[test]
+fn a_network_that_is_taken_out_takes_no_agent_out_of_the_others_and_comes_back_as_it_was() {
+    let with_lab = format!(
+        "{SMALL}[[overlay.network]]\nname = \"lab\"\nsubnet = \"172.20.0.0/23\"\nprefix = 25\n\
+         subnet6 = \"fd01:b::/64\"\nown6 = \"fd01:b::/80\"\n"
+    );
+    let both = vec!["dcos".to_owned(), "lab".to_owned()];
+    let folder = Folder::new("gone");
+    let mut desk = folder.desk(pool(&with_lab)).unwrap();
+    let (before, _) = desk.obey(ip(11), &Wish::Take(both.clone()), Instant::now()).unwrap();
+    assert_eq!((before.subnets.len(), before.subnets6.len()), (2, 1));
+    let mut desk = folder.desk(pool(SMALL)).unwrap();
+    let leased = desk.settle(&config(SMALL), &[]).unwrap();
+    let (now, changed) = desk.obey(ip(11), &Wish::Take(dcos()), Instant::now()).unwrap();
+    assert_eq!((now.subnets.keys().cloned().collect::<Vec<_>>(), now.subnets6.len(), changed), (dcos(), 0, false));
+    assert_eq!(leased.rejected, []);
+    assert_eq!(leased.agents, [now.agent(ip(11))]);
+    assert_eq!(desk.lease(ip(11)), Some(now));
+    let mut desk = folder.desk(pool(&with_lab)).unwrap();
+    assert_eq!(desk.obey(ip(11), &Wish::Take(both), Instant::now()).unwrap(), (before, false));
+}
+
+#[test]
 fn nothing_is_given_that_cannot_be_kept_and_a_broken_file_is_no_empty_one() {
     let mut desk = Desk::open(None, pool(SMALL)).unwrap();
     assert!(matches!(desk.obey(ip(11), &Wish::Take(dcos()), Instant::now()), Err(DeskError::NotKept)));
@@ -237,7 +259,7 @@ fn step() -> impl Strategy<Value = Step> {
 fn check(desk: &Desk, promised: &BTreeMap<Ipv4Addr, Lease>, pool: &Pool) {
     assert_eq!(desk.rows(Instant::now()).len(), promised.len());
     for (agent, lease) in promised {
-        assert_eq!(desk.lease(*agent), Some(lease), "what was promised holds");
+        assert_eq!(desk.lease(*agent).as_ref(), Some(lease), "what was promised holds");
         assert_eq!(pool.conflict(lease), None);
         for (other, with) in promised.iter().filter(|(other, _)| *other != agent) {
             assert_ne!(lease.vtep_ip, with.vtep_ip, "{agent} {other}");

@@ -1,5 +1,7 @@
 //! Classify: the only big match. What is this packet to us, and what has to be done with it?
 
+use std::net::IpAddr;
+
 use crate::burst::{Action, Burst, Out, Packet};
 use crate::family::Family;
 use crate::fragments::Part;
@@ -252,6 +254,7 @@ fn kind(packet: &Packet, pool: &Pool) -> u8 {
 fn routed<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables, from_host: bool) -> Result<Action, DropReason> {
     let gateway = tables.overlay.is_gateway();
     let inside = packet.agent.is_some() || from_host;
+    passes::<A>(packet)?;
     match A::tables(tables).fib.lookup(A::ends(packet).1) {
         Some(Target::Agent(_)) if (inside || gateway) && enters::<A>(packet, pool, tables) => Ok(Action::Enter),
         Some(Target::Agent(_)) if inside || gateway => Ok(Action::Forward),
@@ -290,6 +293,28 @@ fn enters<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables) -> bool {
         && begins
         && !tables.overlay.has(source)
         && A::tables(tables).address(source).is_none()
+}
+
+/// Whether its addresses are such as a router passes on: a default route leads to all others too.
+pub(super) fn passes<A: Family>(packet: &Packet) -> Result<(), DropReason> {
+    let (source, destination) = A::ends(packet);
+    match (is_confined(source.to_ip()), is_confined(destination.to_ip())) {
+        (false, false) => Ok(()),
+        (true, _) => Err(DropReason::Martian),
+        (false, true) => Err(DropReason::NotForUs),
+    }
+}
+
+/// Loopback, multicast, link-local, reserved and unspecified addresses (RFC 1812 section 5.3.7, RFC 3927 section 7, RFC
+/// 4291 section 2.5).
+fn is_confined(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => matches!(ip.octets(), [0 | 127 | 224.., ..]) || ip.is_link_local(),
+        IpAddr::V6(ip) => {
+            let nowhere = ip.is_unspecified() || ip.is_loopback() || ip.to_ipv4_mapped().is_some();
+            nowhere || ip.is_multicast() || ip.is_unicast_link_local()
+        }
+    }
 }
 
 /// What is passed on loses one of its TTL; what has none left to lose ends here.

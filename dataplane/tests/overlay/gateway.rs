@@ -1,9 +1,11 @@
 //! Between overlay and underlay.
 
+use etherparse::PacketBuilder;
 use sluice_config::model::*;
 use sluice_dataplane::verdict::DropReason as R;
 
 use crate::common::parts::split;
+use crate::common::six::{CLIENT6, ip6};
 use crate::common::*;
 
 const GROUPED: &str = "9.0.2.9";
@@ -64,4 +66,42 @@ fn without_a_gateway_nothing_passes() {
     assert!(machine.tables.steering().networks.is_empty());
     machine.publish(cluster(Gateway::Routed));
     assert_eq!(machine.tables.steering().networks, ["9.0.0.0/8".parse().unwrap()].into());
+}
+
+/// Of either family, as its agent or the router sends it.
+fn echo6(source: &str, destination: &str) -> Vec<u8> {
+    let builder = PacketBuilder::ethernet2(ROUTER.0, OURS.0)
+        .ipv6(ip6(source).octets(), ip6(destination).octets(), 64)
+        .icmpv6_echo_request(1, 2);
+    let mut packet = vec![];
+    builder.write(&mut packet, b"echo").unwrap();
+    packet
+}
+
+#[test]
+fn what_no_router_passes_on_is_refused() {
+    let mut machine = Machine::new(cluster(Gateway::Routed));
+    for to in ["0.0.0.1", "127.0.0.1", "169.254.169.254", "224.0.0.5", "240.0.0.1", "255.255.255.255"] {
+        machine.refuse(0, 0, vxlan(1, 1024, &udp(("9.0.1.7", 7), (to, 80), b"x")), R::NotForUs);
+    }
+    machine.refuse(0, 0, udp(("169.254.0.1", 7), ("9.0.2.7", 80), b"x"), R::Martian);
+
+    let mut both = cluster(Gateway::Routed);
+    both.shared.networks[0] =
+        OverlayNetwork { subnet6: "fd01:b::/64".parse().ok(), prefix6: 80, ..both.shared.networks[0].clone() };
+    for (agent, n) in both.shared.agents.iter_mut().zip(1..) {
+        agent.subnets6 = [("dcos".to_owned(), format!("fd01:b::{n}:0:0:0/80").parse().unwrap())].into();
+    }
+    let router = ip6("2001:db8::1").into();
+    both.local.ports[0].addresses6 = vec!["2001:db8::9/64".parse().unwrap()];
+    both.local.neighbours.push(Neighbour { ip: router, mac: ROUTER, port: 0 });
+    both.local.routes.push(Route { prefix: "2001:db8::/64".parse().unwrap(), via: None, port: 0 });
+    both.local.routes.push(Route { prefix: "::/0".parse().unwrap(), via: Some(router), port: 0 });
+    let mut machine = Machine::new(both);
+    machine.pass(0, vxlan(1, 1024, &echo6("fd01:b::1:0:0:7", CLIENT6)));
+    machine.pass(0, echo6(CLIENT6, "fd01:b::1:0:0:7"));
+    for to in ["::1", "fe80::1", "ff02::1", "ff0e::1", "::ffff:192.0.2.10"] {
+        machine.refuse(0, 0, vxlan(1, 1024, &echo6("fd01:b::1:0:0:7", to)), R::NotForUs);
+    }
+    machine.refuse(0, 0, echo6("fe80::1", "fd01:b::1:0:0:7"), R::Martian);
 }

@@ -1,5 +1,6 @@
 //! A network in hub mode: groups are enforced between containers of one agent, because nothing there passes Sluice by.
 
+use std::net::Ipv4Addr;
 use std::process::Stdio;
 
 use nix::sys::signal::Signal;
@@ -103,4 +104,65 @@ fn two_agents_in_hub_mode_send_to_each_other_through_sluice() {
     };
     until("addresses are free", || (!blue.iter().any(kept)).then_some(()));
     agents.into_iter().for_each(|agent| end(agent, Signal::SIGTERM));
+}
+
+/// A UDP datagram to a port where nobody listens, in IPv4 behind an Ethernet header.
+fn frame(to_mac: [u8; 6], from: Ipv4Addr, to: Ipv4Addr) -> Vec<u8> {
+    let mut ip = vec![0x45, 0, 0, 33, 0, 1, 0, 0, 64, 17, 0, 0];
+    ip.extend(from.octets().into_iter().chain(to.octets()));
+    let sum: u32 = ip.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+    let udp = [0, 7, 0, 9, 0, 13, 0, 0];
+    [&to_mac[..], &[2, 0, 0, 0, 0, 7, 8, 0], &ip, &udp, b"hello"].concat()
+}
+
+#[test]
+fn neither_a_forged_source_nor_a_tunnel_of_its_own_gets_a_container_past_sluice() {
+    let mut one_agent = topology(1);
+    one_agent.overlay.hub = true;
+    one_agent.agents.truncate(1);
+    let Some(world) = World::start(&one_agent) else { return };
+    let agent = world.agent("agent1");
+    let red = world.deploy(&app("/red", 1, &["red"], "/red:80"));
+    let blue = world.deploy(&app("/blue", 1, &["blue"], "/blue:80"));
+    let (from, to, victim) = (world.role_of(&red[0]), blue[0].as_str(), world.role_of(&blue[0]));
+    // Datagrams for which there was no socket.
+    let came = || -> u64 {
+        let said = world.said(&victim, "cat /proc/net/snmp");
+        said.lines().filter(|line| line.starts_with("Udp:")).nth(1).unwrap().split(' ').nth(2).unwrap().parse().unwrap()
+    };
+    // What the container's own kernel sends with an address that is not the container's: no raw socket is needed.
+    world.said(&from, "ip addr add 192.0.2.77/32 dev eth0");
+    world.said(&from, &format!("ip route add {to}/32 via 9.0.0.1 src 192.0.2.77"));
+    let spoof = || drop(world.run(&from, &["bash", "-c", &format!("echo -n hello > /dev/udp/{to}/9")]));
+    // VXLAN to the agent's own address, as if from another member.
+    let inner = frame([0x70, 0xb3, 0xd5, 0x80, 0, 1], Ipv4Addr::new(9, 0, 9, 2), to.parse().unwrap());
+    let octets: String =
+        [&[8, 0, 0, 0, 0, 4, 0, 0], &inner[..]].concat().iter().map(|octet| format!("\\x{octet:02x}")).collect();
+    let tunnel = || {
+        let line = format!("printf '{octets}' > /dev/udp/10.0.0.11/64000");
+        let (done, said) = world.run(&from, &["bash", "-c", &line]);
+        assert!(done, "{said}");
+    };
+    let passes = |send: &dyn Fn()| {
+        let before = came();
+        send();
+        // What comes through by the agent alone is there at once.
+        world.said("agent1", &format!("ping -c 1 -W 2 {to}"));
+        came() > before
+    };
+    assert!(!passes(&spoof), "a forged source");
+    assert!(!passes(&tunnel), "a tunnel");
+
+    // That it would have come is seen without the guard, which the next start puts back.
+    world.said("agent1", "nft delete table ip sluice_agent_guard");
+    assert!(passes(&spoof) && passes(&tunnel));
+    end(agent, Signal::SIGTERM);
+    let agent = world.again("agent1");
+    until("the guard is back", || world.kernel("agent1").contains("sluice_agent_guard").then_some(()));
+    assert!(!passes(&spoof) && !passes(&tunnel));
+    // What it may do it still does.
+    world.said(&from, "curl -sS -m 3 http://red.marathon.l4lb.thisdcos.directory/");
+    end(agent, Signal::SIGTERM);
 }

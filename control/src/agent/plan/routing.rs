@@ -34,7 +34,8 @@ pub(super) fn routes(settings: &Settings, networks: &[Own<'_>], others: &[&Membe
         let all = served(map).filter(|prefix| alike(prefix, net));
         routes.extend(all.map(|prefix| route(containers, prefix, by(&map.sluice))));
         for (network, whole) in wholes(map).filter(|(_, whole)| alike(whole, net)) {
-            if own.hub {
+            // Into a hub network even from a direct one, and to this agent's own containers.
+            if own.hub || network.hub {
                 routes.insert(route(containers, whole, by(&map.sluice)));
             }
             // The other networks in the same tunnels, too: DC/OS has all of them in one.
@@ -65,9 +66,9 @@ pub(super) fn rules(devices: &[Device], networks: &[Own<'_>], map: &Map) -> BTre
             IpNet::V6(_) => [Ipv6Net::default().into(), network.subnet6.map_or(*own, IpNet::V6)],
         };
         if network.hub {
-            // What Sluice sends back to a container here, and what the agent itself sends, goes straight to it.
-            let device = devices.iter().find(|device| device.vni == network.vni);
-            rules.extend(device.map(|device| rule(0, any, Some(&device.name), MAIN)));
+            // What Sluice sends back to a container here, and what the agent itself sends, goes straight to it. It comes in
+            // the tunnels of the receiver's network, which may not be the sender's.
+            rules.extend(devices.iter().map(|device| rule(0, any, Some(&device.name), MAIN)));
             rules.insert(rule(1, *own, Some("lo"), MAIN));
             rules.insert(rule(2, *own, None, table(HUB)));
         } else {

@@ -70,6 +70,7 @@ fn a_direct_network_goes_by_every_members_vtep_and_what_sluice_serves_by_its() {
             "ip route replace 10.0.0.13/32 via 44.128.0.3 dev vtep1024 onlink table 42",
             "ip route replace 11.0.0.0/8 via 44.128.0.3 dev vtep1024 onlink table 43",
             "ip route replace 172.16.0.1/32 via 44.128.0.3 dev vtep1024 onlink table 43",
+            "ip route replace 172.20.0.0/16 via 44.128.0.3 dev vtep1024 onlink table 43",
             "ip route replace 198.51.100.1/32 via 44.128.0.3 dev vtep1024 onlink table 43",
             "ip route replace unreachable 9.0.1.0/24 metric 4000000",
             "ip route replace 9.0.2.0/24 via 44.128.0.2 dev vtep1024 onlink",
@@ -81,7 +82,7 @@ fn a_direct_network_goes_by_every_members_vtep_and_what_sluice_serves_by_its() {
         lines(&plan, "ip rule"),
         ["ip rule add priority 32010 from 9.0.0.0/8 lookup 43", "ip rule add priority 32011 from 9.0.0.0/8 lookup 42",]
     );
-    assert!(plan.masquerade.contains("ip saddr { 9.0.1.0/24 } ip daddr != { 9.0.0.0/8, 11.0.0.0/8, 172.16.0.1/32, 172.20.0.0/16, 198.51.100.1/32 } masquerade"), "{}", plan.masquerade);
+    assert!(plan.nftables.contains("ip saddr { 9.0.1.0/24 } ip daddr != { 9.0.0.0/8, 11.0.0.0/8, 172.16.0.1/32, 172.20.0.0/16, 198.51.100.1/32 } masquerade"), "{}", plan.nftables);
     let (path, text) = plan.cni.first_key_value().unwrap();
     let conf: Value = serde_json::from_str(text).unwrap();
     assert_eq!(path, Path::new("/etc/cni/net.d/dcos.conf"));
@@ -121,6 +122,29 @@ fn whatever_a_container_of_a_hub_network_sends_into_any_network_goes_by_sluice()
     );
     let conf: Value = serde_json::from_str(plan.cni.first_key_value().unwrap().1).unwrap();
     assert_eq!((&conf["type"], &conf["bridge"], &conf["mtu"]), (&"ptp".into(), &Value::Null, &1450.into()));
+}
+
+#[test]
+fn nothing_on_an_agent_passes_sluice_on_its_way_to_a_hub_container() {
+    let mut map = map();
+    (map.networks[1].vni, map.networks[1].port) = (2000, 4789);
+    let both = settings("10.0.0.11", "networks = [\"dcos\", \"lab\"]\n");
+    let plan = Plan::of(&both, &lease(&["dcos", "lab"]), &map).unwrap();
+    // Containers of a direct network here, and what comes back from Sluice in the tunnels of another VNI.
+    for line in [
+        "ip route replace 172.20.0.0/16 via 44.128.0.3 dev vtep1024 onlink table 43",
+        "ip rule add priority 32000 from all iif vtep1024 lookup 254",
+        "ip rule add priority 32000 from all iif vtep2000 lookup 254",
+        "    udp dport { 4789, 64000 } @th,96,24 { 1024, 2000 } ip saddr != { 10.0.0.11, 10.0.0.12, 10.0.0.13 } counter drop",
+        "    udp dport { 4789, 64000 } @th,96,24 { 1024, 2000 } iifname { \"vtep1024\", \"vtep2000\" } counter drop",
+        "    udp dport { 4789, 64000 } @th,96,24 { 1024, 2000 } iifname \"m-dcos\" counter drop",
+        "    iifname \"veth*\" ip daddr { 172.20.1.0/24 } fib saddr . iif oif missing counter drop",
+        "    ip daddr { 172.20.1.0/24 } counter drop",
+    ] {
+        assert!(plan.commands().lines().any(|l| l == line), "{line} is not in\n{}", plan.commands());
+    }
+    let direct = Plan::of(&settings("10.0.0.11", ""), &lease(&["dcos"]), &map).unwrap();
+    assert!(!direct.nftables.contains("forward") && direct.nftables.contains("delete table ip sluice_agent_guard"));
 }
 
 #[test]

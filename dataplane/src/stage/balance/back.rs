@@ -5,7 +5,7 @@ use crate::burst::{Action, Out, Packet};
 use crate::family::Family;
 use crate::frame::Pool;
 use crate::sessions::{Client, Flow, Home, SYN, Way};
-use crate::stage::{fit, isolate};
+use crate::stage::{classify, fit, isolate};
 use crate::tables::fib::Target;
 use crate::verdict::DropReason;
 use crate::wire::End;
@@ -56,7 +56,8 @@ impl Balance<'_> {
     }
 
     /// What a `nat-preserve` backend sends from its service's port to somebody who is no client of the service: one that
-    /// came to it without us. It goes where it would go from any other port: to a container, else to the kernel.
+    /// came to it without us. It goes where it would go from any other port: to a container, by a gateway to
+    /// somebody outside, else to the kernel.
     #[cold]
     pub(super) fn no_reply<A: Family>(&self, packet: &mut Packet, pool: &mut Pool) -> Result<(), DropReason> {
         let tables = self.tables;
@@ -64,6 +65,7 @@ impl Balance<'_> {
         let from_host = host == Some(packet.ingress);
         let inside = packet.agent.is_some() || from_host;
         let (_, destination) = A::ends(packet);
+        let leaves = tables.overlay.is_gateway() && A::tables(tables).address(destination).is_none();
         match A::tables(tables).fib.lookup(destination) {
             Some(Target::Agent(_)) if inside => {
                 let (source, destination) = A::ends(packet);
@@ -72,7 +74,8 @@ impl Balance<'_> {
                 self.forward::<A>(packet, pool)
             }
             Some(Target::NoAgent) if inside => Err(DropReason::NoAgent),
-            Some(Target::Hop(_) | Target::Link(_)) if packet.agent.is_some() && tables.overlay.is_gateway() => {
+            Some(Target::Hop(_) | Target::Link(_)) if packet.agent.is_some() && leaves => {
+                classify::passes::<A>(packet)?;
                 let (source, destination) = A::ends(packet);
                 isolate::pair_admitted(tables, source, destination)
                     .map_err(|denied| isolate::counted(denied, tables, self.counters))?;

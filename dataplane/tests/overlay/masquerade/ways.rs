@@ -187,7 +187,10 @@ fn a_container_that_serves_in_nat_preserve_is_masqueraded_like_any_other() {
         assert_eq!(ends(&served), ((CLIENT.into(), 7000 + n), (CONTAINER.into(), 80)));
         let answer = seen(machine.pass(there, sent(&tcp((CONTAINER, 80), (CLIENT, 7000 + n), "SA"))));
         assert_eq!(ends(&answer).0, (VIP.into(), 8080));
+        let node = machine.feed(there, 0, &[sent(&tcp((CONTAINER, 80), ("10.0.0.9", 8000 + n), "A"))]);
+        assert_eq!((node[0].0, ends(&node[0].1).0), (1, (CONTAINER.into(), 80)));
     }
+    machine.refuse(0, 0, sent(&udp((CONTAINER, 5000), ("224.0.0.251", 5353), b"q")), R::NotForUs);
 }
 
 #[test]
