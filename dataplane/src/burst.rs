@@ -122,6 +122,9 @@ pub struct Packet {
     pub part: Part,
     /// Identification of the datagram that it is a fragment of.
     pub id: u32,
+    /// Place of the network that it goes to, of what [`crate::stage::hub`] carries
+    /// ([`crate::counters::Counters::networks`]).
+    pub network: u8,
     /// Octets of the IP packet, which Ethernet padding may follow.
     pub ip_len: u16,
     /// Largest IP packet that the way out takes, noted by who drops it as too big before it is changed; 0 unknown.
@@ -162,6 +165,7 @@ impl Packet {
             tags: [0; 8],
             part: Part::Whole,
             id: 0,
+            network: 0,
             ip_len: 0,
             mtu: 0,
             ends6: (0, 0),

@@ -19,6 +19,7 @@ use crate::limiter::{Answer, Rate, RateLimits};
 use crate::mailbox::Mailbox;
 use crate::probing::Probing;
 use crate::ring::{Giver, Label, Taker, ring};
+use crate::sessions::Lifetimes;
 use crate::stage::balance::{self, Balance};
 use crate::stage::classify::{self, Seen};
 use crate::stage::dns::guard::Guard;
@@ -29,7 +30,7 @@ use crate::stage::{
     reply,
 };
 use crate::tables::Tables;
-use crate::time::Nanos;
+use crate::time::{Nanos, Tick};
 use crate::verdict::{DropReason, Verdict};
 use crate::wake::Waker;
 
@@ -328,12 +329,9 @@ impl<P: Port> Worker<P> {
         counters.sessions_evicted.set(flows.v4.evicted() + flows.v6.evicted());
         counters.snat_resting.set((flows.v4.resting() + flows.v6.resting()) as u64);
         counters.snat_rests_cut.set(flows.v4.cut_short() + flows.v6.cut_short());
-        let (four, six) = (&flows.masquerade4, &flows.masquerade6);
-        let ended = four.sweep(false, now.tick(), life) + six.sweep(false, now.tick(), life);
-        counters.masquerade_expired.add(u64::from(ended));
-        counters.masquerade_flows.set((four.begun.len() + six.begun.len()) as u64);
-        counters.masquerade_entered.set((four.entered.len() + six.entered.len()) as u64);
-        counters.masquerade_evicted.set(four.evicted() + six.evicted());
+        if tables.overlay.masquerades() {
+            expire_masqueraded(flows, counters, now.tick(), life);
+        }
         let mut lost = 0;
         let mut tell = |backend, seen| lost += u64::from(events.push(Event::Handshake { backend, seen }).is_err());
         let untold = flows.v4.take_seen(&mut tell) + flows.v6.take_seen(&mut tell);
@@ -400,6 +398,16 @@ impl<P: Port> Worker<P> {
     pub fn counters(&self) -> &Arc<Counters> {
         &self.setup.counters
     }
+}
+
+/// As [`Worker::expire`], of flows between containers and the outside.
+#[inline(never)]
+fn expire_masqueraded(flows: &Flows, counters: &Counters, now: Tick, life: Lifetimes) {
+    let (four, six) = (&flows.masquerade4, &flows.masquerade6);
+    counters.masquerade_expired.add(u64::from(four.sweep(false, now, life) + six.sweep(false, now, life)));
+    counters.masquerade_flows.set((four.begun.len() + six.begun.len()) as u64);
+    counters.masquerade_entered.set((four.entered.len() + six.entered.len()) as u64);
+    counters.masquerade_evicted.set(four.evicted() + six.evicted());
 }
 
 /// Offers the frames to a port; what it does not take is dropped.

@@ -43,13 +43,24 @@ impl Balance<'_> {
     ) -> Result<(), DropReason> {
         let destination = ends.map_or_else(|| A::ends(packet).1, |(_, destination)| destination.ip);
         match Whole::by_routes(self.tables, destination) {
-            Some(way) if way.takes(packet, self.tables) => self.send_off(packet, pool, &way, ends),
+            Some(way) if way.takes(packet, self.tables) => {
+                self.count_inside(&way, destination);
+                self.send_off(packet, pool, &way, ends);
+            }
             Some(_) | None => {
                 fit::check(packet, self.tables, || fit::room_to(self.tables, destination))?;
                 leave(packet, pool, Out::Route, ends);
             }
         }
         Ok(())
+    }
+
+    /// Counts a packet to a container by its network.
+    #[inline(always)]
+    pub(super) fn count_inside<A: Family>(&self, way: &Whole<'_>, destination: A) {
+        if way.inside {
+            encap::count(self.tables, self.counters, destination);
+        }
     }
 
     /// Writes all that changes, of a packet that the way takes.
@@ -61,10 +72,6 @@ impl Balance<'_> {
         way: &Whole<'_>,
         ends: Ends<A>,
     ) {
-        if way.inside {
-            let destination = ends.map_or_else(|| A::ends(packet).1, |(_, destination)| destination.ip);
-            encap::count(self.tables, self.counters, destination);
-        }
         let room = way.room();
         // There is: the way takes the packet.
         let _prepended = packet.frame.prepend(room);
