@@ -300,6 +300,7 @@ pub(crate) struct Timeouts {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Limits {
     pub(crate) sessions: Value<i64>,
+    pub(crate) masquerade: Value<i64>,
     pub(crate) frames: Value<i64>,
     pub(crate) rings: Value<i64>,
     pub(crate) handover: Value<i64>,

@@ -466,11 +466,24 @@ impl Snat {
         end.saturating_sub(first) as usize
     }
 
+    /// Whether masqueraded flows have this port, where containers are masqueraded: the upper half of each block.
+    /// Services have the others, so a reply to either is never taken for one to the other.
+    #[must_use]
+    pub const fn is_masqueraded(port: u16) -> bool {
+        port % Self::BLOCK >= Self::BLOCK / 2
+    }
+
     /// Ports of the worker that has the fewest: blocks are dealt to `workers` in turn by their number.
     #[must_use]
     pub fn ports_per_worker(&self, workers: usize) -> usize {
+        self.fewest(workers, |_| true)
+    }
+
+    /// As [`Snat::ports_per_worker`], those alone that `counts`.
+    #[must_use]
+    pub fn fewest(&self, workers: usize, counts: impl Fn(u16) -> bool) -> usize {
         let mut each = vec![0usize; workers.max(1)];
-        for port in self.ports.clone() {
+        for port in self.ports.clone().filter(|port| counts(*port)) {
             let worker = usize::from(port / Self::BLOCK) % each.len();
             if let Some(owned) = each.get_mut(worker) {
                 *owned += 1;
@@ -713,6 +726,8 @@ pub enum Gateway {
     Off,
     /// As they are, both ways.
     Routed,
+    /// What containers begin leaves with an address of `snat.underlay`; what begins outside is routed, its replies too.
+    Masqueraded,
 }
 
 /// `isolation` of a network.
@@ -754,6 +769,8 @@ pub struct Api {
 pub struct Limits {
     /// Sessions per worker.
     pub sessions: usize,
+    /// Masqueraded flows per worker, and as many that begin outside.
+    pub masquerade: usize,
     /// Frames per worker.
     pub frames: u32,
     /// Entries of each AF_XDP ring, a power of two.

@@ -517,7 +517,7 @@ pub static SECTIONS: &[Section] = &[
                 "gateway",
                 Text,
                 Value("\"off\""),
-                "`routed`: between overlay and underlay packets are passed on both ways as they are; `off`: what is for the overlay is left to the kernel's routes, and what containers send out of it here is dropped.",
+                "`routed`: between overlay and underlay packets are passed on both ways as they are; `masqueraded`: the same, but what containers begin leaves with an address of `snat.underlay`; `off`: what is for the overlay is left to the kernel's routes, and what containers send out of it here is dropped.",
             ),
             below("network", "overlay networks"),
             below("agent", "agents that are known without asking"),
@@ -677,6 +677,12 @@ pub static SECTIONS: &[Section] = &[
         meaning: "Bounds of everything that grows. Memory is taken at start.",
         keys: &[
             key("sessions", Integer, Value("262144"), "Sessions per worker, 64 to 67108864."),
+            key(
+                "masquerade",
+                Integer,
+                Value("65536"),
+                "With `overlay.gateway = \"masqueraded\"`: masqueraded flows per worker, and as many that begin outside, 64 to 16777216.",
+            ),
             key("frames", Integer, Value("8192"), "Frames per worker, 256 to 1048576."),
             key("rings", Integer, Value("2048"), "Entries of each AF_XDP ring, a power of two, 64 to 32768."),
             key("handover", Integer, Value("1024"), "Slots of each hand-over ring, a power of two, 64 to 65536."),

@@ -93,6 +93,7 @@ pub(crate) fn config() -> Config {
         api: Api { listen: None, socket: "/run/sluice.sock".into() },
         limits: Limits {
             sessions: 1024,
+            masquerade: 1024,
             frames: 1024,
             rings: 64,
             handover: 64,

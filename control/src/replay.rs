@@ -171,6 +171,7 @@ pub fn run(config: &Config, wanted: &Wanted) -> Result<Replayed, ReplayError> {
     let limits = config.limits;
     let sizes = Sizes {
         sessions: limits.sessions.min(MOST_SESSIONS),
+        masquerade: limits.masquerade.min(MOST_SESSIONS),
         handover: limits.handover,
         services: limits.services + 1,
         backends: limits.backends + 1,

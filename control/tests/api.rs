@@ -205,7 +205,7 @@ async fn the_schema_of_every_document_is_as_published() {
         (
             "sessions",
             json!({"workers": [{"worker": "number", "sessions": "number", "capacity": "number",
-            "made": "number", "expired": "number", "evicted": "number"}], "sessions": []}),
+            "made": "number", "expired": "number", "evicted": "number", "masqueraded": "number", "entered": "number"}], "sessions": []}),
         ),
         ("drops", json!({"books": books, "reasons": [{"name": "string", "count": "number", "sentence": "string"}]})),
         (
@@ -236,7 +236,7 @@ async fn the_schema_of_every_document_is_as_published() {
         (
             "networks",
             json!([{"name": "string", "subnet": "string", "prefix": "number", "own": "string", "mode": "string",
-            "isolation": "string", "taken": "number", "parts": "number"}]),
+            "isolation": "string", "taken": "number", "parts": "number", "rx": "number", "tx": "number"}]),
         ),
         (
             "vteps",

@@ -8,7 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use crate::sessions::beside::{Beside, Whole};
+use crate::sessions::beside::{Beside, Ends, Whole};
+use crate::sessions::caller::Talk;
 use crate::tables::flat::Key;
 
 /// An address: `u32` is IPv4, `u128` is IPv6, both in host byte order.
@@ -24,6 +25,9 @@ pub trait Address: Key + Copy + Eq + Ord + Default + Debug + Send + Sync + 'stat
 
     /// What a session keeps of an address beside its 64-bit key word.
     type Beside: Beside<Self>;
+
+    /// What a masqueraded flow keeps of both its ends.
+    type Ends: Beside<Talk<Self>>;
 
     /// The address, where it is of this family.
     fn from_ip(ip: IpAddr) -> Option<Self>;
@@ -87,6 +91,7 @@ impl Address for u32 {
     const OCTETS: usize = 4;
     type End = u64;
     type Beside = ();
+    type Ends = Whole;
 
     #[inline]
     fn from_ip(ip: IpAddr) -> Option<Self> {
@@ -134,6 +139,7 @@ impl Address for u128 {
     const OCTETS: usize = 16;
     type End = (Self, u32);
     type Beside = Whole;
+    type Ends = Ends;
 
     #[inline]
     fn from_ip(ip: IpAddr) -> Option<Self> {

@@ -44,6 +44,12 @@ pub enum Action {
     Later,
     /// Routed on as it is.
     Forward,
+    /// From a container to somebody outside, by a masquerading gateway.
+    Masquerade,
+    /// To a SNAT address (its index), perhaps in answer to what was masqueraded.
+    Unmasquerade(u8),
+    /// From somebody outside to a container, by a masquerading gateway, which its answers leave unchanged.
+    Enter,
     /// To the node's kernel.
     Host,
 }
@@ -116,6 +122,9 @@ pub struct Packet {
     pub part: Part,
     /// Identification of the datagram that it is a fragment of.
     pub id: u32,
+    /// Place of the network that it goes to, of what [`crate::stage::hub`] carries
+    /// ([`crate::counters::Counters::networks`]).
+    pub network: u8,
     /// Octets of the IP packet, which Ethernet padding may follow.
     pub ip_len: u16,
     /// Largest IP packet that the way out takes, noted by who drops it as too big before it is changed; 0 unknown.
@@ -156,6 +165,7 @@ impl Packet {
             tags: [0; 8],
             part: Part::Whole,
             id: 0,
+            network: 0,
             ip_len: 0,
             mtu: 0,
             ends6: (0, 0),

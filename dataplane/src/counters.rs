@@ -46,6 +46,15 @@ pub struct PortCounters {
     pub tx_bytes: Counter,
 }
 
+/// Packets of a network's containers, as tunnels carry them.
+#[derive(Debug, Default)]
+pub struct NetworkCounters {
+    /// From them: out of tunnels.
+    pub rx: Counter,
+    /// To them: into tunnels. What goes to a container as a VIP (`dsr-vxlan`) is not counted.
+    pub tx: Counter,
+}
+
 /// Question types that are counted by themselves (IANA), with their names in metrics.
 pub const DNS_TYPES: [(u16, &str); 10] = [
     (1, "a"),
@@ -163,6 +172,20 @@ pub struct Counters {
     pub snat_resting: Counter,
     /// Ports whose rest ended early, because a newcomer had no other place.
     pub snat_rests_cut: Counter,
+    /// Packets of containers that left with a SNAT address of the masquerading gateway.
+    pub masqueraded: Counter,
+    /// Packets that came back to it and went to their container.
+    pub unmasqueraded: Counter,
+    /// Masqueraded flows begun.
+    pub masquerade_made: Counter,
+    /// Flows of the masquerading gateway ended by expiry, whoever began them.
+    pub masquerade_expired: Counter,
+    /// Of these flows, half-open ones that gave way to newer ones.
+    pub masquerade_evicted: Counter,
+    /// Masqueraded flows at this moment.
+    pub masquerade_flows: Counter,
+    /// Flows of the masquerading gateway that began outside, at this moment.
+    pub masquerade_entered: Counter,
     /// ICMP errors translated and sent on.
     pub icmp_errors: Counter,
     /// Of these, "too big" messages whose MTU was below what every host must take, and was raised to that.
@@ -192,9 +215,8 @@ pub struct Counters {
     drops: [Counter; DropReason::COUNT],
     answers: [Counter; Reply::ALL.len()],
     answered: [Counter; DropReason::COUNT],
-    /// Packets that came out of tunnels from a network's containers, by the network's place
-    /// ([`crate::tables::overlay::Overlay::places`]).
-    pub networks: Box<[Counter]>,
+    /// By a network's place ([`crate::tables::overlay::Overlay::places`]).
+    pub networks: Box<[NetworkCounters]>,
     /// By port index, the host port last.
     pub ports: Box<[PortCounters]>,
     /// Packets towards backends, by service number.
@@ -227,6 +249,13 @@ impl Counters {
             sessions_evicted: Counter::default(),
             snat_resting: Counter::default(),
             snat_rests_cut: Counter::default(),
+            masqueraded: Counter::default(),
+            unmasqueraded: Counter::default(),
+            masquerade_made: Counter::default(),
+            masquerade_expired: Counter::default(),
+            masquerade_evicted: Counter::default(),
+            masquerade_flows: Counter::default(),
+            masquerade_entered: Counter::default(),
             icmp_errors: Counter::default(),
             icmp_mtu_raised: Counter::default(),
             fragments_followed: Counter::default(),

@@ -61,7 +61,7 @@ pub enum Decided<A> {
 pub enum Asked {
     /// May its source talk to this service?
     Service(u16),
-    /// May the client that it goes to talk to the backend that it comes from?
+    /// May the client or container that it goes to talk to whom it comes from?
     Reply,
     /// May its source talk to its destination?
     Forward,
@@ -73,8 +73,8 @@ impl From<Action> for Asked {
     fn from(action: Action) -> Self {
         match action {
             Action::Balance(service) => Self::Service(service),
-            Action::Return { .. } => Self::Reply,
-            Action::Forward => Self::Forward,
+            Action::Return { .. } | Action::Unmasquerade(_) => Self::Reply,
+            Action::Forward | Action::Masquerade | Action::Enter => Self::Forward,
             Action::Done
             | Action::Parsed
             | Action::Arp

@@ -258,7 +258,9 @@ fn counters(config: &Config, ports: usize, workers: usize) -> Vec<Arc<Counters>>
 fn flows(config: &Config, tables: &Tables, workers: usize) -> Vec<Arc<Flows>> {
     let (key, limits) = (tables.desired.shared.hash_key, config.limits);
     // Numbers begin at 1, as of counters.
-    (0..workers).map(|_| Arc::new(Flows::with_services(limits.sessions, key, limits.services + 1))).collect()
+    let most = if tables.overlay.masquerades() { limits.masquerade } else { 0 };
+    let flows = || Flows::with_services(limits.sessions, key, limits.services + 1).masquerading(most, key);
+    (0..workers).map(|_| Arc::new(flows())).collect()
 }
 
 #[cfg(test)]

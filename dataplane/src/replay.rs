@@ -23,6 +23,8 @@ const LONGEST_SILENCE: u64 = 4000;
 pub struct Sizes {
     /// Sessions per worker.
     pub sessions: usize,
+    /// Flows of a masquerading gateway per worker.
+    pub masquerade: usize,
     /// Slots of each hand-over ring.
     pub handover: usize,
     /// Services at once.
@@ -147,12 +149,18 @@ fn machine(tables: &Arc<Tables>, workers: usize, sizes: Sizes) -> std::io::Resul
                 mailbox,
                 counters: Arc::new(Counters::new(ports, sizes.services, sizes.backends)),
                 events: events(),
-                flows: Arc::new(Flows::with_services(sizes.sessions, tables.desired.shared.hash_key, sizes.services)),
+                flows: Arc::new(flows(tables, sizes)),
                 inboxes,
                 outboxes,
             })
         })
         .collect())
+}
+
+fn flows(tables: &Tables, sizes: Sizes) -> Flows {
+    let key = tables.desired.shared.hash_key;
+    let most = if tables.overlay.masquerades() { sizes.masquerade } else { 0 };
+    Flows::with_services(sizes.sessions, key, sizes.services).masquerading(most, key)
 }
 
 fn outcome(mut machine: Vec<Worker<PcapPort>>, ports: usize) -> Outcome {

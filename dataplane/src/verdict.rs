@@ -73,6 +73,7 @@ drop_reasons! {
     IcmpTunnel, "icmp_tunnel", "an ICMP error about a tunnel of ours: its outer packet does not fit the underlay or does not arrive; compare the overlay's and the underlay's MTU";
     SnatUnknown, "snat_unknown", "to a SNAT address, but from no backend that we know";
     SnatNoSession, "snat_no_session", "a reply whose session is unknown or expired";
+    MasqueradeProtocol, "masquerade_protocol", "from a container to the outside, and neither TCP, UDP, SCTP nor ICMP echo: nothing else can be masqueraded";
     // isolate
     GroupDenied, "group_denied", "source and destination share no isolation group on one network";
     GroupUnderlay, "group_underlay", "the underlay may not reach a grouped container or VIP; see underlay_allow";
@@ -86,6 +87,8 @@ drop_reasons! {
     SnatExhausted, "snat_exhausted", "no free SNAT port towards the backend; add a SNAT address";
     NoSnat, "no_snat", "no SNAT address towards this backend's side; set snat.underlay or snat.overlay";
     SnatQuota, "snat_quota", "this client holds its share of SNAT ports, and those that are left towards the backend are for others; add a SNAT address";
+    MasqueradeFull, "masquerade_full", "no room for another flow between a container and the outside; raise limits.masquerade";
+    MasqueradeExhausted, "masquerade_exhausted", "no free SNAT port for a container's flow towards this destination; add an address to snat.underlay";
     AdmissionRate, "admission_rate", "the service has had its new connections for the moment; see its new_per_second";
     AdmissionSessions, "admission_sessions", "the service has as many sessions as it may; see its sessions";
     // dns

@@ -19,16 +19,18 @@ use crate::limiter::{Answer, Rate, RateLimits};
 use crate::mailbox::Mailbox;
 use crate::probing::Probing;
 use crate::ring::{Giver, Label, Taker, ring};
+use crate::sessions::Lifetimes;
 use crate::stage::balance::{self, Balance};
 use crate::stage::classify::{self, Seen};
 use crate::stage::dns::guard::Guard;
 use crate::stage::probe::Carry;
 use crate::stage::seeker::Seeker;
 use crate::stage::{
-    decap, dns, egress, encap, express, follow, fragment, hub, icmp_error, isolate, parse, probe, refuse, reply,
+    decap, dns, egress, encap, express, follow, fragment, hub, icmp_error, isolate, masquerade, parse, probe, refuse,
+    reply,
 };
 use crate::tables::Tables;
-use crate::time::Nanos;
+use crate::time::{Nanos, Tick};
 use crate::verdict::{DropReason, Verdict};
 use crate::wake::Waker;
 
@@ -157,7 +159,11 @@ impl<P: Port> Worker<P> {
                 icmp_error::run(burst, pool, &seeker);
             }
             // Replies of other workers' sessions are given away here, and judged by policy where their client is known.
-            let refused = balance::run(burst, pool, &balance, left.others);
+            let mut refused = balance::run(burst, pool, &balance, left.others);
+            if tables.overlay.masquerades() {
+                let told = masquerade::run(burst, pool, &balance);
+                refused |= told;
+            }
             if seen.fragments {
                 follow::run(burst, pool, datagrams, &seeker);
             }
@@ -166,7 +172,7 @@ impl<P: Port> Worker<P> {
                 refuse::run(burst, pool, &tables, limits, counters, now);
             }
             if burst.iter().any(Packet::pending) {
-                encap::run(burst, pool, &tables, flows);
+                encap::run(burst, pool, &tables, flows, counters);
                 egress::run(burst, pool, &tables, events, counters);
             }
         }
@@ -323,6 +329,9 @@ impl<P: Port> Worker<P> {
         counters.sessions_evicted.set(flows.v4.evicted() + flows.v6.evicted());
         counters.snat_resting.set((flows.v4.resting() + flows.v6.resting()) as u64);
         counters.snat_rests_cut.set(flows.v4.cut_short() + flows.v6.cut_short());
+        if tables.overlay.masquerades() {
+            expire_masqueraded(flows, counters, now.tick(), life);
+        }
         let mut lost = 0;
         let mut tell = |backend, seen| lost += u64::from(events.push(Event::Handshake { backend, seen }).is_err());
         let untold = flows.v4.take_seen(&mut tell) + flows.v6.take_seen(&mut tell);
@@ -337,7 +346,10 @@ impl<P: Port> Worker<P> {
             let (flows, life) = (&self.setup.flows, tables.local.life);
             let ended = flows.v4.sweep(usize::MAX, now.tick(), life, |_, _| true)
                 + flows.v6.sweep(usize::MAX, now.tick(), life, |_, _| true);
+            let masqueraded =
+                flows.masquerade4.sweep(true, now.tick(), life) + flows.masquerade6.sweep(true, now.tick(), life);
             self.setup.counters.sessions_expired.add(u64::from(ended));
+            self.setup.counters.masquerade_expired.add(u64::from(masqueraded));
         }
     }
 
@@ -386,6 +398,16 @@ impl<P: Port> Worker<P> {
     pub fn counters(&self) -> &Arc<Counters> {
         &self.setup.counters
     }
+}
+
+/// As [`Worker::expire`], of flows between containers and the outside.
+#[inline(never)]
+fn expire_masqueraded(flows: &Flows, counters: &Counters, now: Tick, life: Lifetimes) {
+    let (four, six) = (&flows.masquerade4, &flows.masquerade6);
+    counters.masquerade_expired.add(u64::from(four.sweep(false, now, life) + six.sweep(false, now, life)));
+    counters.masquerade_flows.set((four.begun.len() + six.begun.len()) as u64);
+    counters.masquerade_entered.set((four.entered.len() + six.entered.len()) as u64);
+    counters.masquerade_evicted.set(four.evicted() + six.evicted());
 }
 
 /// Offers the frames to a port; what it does not take is dropped.

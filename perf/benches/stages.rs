@@ -161,7 +161,7 @@ impl Bench {
                 let _told = balance::run(burst, pool, &with, true);
             }
             Refuse => refuse::run(burst, pool, tables, limits, counters, NOW),
-            Encap => encap::run(burst, pool, tables, flows),
+            Encap => encap::run(burst, pool, tables, flows, counters),
             Egress => egress::run(burst, pool, tables, events, counters),
         }
     }

@@ -9,7 +9,7 @@ use toml::Spanned;
 use super::value;
 use crate::diagnostic::Findings;
 use crate::file::{self, File};
-use crate::model::{Backend, Config, Mode, Overlay, OverlayNetwork};
+use crate::model::{Backend, Config, Gateway, Mode, Overlay, OverlayNetwork};
 
 /// Where the first backend of `nat` stands, by side and family.
 #[derive(Debug, Default)]
@@ -43,6 +43,10 @@ const ADD_UNDERLAY: &str =
     "add `underlay = [\"192.0.2.200\"]` to [snat], with an address that backends route to this node";
 const ADD_UNDERLAY6: &str =
     "add an IPv6 address that backends route to this node to `underlay` of [snat], for example \"2001:db8::200\"";
+const ADD_MASQUERADE: &str =
+    "add `underlay = [\"192.0.2.200\"]` to [snat], with an address that the underlay routes to this node";
+const ADD_MASQUERADE6: &str =
+    "add an IPv6 address that the underlay routes to this node to `underlay` of [snat], for example \"2001:db8::200\"";
 const ADD_OVERLAY: &str = "add `overlay = [\"9.0.9.2\"]` to [snat], with an address in our own part of the network";
 
 /// Whether each side that `nat` sends to has an address to send from.
@@ -70,6 +74,7 @@ pub(super) fn settle(file: &File, config: &Config, needs: &Needs, found: &mut Fi
         }
     }
     of_marathon(file, config, underlay || underlay6, overlay, found);
+    of_gateway(file, config, (underlay, underlay6), found);
     speaker6(file, config, found);
     if let Some(section) = config.overlay.as_ref().filter(|_| overlay) {
         of_tunnels(file, config, section, needs, found);
@@ -102,6 +107,22 @@ fn speaker6(file: &File, config: &Config, found: &mut Findings<'_>) {
         let sentence = "containers are not told which IPv6 packets are too big: we have no IPv6 address in the overlay";
         let remedy = "add `own6`, and to `addresses` of [host] an address inside it, like \"fd01:b:0:0:9::1/80\"";
         found.warning(&subnet6.span(), sentence, remedy);
+    }
+}
+
+/// What a masquerading gateway sends from.
+fn of_gateway(file: &File, config: &Config, (v4, v6): (bool, bool), found: &mut Findings<'_>) {
+    let Some(overlay) = config.overlay.as_ref().filter(|overlay| overlay.gateway == Gateway::Masqueraded) else {
+        return;
+    };
+    let Some(at) = file.overlay.as_ref().and_then(|at| at.get_ref().gateway.as_ref()) else { return };
+    if !v4 {
+        let sentence = "`gateway` is \"masqueraded\", and `snat.underlay` has no address to masquerade with";
+        found.error(&at.span(), sentence, ADD_MASQUERADE);
+    }
+    if !v6 && overlay.networks.iter().any(|network| network.subnet6.is_some()) {
+        let sentence = "`snat.underlay` has no IPv6 address, so containers reach nobody outside over IPv6";
+        found.warning(&at.span(), sentence, ADD_MASQUERADE6);
     }
 }
 

@@ -152,6 +152,7 @@ pub(super) fn limits(file: Option<&Spanned<file::Limits>>, found: &mut Findings<
     let file = file.map(|at| at.get_ref().clone()).unwrap_or_default();
     let limits = Limits {
         sessions: value::number("sessions", &file.sessions, 262_144, 64..=67_108_864, found),
+        masquerade: value::number("masquerade", &file.masquerade, 65_536, 64..=16_777_216, found),
         frames: value::number("frames", &file.frames, 8192, 256..=1_048_576, found),
         rings: value::number("rings", &file.rings, 2048, 64..=32_768, found),
         handover: value::number("handover", &file.handover, 1024, 64..=65_536, found),

@@ -19,7 +19,8 @@ use crate::words::short;
 const MOST_NETWORKS: usize = 256;
 const MODE: &[(&str, NetworkMode)] = &[("direct", NetworkMode::Direct), ("hub", NetworkMode::Hub)];
 const ISOLATION: &[(&str, Isolation)] = &[("enforced", Isolation::Enforced), ("open", Isolation::Open)];
-const GATEWAYS: &[(&str, Gateway)] = &[("off", Gateway::Off), ("routed", Gateway::Routed)];
+const GATEWAYS: &[(&str, Gateway)] =
+    &[("off", Gateway::Off), ("routed", Gateway::Routed), ("masqueraded", Gateway::Masqueraded)];
 
 /// Names that DC/OS's overlay module keeps (facts: Mesos overlay module).
 const RESERVED: [&str; 4] = ["host", "bridge", "default", "none"];

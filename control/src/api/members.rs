@@ -1,11 +1,13 @@
 //! `show networks`, `show vteps` and `show leases`: who has which place in the overlay, and who says so.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use ipnet::Ipv4Net;
 use serde::Serialize;
 use sluice_config::model::{Isolation, NetworkMode, OverlayNetwork};
+use sluice_dataplane::counters::{Counter, NetworkCounters};
 
 use super::observed::{Observed, Published};
 use crate::lease::desk::{Row, at};
@@ -30,6 +32,10 @@ pub struct NetworkRow {
     pub taken: usize,
     /// Parts in all.
     pub parts: u64,
+    /// Packets that came out of tunnels from its containers since the start.
+    pub rx: u64,
+    /// Packets that went into tunnels to its containers.
+    pub tx: u64,
 }
 
 /// One VTEP.
@@ -44,9 +50,15 @@ pub struct VtepRow {
 
 /// Networks, in the configuration's order.
 #[must_use]
-pub fn networks(published: Option<&Published>) -> Vec<NetworkRow> {
+pub fn networks(observed: &Observed, published: Option<&Published>) -> Vec<NetworkRow> {
     let Some(published) = published else { return Vec::new() };
     let shared = &published.tables.desired.shared;
+    let places: BTreeMap<&str, u8> = published.tables.overlay.places().collect();
+    let packets = |network: &OverlayNetwork, read: fn(&NetworkCounters) -> &Counter| {
+        let place = places.get(network.name.as_str()).copied();
+        let of = observed.workers.iter().filter_map(|c| c.networks.get(usize::from(place?)));
+        of.map(|n| read(n).get()).sum()
+    };
     let row = |network: &OverlayNetwork| NetworkRow {
         name: network.name.clone(),
         subnet: network.subnet,
@@ -63,6 +75,8 @@ pub fn networks(published: Option<&Published>) -> Vec<NetworkRow> {
         taken: shared.agents.iter().filter(|agent| agent.subnets.contains_key(&network.name)).count()
             + usize::from(network.own.is_some()),
         parts: 1_u64 << network.prefix.saturating_sub(network.subnet.prefix_len()),
+        rx: packets(network, |n| &n.rx),
+        tx: packets(network, |n| &n.tx),
     };
     shared.networks.iter().map(row).collect()
 }

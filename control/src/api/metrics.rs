@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use sluice_dataplane::counters::{Counter, Counters, PortCounters};
+use sluice_dataplane::counters::{Counter, Counters, NetworkCounters, PortCounters};
 use sluice_dataplane::stage::refuse::is_told;
 use sluice_dataplane::verdict::{DropReason, Reply};
 
@@ -29,6 +29,7 @@ pub fn text(observed: &Observed) -> String {
     denials(&mut text, observed, published.as_ref());
     ports(&mut text, observed);
     sessions_and_names(&mut text, observed);
+    masquerade(&mut text, observed);
     services(&mut text, observed, published.as_ref());
     health(&mut text, observed, published.as_ref());
     sockets(&mut text, observed);
@@ -152,21 +153,65 @@ fn packets(text: &mut Text, observed: &Observed) {
     );
 }
 
-/// Pairs are bounded (`Denials::PAIRS`), and named by configuration and labels.
-fn denials(text: &mut Text, observed: &Observed, published: Option<&Published>) {
-    let help = "Packets that came out of tunnels from a network's containers.";
-    text.family(Kind::Counter, "network_rx_packets_total", help, |f| {
-        for (network, place) in published.iter().flat_map(|p| p.tables.overlay.places()) {
-            let of = observed.workers.iter().filter_map(|c| c.networks.get(usize::from(place)));
-            f.sample(&[("network", &network)], of.map(Counter::get).sum::<u64>());
+/// What the masquerading gateway does; zeros elsewhere.
+fn masquerade(text: &mut Text, observed: &Observed) {
+    type Read = fn(&Counters) -> &Counter;
+    let workers = &observed.workers;
+    let counters: [(&str, &str, Read); 5] = [
+        ("masqueraded_packets_total", "Packets of containers that left with an address of snat.underlay.", |c| {
+            &c.masqueraded
+        }),
+        ("unmasqueraded_packets_total", "Packets that came back to these, and went to their container.", |c| {
+            &c.unmasqueraded
+        }),
+        ("masquerade_flows_total", "Masqueraded flows begun.", |c| &c.masquerade_made),
+        ("masquerade_expired_total", "Flows of the masquerading gateway ended by expiry.", |c| &c.masquerade_expired),
+        ("masquerade_evictions_total", "Of these flows, half-open ones that gave way to newer ones.", |c| {
+            &c.masquerade_evicted
+        }),
+    ];
+    for (name, help, read) in counters {
+        text.family(Kind::Counter, name, help, |f| each(f, workers, read));
+    }
+    let help = "Flows of the masquerading gateway now, by who began them; limits.masquerade bounds each.";
+    text.family(Kind::Gauge, "masquerade_entries", help, |f| {
+        for (worker, counters) in workers.iter().enumerate() {
+            for (begun, count) in [("container", &counters.masquerade_flows), ("outside", &counters.masquerade_entered)]
+            {
+                f.sample(&[("worker", &worker), ("begun", &begun)], count.get());
+            }
         }
     });
+    text.family(Kind::Gauge, "masquerade_capacity", "Flows of each kind that there is room for, per worker.", |f| {
+        f.sample(&[], observed.config.limits.masquerade);
+    });
+}
+
+/// Pairs are bounded (`Denials::PAIRS`), and named by configuration and labels.
+fn denials(text: &mut Text, observed: &Observed, published: Option<&Published>) {
+    type Read = fn(&NetworkCounters) -> &Counter;
+    let counters: [(&str, &str, Read); 2] = [
+        ("network_rx_packets_total", "Packets that came out of tunnels from a network's containers.", |n| &n.rx),
+        ("network_tx_packets_total", "Packets that went into tunnels to a network's containers.", |n| &n.tx),
+    ];
+    for (name, help, read) in counters {
+        text.family(Kind::Counter, name, help, |f| {
+            for (network, place) in published.iter().flat_map(|p| p.tables.overlay.places()) {
+                f.sample(&[("network", &network)], network_packets(observed, place, read));
+            }
+        });
+    }
     let help = "Packets that isolation groups kept from a party, by who sent them; `sluice show policy` lists them.";
     text.family(Kind::Counter, "group_denied_packets_total", help, |f| {
         for pair in published.map(|p| policy::denied(observed, &p.tables)).unwrap_or_default() {
             f.sample(&[("from", &pair.from), ("to", &pair.to)], pair.packets);
         }
     });
+}
+
+/// Over all workers.
+fn network_packets(observed: &Observed, place: u8, read: impl Fn(&NetworkCounters) -> &Counter) -> u64 {
+    observed.workers.iter().filter_map(|c| c.networks.get(usize::from(place))).map(|n| read(n).get()).sum()
 }
 
 fn ports(text: &mut Text, observed: &Observed) {

@@ -102,15 +102,16 @@ pub type Lazy<T> = Box<dyn Fn() -> Vec<T> + Send + Sync>;
 pub struct SessionRow {
     /// Owning worker.
     pub worker: usize,
-    /// Transport protocol.
+    /// Transport protocol, or `icmp`.
     pub protocol: String,
-    /// Client address and port.
+    /// Client address and port; an echo message's identifier is the port of who asks.
     pub client: String,
-    /// VIP and port.
+    /// VIP and port; `masqueraded` of what a container began with somebody outside, `entered` of what somebody outside
+    /// began with a container at a masquerading gateway.
     pub vip: String,
-    /// Backend and port.
+    /// Backend and port; where there is no VIP, whom the client talks to.
     pub backend: String,
-    /// Source address and port towards the backend.
+    /// Source address and port towards the backend; `none` of what entered.
     pub snat: String,
     /// TCP state, or `udp`.
     pub state: String,

@@ -188,8 +188,26 @@ fn pair(tables: &Tables, from: IpAddr, to: IpAddr, port: Option<u16>) -> Explain
             parties.name(other).to_owned()
         },
         allowed: judged.is_ok(),
-        rule: rule(tables, party, other, service.is_some(), judged),
+        rule: format!("{}{}", rule(tables, party, other, service.is_some(), judged), way_out(tables, from, to)),
     }
+}
+
+/// What a gateway does with packets of a container to somebody outside.
+fn way_out(tables: &Tables, from: IpAddr, to: IpAddr) -> &'static str {
+    let leaves = match (from, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => leaves(tables, from.to_bits(), to.to_bits()),
+        (IpAddr::V6(from), IpAddr::V6(to)) => leaves(tables, from.to_bits(), to.to_bits()),
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+    };
+    match (leaves, tables.overlay.masquerades(), tables.overlay.is_gateway()) {
+        (true, true, _) => "; masqueraded: what it begins leaves this gateway with an address of snat.underlay",
+        (true, false, true) => "; routed: it leaves this gateway with its own address",
+        (true, false, false) | (false, ..) => "",
+    }
+}
+
+fn leaves<A: sluice_dataplane::family::Family>(tables: &Tables, from: A, to: A) -> bool {
+    tables.overlay.has(from) && !tables.overlay.has(to) && A::tables(tables).address(to).is_none()
 }
 
 fn judge<A: sluice_dataplane::family::Family>(
@@ -226,7 +244,7 @@ fn rule(tables: &Tables, from: Party, to: Party, vip: bool, judged: Result<(), D
 mod tests {
     use std::sync::Arc;
 
-    use sluice_config::model::{Container, Desired, Service};
+    use sluice_config::model::{Container, Desired, Gateway, Service};
     use sluice_dataplane::tables::ids::Ids;
     use sluice_dataplane::time::Nanos;
 
@@ -235,9 +253,10 @@ mod tests {
     use crate::fixture::{config, task};
     use crate::view::Listing;
 
-    fn published() -> Published {
+    fn published(gateway: Gateway) -> Published {
         let config = config();
         let mut desired = Desired { local: crate::offline::local_from_config(&config), ..Desired::default() };
+        desired.local.vtep.as_mut().unwrap().gateway = gateway;
         desired.shared.networks = config.overlay.map(|overlay| overlay.networks).unwrap_or_default();
         let member = |ip: &str, group: &str| Container {
             ip: ip.parse().unwrap(),
@@ -257,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_pair_is_explained_by_the_rule_that_holds_for_it() {
-        let published = published();
+        let published = published(Gateway::Off);
         let said = |from: &str, to: &str| {
             let all = explain(&published, from, to).unwrap();
             (all[0].allowed, all[0].rule.clone())
@@ -280,5 +299,19 @@ mod tests {
             assert!(!allowed && rule.starts_with(reason.name()), "{from} to {to}: {rule}");
         }
         assert!(explain(&published, "nobody", "9.0.1.4").unwrap_err().contains("nobody"));
+    }
+
+    #[test]
+    fn what_leaves_the_overlay_says_with_which_address() {
+        let said = |gateway, from: &str, to: &str| {
+            let all = explain(&published(gateway), from, to).unwrap();
+            all[0].rule.split_once("; ").map(|(_, way)| way.to_owned()).unwrap_or_default()
+        };
+        assert!(said(Gateway::Masqueraded, "web.1", "192.0.2.1:80").starts_with("masqueraded: what it begins leaves"));
+        assert!(said(Gateway::Routed, "9.0.2.1", "192.0.2.1").starts_with("routed: it leaves"));
+        assert_eq!(said(Gateway::Off, "web.1", "192.0.2.1"), "");
+        for (from, to) in [("web.1", "9.0.1.3"), ("192.0.2.1", "9.0.2.2"), ("192.0.2.1", "192.0.2.2")] {
+            assert_eq!(said(Gateway::Masqueraded, from, to), "", "{from} to {to}");
+        }
     }
 }

@@ -182,6 +182,10 @@ pub struct SessionCounts {
     pub expired: u64,
     /// Half-open ones that gave way.
     pub evicted: u64,
+    /// Masqueraded flows now (`limits.masquerade`).
+    pub masqueraded: u64,
+    /// Flows of a masquerading gateway that began outside, now.
+    pub entered: u64,
 }
 
 /// `show labels`: every VIP label, what was asked for and is not done, and what else people should know.
@@ -220,7 +224,7 @@ pub async fn document(observed: &Observed, what: &str) -> Option<Value> {
         "resolvers" => serde_json::to_value(observed.forwarder.as_ref().map(|f| f.shown()).unwrap_or_default()),
         "policy" => serde_json::to_value(policy::show(observed, published)),
         "groups" => serde_json::to_value(groups::groups(observed, published)),
-        "networks" => serde_json::to_value(members::networks(published)),
+        "networks" => serde_json::to_value(members::networks(observed, published)),
         "vteps" => serde_json::to_value(members::vteps(observed, published)),
         "leases" => serde_json::to_value(members::leases(observed)),
         _ => return None,
@@ -293,6 +297,8 @@ fn sessions(observed: &Observed) -> Sessions {
         made: c.sessions_made.get(),
         expired: c.sessions_expired.get(),
         evicted: c.sessions_evicted.get(),
+        masqueraded: c.masquerade_flows.get(),
+        entered: c.masquerade_entered.get(),
     };
     let mut list = (observed.sessions)();
     list.truncate(MOST_SESSIONS);

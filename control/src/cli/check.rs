@@ -5,7 +5,9 @@ use std::net::Ipv4Addr;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use sluice_config::model::{Admission, Config, Isolation, NetworkMode, OverlayAgent, OverlayNetwork, Service};
+use sluice_config::model::{
+    Admission, Config, Gateway, Isolation, NetworkMode, OverlayAgent, OverlayNetwork, Service, Snat,
+};
 use sluice_config::{ConfigErrors, Diagnostic, Linux, Loaded};
 
 use super::{ConfigFile, answer, answer_json, complain, with_causes};
@@ -73,11 +75,21 @@ impl Check {
             if self.offline { ", not compared with this machine" } else { "" },
         );
         for ceiling in ceilings(config) {
-            let Ceiling { address, family, side, flows, per_worker } = ceiling;
-            let share = if workers > 1 { format!(", {per_worker} on each worker") } else { String::new() };
+            let Ceiling { address, family, side, backend, destination } = ceiling;
+            let of = |Flows { flows, per_worker }: Flows, whom: &str| {
+                let share = if workers > 1 { format!(", {per_worker} on each worker") } else { String::new() };
+                format!("{flows} flows per {whom}{share}")
+            };
+            let masqueraded =
+                destination.map_or_else(String::new, |flows| format!("; masqueraded {}", of(flows, "destination")));
+            let backend = of(backend, "backend");
+            let _ = writeln!(text, "SNAT {address} ({family}, {side}): one address serves {backend}{masqueraded}");
+        }
+        if is_masquerading(config) {
+            let most = config.limits.masquerade;
             let _ = writeln!(
                 text,
-                "SNAT {address} ({family}, {side}): one address serves {flows} flows per backend{share}"
+                "masquerading: {most} flows of containers on each worker, and {most} from outside (limits.masquerade)"
             );
         }
         let quota = config.snat.quota.map_or_else(|| "an eighth of them".to_owned(), |quota| quota.to_string());
@@ -151,29 +163,53 @@ struct Ceiling {
     address: String,
     family: &'static str,
     side: &'static str,
+    backend: Flows,
+    /// Masqueraded ones.
+    destination: Option<Flows>,
+}
+
+/// Flows to one backend or destination.
+#[derive(Clone, Copy)]
+struct Flows {
     flows: usize,
     /// Of them on the worker that has the fewest.
     per_worker: usize,
 }
 
+fn is_masquerading(config: &Config) -> bool {
+    config.overlay.as_ref().is_some_and(|overlay| overlay.gateway == Gateway::Masqueraded)
+}
+
 /// A SNAT port is unique per SNAT address, port, backend and protocol (design.md section 4).
 fn ceilings(config: &Config) -> Vec<Ceiling> {
-    let flows = config.snat.ports.len();
-    let per_worker = config.snat.ports_per_worker(config.ports.first().map_or(1, |p| p.queues.len()));
     let snat = &config.snat;
+    let workers = config.ports.first().map_or(1, |p| p.queues.len());
+    let of = |counts: fn(u16) -> bool| Flows {
+        flows: snat.ports.clone().filter(|port| counts(*port)).count(),
+        per_worker: snat.fewest(workers, counts),
+    };
+    let halves = is_masquerading(config);
+    let backend = if halves { of(|port| !Snat::is_masqueraded(port)) } else { of(|_| true) };
+    let masqueraded = halves.then(|| of(Snat::is_masqueraded));
     let underlay = snat.underlay.iter().map(|a| (a.to_string(), "IPv4", "underlay"));
     let underlay6 = snat.underlay6.iter().map(|a| (a.to_string(), "IPv6", "underlay"));
     let overlay = snat.overlay.iter().map(|a| (a.to_string(), "IPv4", "overlay"));
     let overlay6 = snat.overlay6.iter().map(|a| (a.to_string(), "IPv6", "overlay"));
     let all = underlay.chain(underlay6).chain(overlay).chain(overlay6);
-    all.map(|(address, family, side)| Ceiling { address, family, side, flows, per_worker }).collect()
+    let ceiling = |(address, family, side)| {
+        let destination = masqueraded.filter(|_| side == "underlay");
+        Ceiling { address, family, side, backend, destination }
+    };
+    all.map(ceiling).collect()
 }
 
 fn valid(loaded: &Loaded) -> Value {
     let ceiling = |c: Ceiling| {
         json!({
-            "address": c.address, "family": c.family, "side": c.side, "flows_per_backend": c.flows,
-            "flows_per_backend_and_worker": c.per_worker,
+            "address": c.address, "family": c.family, "side": c.side, "flows_per_backend": c.backend.flows,
+            "flows_per_backend_and_worker": c.backend.per_worker,
+            "masqueraded_flows_per_destination": c.destination.map(|d| d.flows),
+            "masqueraded_flows_per_destination_and_worker": c.destination.map(|d| d.per_worker),
         })
     };
     let bound =

@@ -7,9 +7,11 @@ use super::table::Table;
 use crate::rejected::shown;
 
 pub(super) fn networks(document: &Value) -> String {
-    let mut table = Table::new(&["NETWORK", "SUBNET", "PREFIX", "OWN", "MODE", "ISOLATION", "TAKEN", "PARTS"]);
+    let headings = ["NETWORK", "SUBNET", "PREFIX", "OWN", "MODE", "ISOLATION", "TAKEN", "PARTS", "RX", "TX"];
+    let mut table = Table::new(&headings);
     for row in all(document) {
-        table.row(["name", "subnet", "prefix", "own", "mode", "isolation", "taken", "parts"].map(|key| text(row, key)));
+        let keys = ["name", "subnet", "prefix", "own", "mode", "isolation", "taken", "parts", "rx", "tx"];
+        table.row(keys.map(|key| text(row, key)));
     }
     table.finish("no overlay networks: the configuration has no [overlay]")
 }

@@ -166,9 +166,11 @@ pub(super) fn compiled(document: &Value) -> String {
 }
 
 fn sessions(document: &Value) -> String {
-    let mut counts = Table::new(&["WORKER", "SESSIONS", "CAPACITY", "MADE", "EXPIRED", "EVICTED"]);
+    let headings = ["WORKER", "SESSIONS", "CAPACITY", "MADE", "EXPIRED", "EVICTED", "MASQUERADED", "ENTERED"];
+    let mut counts = Table::new(&headings);
     for worker in list(document, "workers") {
-        counts.row(["worker", "sessions", "capacity", "made", "expired", "evicted"].map(|key| text(worker, key)));
+        let keys = ["worker", "sessions", "capacity", "made", "expired", "evicted", "masqueraded", "entered"];
+        counts.row(keys.map(|key| text(worker, key)));
     }
     let mut table = Table::new(&["WORKER", "PROTOCOL", "CLIENT", "VIP", "BACKEND", "SNAT", "STATE", "IDLE"]);
     for session in list(document, "sessions") {

@@ -5,12 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use sluice_config::model::{Config, Marathon, Masters, Mesos};
+use sluice_config::model::{Config, Marathon, Masters, Mesos, Protocol};
 use sluice_dataplane::address::Address;
-use sluice_dataplane::family::Flows;
+use sluice_dataplane::family::{Flows, Masquerade};
 use sluice_dataplane::idle::clock;
 use sluice_dataplane::launch::{Dataplane, PortStatistics};
-use sluice_dataplane::sessions::{Shown, State};
+use sluice_dataplane::sessions::caller::Talk;
+use sluice_dataplane::sessions::{Client, Shown, State};
 use sluice_dataplane::tables::Tables;
 use sluice_dataplane::time::{Nanos, Tick};
 use tokio::sync::{mpsc, watch};
@@ -164,6 +165,8 @@ fn rows(flows: &[Arc<Flows>], tables: &Tables, now: Nanos) -> Vec<SessionRow> {
     let each = |(worker, flows): (usize, &Arc<Flows>)| {
         let four = flows.v4.iter().map(|shown| row(worker, &shown, tables, now.tick()));
         four.chain(flows.v6.iter().map(|shown| row(worker, &shown, tables, now.tick())))
+            .chain(masqueraded(worker, &flows.masquerade4, tables, now.tick()))
+            .chain(masqueraded(worker, &flows.masquerade6, tables, now.tick()))
             .take(MOST_SESSIONS)
             .collect::<Vec<_>>()
     };
@@ -182,15 +185,50 @@ fn row<A: Address>(worker: usize, shown: &Shown<A>, tables: &Tables, now: Tick) 
         vip: tables.service(shown.client.service).map_or_else(gone, |s| address(s.ip, s.port)),
         backend: tables.backend(shown.flow.backend).map_or_else(gone, |b| address(b.ip, b.port)),
         snat: snat.map_or_else(gone, |ip| address(ip, shown.flow.port)),
-        state: match shown.state {
-            State::HalfOpen => "half_open",
-            State::Established => "established",
-            State::Closing => "closing",
-            State::Udp => "udp",
-            State::Sctp => "sctp",
-            State::Refused => "refused",
-        }
-        .to_owned(),
-        idle_seconds: u64::from(now.since(shown.tick)) * Nanos::TICK / 1_000_000_000,
+        state: state(shown.state).to_owned(),
+        idle_seconds: idle_seconds(shown, now),
     }
+}
+
+fn state(state: State) -> &'static str {
+    match state {
+        State::HalfOpen => "half_open",
+        State::Established => "established",
+        State::Closing => "closing",
+        State::Udp => "udp",
+        State::Sctp => "sctp",
+        State::Refused => "refused",
+    }
+}
+
+fn idle_seconds<A>(shown: &Shown<A>, now: Tick) -> u64 {
+    u64::from(now.since(shown.tick)) * Nanos::TICK / 1_000_000_000
+}
+
+/// Flows of a masquerading gateway: those of containers, then those that began outside.
+fn masqueraded<'a, A: Address>(
+    worker: usize,
+    flows: &'a Masquerade<A>,
+    tables: &'a Tables,
+    now: Tick,
+) -> impl Iterator<Item = SessionRow> + 'a {
+    let row = move |shown: Shown<Talk<A>>, begun: bool| {
+        let Client { ip: Talk { container, far, far_port }, port, service } = shown.client;
+        let end = |ip: A, port: u16| SocketAddr::new(ip.to_ip(), port).to_string();
+        let (container, far) = (end(container, port), end(far, far_port));
+        let snat = tables.snat.ip(shown.flow.snat).map(|ip| SocketAddr::new(ip, shown.flow.port).to_string());
+        let is_echo = shown.state == State::Udp && service != u16::from(Protocol::Udp.number());
+        SessionRow {
+            worker,
+            protocol: if is_echo { "icmp".to_owned() } else { shown.flow.protocol.to_string() },
+            vip: if begun { "masqueraded" } else { "entered" }.to_owned(),
+            snat: snat.filter(|_| begun).unwrap_or_else(|| "none".to_owned()),
+            state: if is_echo { "icmp" } else { state(shown.state) }.to_owned(),
+            idle_seconds: idle_seconds(&shown, now),
+            client: if begun { container.clone() } else { far.clone() },
+            backend: if begun { far } else { container },
+        }
+    };
+    let begun = flows.begun.iter().map(move |shown| row(shown, true));
+    begun.chain(flows.entered.iter().map(move |shown| row(shown, false)))
 }

@@ -3,7 +3,7 @@
 use sluice_config::model::Protocol;
 
 use super::beside::Beside;
-use crate::address::Address;
+use super::caller::Caller;
 use crate::tables::hash::MixKey;
 use crate::time::Tick;
 
@@ -14,11 +14,11 @@ pub struct Client<A = u32> {
     pub ip: A,
     /// Port.
     pub port: u16,
-    /// Service number, never 0.
+    /// Service number, never 0; of a masqueraded flow the IP protocol's.
     pub service: u16,
 }
 
-impl<A: Address> Client<A> {
+impl<A: Caller> Client<A> {
     #[inline]
     pub(super) fn hash(self, key: MixKey) -> u64 {
         A::Beside::hash(key, self.ip, self.low())
@@ -44,13 +44,13 @@ impl<A: Address> Client<A> {
 /// What a backend sees: the key of a reverse entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Flow {
-    /// Backend number, 24 bits.
+    /// Backend number, 24 bits; of a masqueraded flow the IP protocol's.
     pub backend: u32,
     /// SNAT address index, below [`Flow::SNAT_ADDRESSES`]; above, that there is none ([`Flow::way`]).
     pub snat: u8,
     /// SNAT port; the client's own in `nat-preserve`, 0 in the DSR modes.
     pub port: u16,
-    /// Protocol.
+    /// Protocol; UDP stands for ICMP echo.
     pub protocol: Protocol,
 }
 
@@ -151,16 +151,10 @@ impl Flow {
         Choice(self.word())
     }
 
-    /// The hash of the reverse entry, which in `nat-preserve` the client's address belongs to.
+    /// The hash of the reverse entry, which something of its session's caller may belong to.
     #[inline]
-    pub(super) fn hash<A: Address>(self, key: MixKey, ip: A) -> u64 {
-        match self.way() {
-            Way::Translated | Way::Direct => key.one(self.word()),
-            Way::Preserved => {
-                let [high, low] = ip.words();
-                key.three(self.word(), high, low)
-            }
-        }
+    pub(super) fn hash<A: Caller>(self, key: MixKey, ip: A) -> u64 {
+        ip.flow_hash(key, self.word(), self.way())
     }
 
     #[inline]

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use crate::address::Address;
+use super::caller::Caller;
 use crate::frame::prefetch;
 use crate::tables::hash::MixKey;
 
@@ -26,8 +26,8 @@ impl Held {
 
     /// Where a client is counted.
     #[inline]
-    pub(super) fn hash<A: Address>(&self, key: MixKey, ip: A) -> u64 {
-        let [high, low] = ip.words();
+    pub(super) fn hash<A: Caller>(&self, key: MixKey, ip: A) -> u64 {
+        let [high, low] = ip.holder();
         key.two(high, low)
     }
 

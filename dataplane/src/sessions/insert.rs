@@ -17,10 +17,10 @@ use arrayvec::ArrayVec;
 
 use super::Sessions;
 use super::beside::Beside;
+use super::caller::Caller;
 use super::entry::{Chosen, Client, Flow, SYN, State, Way};
 use super::life::Lifetimes;
 use super::table::Place;
-use crate::address::Address;
 use crate::time::Tick;
 
 /// Why a session could not be made.
@@ -60,7 +60,7 @@ fn is_kept_back(port: u16) -> bool {
     port % 8 == 7
 }
 
-impl<A: Address> Sessions<A> {
+impl<A: Caller> Sessions<A> {
     /// Asks for the lines of a session to be made that its client's look-up has not asked for; `hash` is what
     /// [`Sessions::expect_client`] said.
     #[must_use]
@@ -108,7 +108,7 @@ impl<A: Address> Sessions<A> {
             self.reverse.beside(at).set(client.ip);
             self.reverse.value(at).store(word, Relaxed);
             // What begins without a SYN may rightly be refused, so its answer says nothing of the backend.
-            let told = if flags & SYN == 0 { Flow::TOLD } else { 0 };
+            let told = if flags & SYN == 0 || !A::OBSERVED { Flow::TOLD } else { 0 };
             self.reverse.key(at).store(flow.word() | told | u64::from(now.0) << Flow::TICK_SHIFT, Relaxed);
         }
         if flow.way() == Way::Translated {
@@ -174,7 +174,8 @@ impl<A: Address> Sessions<A> {
     fn weakest<'a>(&self, taken: &'a [Newcomer<A>], now: Tick) -> Option<(&'a Newcomer<A>, Place)> {
         let mut best = (0, None);
         for new in taken {
-            let found = self.reverse.find(new.flow_hash, new.flow.word(), |_| true);
+            let is_taken = |at| self.is_flow_of(at, new.flow, new.client.ip);
+            let found = self.reverse.find(new.flow_hash, new.flow.word(), is_taken);
             let Some(at) = found.filter(|at| !self.heard(*at).is_resting()) else { continue };
             let client = self.client_at(at);
             let Some(holder) = self.find_client(client, client.hash(self.key)) else { continue };

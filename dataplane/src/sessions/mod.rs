@@ -35,12 +35,12 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use sluice_config::model::Protocol;
 
-use crate::address::Address;
 use crate::event::Seen;
 use crate::tables::hash::{HashKey, MixKey};
 use crate::time::Tick;
 
 pub mod beside;
+pub mod caller;
 mod entry;
 mod held;
 mod insert;
@@ -56,6 +56,7 @@ pub use life::Lifetimes;
 pub use table::Home;
 
 use beside::Beside;
+use caller::Caller;
 use entry::{Chosen, Heard};
 use held::Held;
 use observed::Observed;
@@ -63,7 +64,7 @@ use table::{Place, Side, WAYS};
 
 /// Sessions of one worker with clients of one address family, readable by others.
 #[derive(Debug)]
-pub struct Sessions<A: Address = u32> {
+pub struct Sessions<A: Caller = u32> {
     forward: Side<A>,
     reverse: Side<A>,
     key: MixKey,
@@ -82,7 +83,7 @@ pub struct Sessions<A: Address = u32> {
     hand: AtomicUsize,
 }
 
-impl<A: Address> Sessions<A> {
+impl<A: Caller> Sessions<A> {
     /// Room for `capacity` sessions at half load; hashes are keyed with `key`. Those of services numbered below 4096 are
     /// counted by service.
     #[must_use]
@@ -201,10 +202,11 @@ impl<A: Address> Sessions<A> {
         hash
     }
 
-    /// Hash of a flow of `nat-preserve` towards a client, its first home asked for.
+    /// Hash of a flow of `nat-preserve` towards a client, or of a masqueraded one from its far end, its first home asked
+    /// for.
     #[must_use]
     #[inline]
-    pub fn expect_preserved(&self, flow: Flow, ip: A) -> u64 {
+    pub fn expect_flow_of(&self, flow: Flow, ip: A) -> u64 {
         let hash = flow.hash(self.key, ip);
         self.reverse.expect(hash, Home::First);
         hash
@@ -323,6 +325,21 @@ impl<A: Address> Sessions<A> {
         self.answered(at, flow, flags, now, life)
     }
 
+    /// As [`Sessions::reverse`], of a masqueraded flow, which its far end is told apart by.
+    #[inline]
+    pub fn reverse_of(
+        &self,
+        flow: Flow,
+        far: A,
+        hash: u64,
+        flags: u8,
+        now: Tick,
+        life: Lifetimes,
+    ) -> Option<Client<A>> {
+        let at = self.reverse.find(hash, flow.word(), |at| self.is_flow_of(at, flow, far))?;
+        self.answered(at, flow, flags, now, life)
+    }
+
     #[inline(always)]
     fn answered(&self, at: Place, flow: Flow, flags: u8, now: Tick, life: Lifetimes) -> Option<Client<A>> {
         let client = self.client_at(at);
@@ -400,10 +417,10 @@ impl<A: Address> Sessions<A> {
         self.reverse.find(flow.hash(self.key, ip), flow.word(), |at| self.is_flow_of(at, flow, ip))
     }
 
-    /// Whether a reverse entry with this flow's key is this client's flow: in `nat-preserve` clients may share a key.
+    /// Whether a reverse entry with this flow's key is this caller's flow: some flows of several callers share a key.
     #[inline]
     fn is_flow_of(&self, at: Place, flow: Flow, ip: A) -> bool {
-        flow.way() != Way::Preserved || self.client_at(at).ip == ip
+        ip.has(flow.way(), || self.client_at(at).ip)
     }
 
     #[inline]

@@ -1,12 +1,12 @@
 //! Looking without touching: an ICMP error or a fragment that asks for a session does not keep it alive.
 
 use super::Sessions;
+use super::caller::Caller;
 use super::entry::{Client, Flow};
 use super::life::Lifetimes;
-use crate::address::Address;
 use crate::time::Tick;
 
-impl<A: Address> Sessions<A> {
+impl<A: Caller> Sessions<A> {
     /// The flow of a client's session; `None` when there is none or it has expired.
     #[must_use]
     pub fn flow_of(&self, client: Client<A>, now: Tick, life: Lifetimes) -> Option<Flow> {

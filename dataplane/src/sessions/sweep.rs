@@ -3,14 +3,14 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Sessions;
+use super::caller::Caller;
 use super::entry::{Chosen, Client, Flow, State, Way};
 use super::life::Lifetimes;
 use super::table::{Place, WAYS};
-use crate::address::Address;
 use crate::event::Seen;
 use crate::time::Tick;
 
-impl<A: Address> Sessions<A> {
+impl<A: Caller> Sessions<A> {
     /// Looks at the next `buckets` buckets of either direction; ends sessions that have expired or that `alive`
     /// (service, backend) does not know any more, and the rest of ports that have rested. Returns how many sessions it
     /// ended.

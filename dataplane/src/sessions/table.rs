@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::address::Address;
+use super::caller::Caller;
 use crate::frame::{huge_pages, prefetch};
 
 pub(super) const WAYS: usize = 8;
@@ -13,13 +13,13 @@ const LINE: usize = 64;
 /// Eight keys in one line, their values in the next, and for IPv6 their addresses in the two after those.
 #[derive(Debug)]
 #[repr(align(128))]
-pub(super) struct Bucket<A: Address> {
+pub(super) struct Bucket<A: Caller> {
     pub(super) keys: [AtomicU64; WAYS],
     pub(super) values: [AtomicU64; WAYS],
     pub(super) beside: [A::Beside; WAYS],
 }
 
-impl<A: Address> Default for Bucket<A> {
+impl<A: Caller> Default for Bucket<A> {
     fn default() -> Self {
         Self { keys: Default::default(), values: Default::default(), beside: Default::default() }
     }
@@ -27,7 +27,7 @@ impl<A: Address> Default for Bucket<A> {
 
 /// One direction's entries.
 #[derive(Debug)]
-pub(super) struct Side<A: Address> {
+pub(super) struct Side<A: Caller> {
     pub(super) buckets: Box<[Bucket<A>]>,
     /// Bits of a key word that are the key; the rest is time.
     key_mask: u64,
@@ -88,7 +88,7 @@ impl Survey {
     }
 }
 
-impl<A: Address> Side<A> {
+impl<A: Caller> Side<A> {
     pub(super) fn new(slots: usize, key_mask: u64) -> Self {
         let count = (slots / WAYS).next_power_of_two();
         let mut buckets = Vec::with_capacity(count);

@@ -2,7 +2,9 @@ use std::net::IpAddr;
 
 use sluice_config::model::{Protocol, Timeouts};
 
+use super::caller::Talk;
 use super::*;
+use crate::address::Address;
 use crate::tables::flat::Key;
 use crate::time::Nanos;
 
@@ -10,8 +12,8 @@ fn life() -> Lifetimes {
     Timeouts { tcp_half_open: 10, tcp_established: 100, tcp_closing: 20, udp: 30, sctp: 40, snat_rest: 60 }.into()
 }
 
-/// A family of clients to test with.
-trait Sample: Address {
+/// Callers of one kind to test with.
+trait Sample: Caller {
     fn nth(n: u32) -> Self;
 }
 
@@ -24,6 +26,27 @@ impl Sample for u32 {
 impl Sample for u128 {
     fn nth(n: u32) -> Self {
         0x2001_0db8 << 96 | Self::from(n) << 64 | 7
+    }
+}
+
+/// Containers of three, who talk to as many as they can.
+impl Sample for Talk<u32> {
+    fn nth(n: u32) -> Self {
+        Self { container: u32::nth(n % 3), far: u32::nth(100 + n / 6), far_port: (n / 3 % 2) as u16 }
+    }
+}
+
+impl Sample for Talk<u128> {
+    fn nth(n: u32) -> Self {
+        let Talk { container, far, far_port } = Talk::<u32>::nth(n);
+        Self { container: container.into(), far: far.into(), far_port }
+    }
+}
+
+impl Sample for Talk<Clashing> {
+    fn nth(n: u32) -> Self {
+        let Talk { container, far, far_port } = Talk::<u128>::nth(n);
+        Self { container: Clashing(container), far: Clashing(far), far_port }
     }
 }
 
@@ -49,6 +72,7 @@ impl Address for Clashing {
     const OCTETS: usize = 16;
     type End = (u128, u32);
     type Beside = Apart;
+    type Ends = Apart;
 
     fn from_ip(ip: IpAddr) -> Option<Self> {
         u128::from_ip(ip).map(Self)
@@ -85,7 +109,34 @@ impl Address for Clashing {
 }
 
 #[derive(Debug, Default)]
-struct Apart(beside::Whole);
+struct Apart(beside::Whole, beside::Ends);
+
+impl Beside<Talk<Clashing>> for Apart {
+    fn hash(_key: MixKey, talk: Talk<Clashing>, _port_and_protocol: u32) -> u64 {
+        talk.far.0 as u64 & 1
+    }
+
+    fn tag(_talk: Talk<Clashing>, _hash: u64) -> u32 {
+        9
+    }
+
+    fn is(&self, talk: Talk<Clashing>) -> bool {
+        self.1.is(plain(talk))
+    }
+
+    fn set(&self, talk: Talk<Clashing>) {
+        self.1.set(plain(talk));
+    }
+
+    fn get(&self, tag: u32) -> Talk<Clashing> {
+        let Talk { container, far, far_port } = self.1.get(tag);
+        Talk { container: Clashing(container), far: Clashing(far), far_port }
+    }
+}
+
+fn plain(talk: Talk<Clashing>) -> Talk<u128> {
+    Talk { container: talk.container.0, far: talk.far.0, far_port: talk.far_port }
+}
 
 impl Beside<Clashing> for Apart {
     fn hash(_key: MixKey, ip: Clashing, _port_and_service: u32) -> u64 {
@@ -97,15 +148,15 @@ impl Beside<Clashing> for Apart {
     }
 
     fn is(&self, ip: Clashing) -> bool {
-        self.0.is(ip.0)
+        Beside::<u128>::is(&self.0, ip.0)
     }
 
     fn set(&self, ip: Clashing) {
-        self.0.set(ip.0);
+        Beside::<u128>::set(&self.0, ip.0);
     }
 
     fn get(&self, tag: u32) -> Clashing {
-        Clashing(self.0.get(tag))
+        Clashing(Beside::<u128>::get(&self.0, tag))
     }
 }
 
@@ -122,7 +173,7 @@ fn tick(seconds: u64) -> Tick {
 }
 
 /// The session that a client's packet finds, as it was before the packet.
-fn ask<A: Address>(sessions: &Sessions<A>, c: Client<A>, flags: u8, at: u64) -> Option<(Flow, State)> {
+fn ask<A: Caller>(sessions: &Sessions<A>, c: Client<A>, flags: u8, at: u64) -> Option<(Flow, State)> {
     let hash = sessions.expect_client(c);
     let before = sessions.find_client(c, hash).map(|place| sessions.chosen(place));
     let (choice, over) = sessions.forward(c, hash, flags, tick(at), &life())?;
@@ -132,8 +183,13 @@ fn ask<A: Address>(sessions: &Sessions<A>, c: Client<A>, flags: u8, at: u64) -> 
     Some((flow, state))
 }
 
-fn answer<A: Address>(sessions: &Sessions<A>, f: Flow, flags: u8, at: u64) -> Option<Client<A>> {
+fn answer<A: Caller>(sessions: &Sessions<A>, f: Flow, flags: u8, at: u64) -> Option<Client<A>> {
     sessions.reverse(f, sessions.expect_flow(f), flags, tick(at), life())
+}
+
+/// The same, told apart by whom it goes to.
+fn answer_to<A: Caller>(sessions: &Sessions<A>, to: A, f: Flow, flags: u8, at: u64) -> Option<Client<A>> {
+    sessions.reverse_of(f, to, sessions.expect_flow_of(f, to), flags, tick(at), life())
 }
 
 #[test]
@@ -263,7 +319,7 @@ fn preserves<A: Sample>() {
     let kept = Flow::preserved(7, 1000, Protocol::Udp);
     let reply = |n: u32, at: u64| {
         let (ip, now) = (A::nth(n), tick(at));
-        let hash = sessions.expect_preserved(kept, ip);
+        let hash = sessions.expect_flow_of(kept, ip);
         let mut homes = [Home::First, Home::Second].into_iter();
         homes.find_map(|home| sessions.reverse_preserved_in(home, kept, ip, hash, 0, now, life()))
     };
@@ -305,6 +361,7 @@ fn the_second_packet_of_a_burst_does_not_begin_a_second_session() {
 }
 
 mod flood;
+mod masquerade;
 mod model;
 mod observed;
 mod ports;

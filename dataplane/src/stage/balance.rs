@@ -16,6 +16,7 @@ use crate::frame::Pool;
 use crate::io::BURST;
 use crate::sessions::{ACK, Choice, Client, Flow, Home, Lifetimes, RST, SYN, Way};
 use crate::stage::refuse;
+use crate::tables::snat::Purpose;
 use crate::tables::{BackendEntry, ServiceEntry, Tables};
 use crate::time::{Nanos, Tick};
 use crate::verdict::DropReason;
@@ -175,7 +176,7 @@ impl<'a> Balance<'a> {
             Action::Return { backend, snat } if snat == Flow::PRESERVED => {
                 let ip = A::ends(packet).1;
                 if packet.belongs(self.owner(End { ip, port: packet.tuple.dport }, packet), self.worker) {
-                    packet.hash = sessions.expect_preserved(flow(packet, backend, snat), ip);
+                    packet.hash = sessions.expect_flow_of(flow(packet, backend, snat), ip);
                 }
             }
             Action::Return { backend, snat } => self.gather_reply::<A>(packet, backend, snat),
@@ -188,6 +189,9 @@ impl<'a> Balance<'a> {
             | Action::Error
             | Action::Later
             | Action::Forward
+            | Action::Masquerade
+            | Action::Unmasquerade(_)
+            | Action::Enter
             | Action::Host => {}
         }
     }
@@ -236,6 +240,9 @@ impl<'a> Balance<'a> {
                 | Action::Solicited
                 | Action::Error
                 | Action::Later
+                | Action::Masquerade
+                | Action::Unmasquerade(_)
+                | Action::Enter
                 | Action::Host,
                 _,
             ) => Ok(None),
@@ -307,6 +314,11 @@ impl<'a> Balance<'a> {
                 match (self.session_of::<A>(Home::Second, packet, flow, later.hash), flow.way()) {
                     (Some(client), _) => self.reply(packet, pool, backend, client),
                     (None, Way::Preserved) => self.no_reply::<A>(packet, pool),
+                    (None, Way::Translated) if self.tables.snat.purpose(flow.port) == Purpose::Masquerade => {
+                        // A backend is somebody outside as well.
+                        packet.action = Action::Unmasquerade(snat);
+                        Ok(())
+                    }
                     (None, Way::Translated | Way::Direct) => Err(DropReason::SnatNoSession),
                 }
             }
@@ -319,6 +331,9 @@ impl<'a> Balance<'a> {
             | Action::Error
             | Action::Later
             | Action::Forward
+            | Action::Masquerade
+            | Action::Unmasquerade(_)
+            | Action::Enter
             | Action::Host => Ok(()),
         }
     }

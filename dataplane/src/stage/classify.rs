@@ -92,13 +92,19 @@ fn classify<A: Errors>(packet: &Packet, pool: &Pool, tables: &Tables) -> Result<
         None => match preserved::<A>(packet, tables) {
             Some(action) => action,
             None if is_about_preserved::<A>(packet, pool, tables) => Action::Error,
-            None => routed::<A>(packet, tables, from_host)?,
+            None => routed::<A>(packet, pool, tables, from_host)?,
         },
     };
     match action {
         Action::Host if from_host => Err(DropReason::NotForUs),
         Action::Error | Action::Solicited if packet.part != Part::Whole => Err(DropReason::Fragment),
-        Action::Balance(_) | Action::Return { .. } | Action::Error | Action::Forward => alive(packet).map(|()| action),
+        Action::Balance(_)
+        | Action::Return { .. }
+        | Action::Error
+        | Action::Forward
+        | Action::Masquerade
+        | Action::Unmasquerade(_)
+        | Action::Enter => alive(packet).map(|()| action),
         Action::Done
         | Action::Parsed
         | Action::Arp
@@ -158,10 +164,12 @@ fn vip<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables) -> Result<Actio
 #[inline]
 fn snat<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables, index: u8) -> Result<Action, DropReason> {
     let tuple = &packet.tuple;
+    let masquerades = tables.overlay.masquerades() && tables.snat.side(index) == Side::Underlay;
     match tuple.protocol {
         ip4::TCP | ip4::UDP | ip4::SCTP => {}
         ip6::ICMP if A::V6 && kind(packet, pool) == nd::SOLICITATION => return Ok(Action::Solicited),
         icmp if icmp == A::ICMP && is_error::<A>(packet, pool) => return Ok(Action::Error),
+        icmp if icmp == A::ICMP && masquerades && kind(packet, pool) == A::ECHO_REPLY => {}
         icmp if icmp == A::ICMP => return Err(DropReason::IcmpUnhandled),
         _ => return Err(DropReason::Protocol),
     }
@@ -169,10 +177,11 @@ fn snat<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables, index: u8) -> 
     if (tables.snat.side(index) == Side::Overlay) != packet.agent.is_some() {
         return Err(DropReason::Martian);
     }
-    A::tables(tables)
-        .backend(A::ends(packet).0, tuple.sport, tuple.protocol)
-        .map(|backend| Action::Return { backend, snat: index })
-        .ok_or(DropReason::SnatUnknown)
+    match A::tables(tables).backend(A::ends(packet).0, tuple.sport, tuple.protocol) {
+        Some(backend) => Ok(Action::Return { backend, snat: index }),
+        None if masquerades => Ok(Action::Unmasquerade(index)),
+        None => Err(DropReason::SnatUnknown),
+    }
 }
 
 /// A reply in `nat-preserve` goes to the client and is known by the backend that it comes from.
@@ -242,14 +251,18 @@ fn kind(packet: &Packet, pool: &Pool) -> u8 {
 
 /// What is neither ours nor a service's: passed on between overlay and overlay, between overlay and kernel, and, by a
 /// gateway, between overlay and underlay. From underlay to underlay nothing is.
-fn routed<A: Family>(packet: &Packet, tables: &Tables, from_host: bool) -> Result<Action, DropReason> {
+fn routed<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables, from_host: bool) -> Result<Action, DropReason> {
     let gateway = tables.overlay.is_gateway();
     let inside = packet.agent.is_some() || from_host;
     passes::<A>(packet)?;
     match A::tables(tables).fib.lookup(A::ends(packet).1) {
+        Some(Target::Agent(_)) if (inside || gateway) && enters::<A>(packet, pool, tables) => Ok(Action::Enter),
         Some(Target::Agent(_)) if inside || gateway => Ok(Action::Forward),
         Some(Target::NoAgent) if inside || gateway => Err(DropReason::NoAgent),
         Some(Target::Host) if inside => Ok(Action::Host),
+        Some(Target::Hop(_) | Target::Link(_)) if packet.agent.is_some() && tables.overlay.masquerades() => {
+            leaves::<A>(packet, pool)
+        }
         Some(Target::Hop(_) | Target::Link(_)) if gateway && packet.agent.is_some() => Ok(Action::Forward),
         Some(Target::Agent(_) | Target::NoAgent | Target::Host | Target::Hop(_) | Target::Link(_)) | None => {
             Err(DropReason::NotForUs)
@@ -257,8 +270,33 @@ fn routed<A: Family>(packet: &Packet, tables: &Tables, from_host: bool) -> Resul
     }
 }
 
+/// What becomes of a container's packet that a masquerading gateway passes on.
+fn leaves<A: Family>(packet: &Packet, pool: &Pool) -> Result<Action, DropReason> {
+    match packet.tuple.protocol {
+        ip4::TCP | ip4::UDP | ip4::SCTP => Ok(Action::Masquerade),
+        icmp if icmp == A::ICMP && is_error::<A>(packet, pool) => Ok(Action::Error),
+        icmp if icmp == A::ICMP && [A::ECHO, A::ECHO_REPLY].contains(&kind(packet, pool)) => Ok(Action::Masquerade),
+        _ => Err(DropReason::MasqueradeProtocol),
+    }
+}
+
+/// Whether a packet to a container begins something outside the overlay, whose answers must leave unchanged. Neither
+/// the node's own addresses nor what the overlay has are masqueraded to.
+fn enters<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables) -> bool {
+    let begins = match packet.tuple.protocol {
+        ip4::TCP | ip4::UDP | ip4::SCTP => true,
+        icmp => icmp == A::ICMP && kind(packet, pool) == A::ECHO,
+    };
+    let source = A::ends(packet).0;
+    tables.overlay.masquerades()
+        && packet.agent.is_none()
+        && begins
+        && !tables.overlay.has(source)
+        && A::tables(tables).address(source).is_none()
+}
+
 /// Whether its addresses are such as a router passes on: a default route leads to all others too.
-fn passes<A: Family>(packet: &Packet) -> Result<(), DropReason> {
+pub(super) fn passes<A: Family>(packet: &Packet) -> Result<(), DropReason> {
     let (source, destination) = A::ends(packet);
     match (is_confined(source.to_ip()), is_confined(destination.to_ip())) {
         (false, false) => Ok(()),

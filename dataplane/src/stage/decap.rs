@@ -46,7 +46,7 @@ fn count(packet: &Packet, tables: &Tables, counters: &Counters) {
         (Some(_), true) => tables.overlay.place(packet.ends6.0),
     };
     if let Some(counter) = place.and_then(|place| counters.networks.get(usize::from(place))) {
-        counter.add(1);
+        counter.rx.add(1);
     }
 }
 

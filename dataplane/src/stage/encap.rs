@@ -5,15 +5,17 @@ use std::net::IpAddr;
 
 use crate::address::Address;
 use crate::burst::{Burst, Out, Packet};
+use crate::counters::Counters;
 use crate::family::Flows;
 use crate::frame::Pool;
 use crate::tables::Tables;
 use crate::tables::fib::{Fib, Target};
+use crate::tables::overlay::Inner;
 use crate::verdict::DropReason;
 use crate::wire::tunnel::Template;
 
 /// Finds the way of every packet that leaves by the routes; encapsulates those that go to an agent or by a tunnel.
-pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables, flows: &Flows) {
+pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables, flows: &Flows, counters: &Counters) {
     for packet in burst {
         if !packet.pending() {
             continue;
@@ -29,7 +31,7 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables, flows: &Flows) {
             }
         }
         let wrapped = match packet.out {
-            Out::Agent(agent) => to_agent(packet, pool, (tables, flows), agent),
+            Out::Agent(agent) => to_agent(packet, pool, (tables, flows), counters, agent),
             Out::Tunnel(tunnel) => to_backend(packet, pool, (tables, flows), tunnel),
             Out::Nowhere | Out::Back | Out::Route | Out::Hop(_) | Out::Host => Ok(()),
         };
@@ -57,6 +59,7 @@ fn to_agent(
     packet: &mut Packet,
     pool: &mut Pool,
     (tables, flows): (&Tables, &Flows),
+    counters: &Counters,
     number: u16,
 ) -> Result<(), DropReason> {
     let agent = tables.agents.get(usize::from(number)).ok_or(DropReason::NoRoute)?;
@@ -67,9 +70,22 @@ fn to_agent(
     }
     let entropy = entropy(packet, flows);
     wrap(packet, pool, if packet.v6 { v6 } else { v4 }, entropy)?;
+    match packet.v6 {
+        false => count(tables, counters, packet.tuple.dst),
+        true => count(tables, counters, packet.ends6.1),
+    }
     (packet.v6, packet.tuple.dst) = (false, agent.underlay.to_bits());
     packet.out = agent.hop.map_or(Out::Route, Out::Hop);
     Ok(())
+}
+
+/// Counts a packet to a container of a network.
+#[inline]
+pub(super) fn count<A: Inner>(tables: &Tables, counters: &Counters, destination: A) {
+    let place = tables.overlay.place(destination);
+    if let Some(counter) = place.and_then(|place| counters.networks.get(usize::from(place))) {
+        counter.tx.add(1);
+    }
 }
 
 /// To a backend that answers the client itself.

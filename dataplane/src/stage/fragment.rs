@@ -45,7 +45,9 @@ impl Seeker<'_> {
                 }
                 Ok(())
             }
-            Action::Return { .. } => has_ports_to_change(packet, Mode::Nat),
+            Action::Return { .. } | Action::Masquerade | Action::Unmasquerade(_) => {
+                has_ports_to_change(packet, Mode::Nat)
+            }
             Action::Done
             | Action::Parsed
             | Action::Arp
@@ -55,6 +57,7 @@ impl Seeker<'_> {
             | Action::Error
             | Action::Later
             | Action::Forward
+            | Action::Enter
             | Action::Host => Ok(()),
         }
     }

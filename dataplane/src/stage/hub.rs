@@ -23,18 +23,19 @@ pub(super) fn recognise(packet: &mut Packet, outer: &express::Plain4, bytes: &[u
     let tables = with.tables;
     let Some((agent, place, plain)) = inner(packet, outer, bytes, tables) else { return false };
     let (source, destination) = (plain.tuple().src, plain.tuple().dst);
-    let Some(to) = between(&plain, tables) else { return false };
+    let Some((to, network)) = between(&plain, tables) else { return false };
     // As many octets as were looked at: it is that long.
     if !packet.frame.trim_front(FRONT as u16) {
         return false;
     }
     plain.note(packet);
     if let Some(counter) = with.counters.networks.get(usize::from(place)) {
-        counter.add(1);
+        counter.rx.add(1);
     }
     packet.agent = Some(agent);
     packet.action = Action::Forward;
     packet.out = Out::Agent(to);
+    packet.network = network;
     tables.policy.expect(source, destination);
     if let Some(agent) = tables.agents.get(usize::from(to)) {
         // Its way, and what precedes IPv4.
@@ -74,17 +75,17 @@ fn inner(
     is_of_it.then_some((of, place, plain))
 }
 
-/// The agent of the packet's destination, where nothing else has to be done than to carry it there.
+/// The agent of the packet's destination and the place of its network, where nothing else has to be done than to carry it there.
 #[inline(always)]
-fn between(plain: &express::Plain4, tables: &Tables) -> Option<u16> {
-    let (to, _) = tables.overlay.agent_of(plain.tuple().dst)?;
+fn between(plain: &express::Plain4, tables: &Tables) -> Option<(u16, u8)> {
+    let there = tables.overlay.agent_of(plain.tuple().dst)?;
     // A container may serve in `nat-preserve` where there is any such service.
     // A handshake is told what the way has room for.
     let odd = plain.hops_left() <= 1
         || plain.begins()
         || plain.length() > tables.local.least_mtu
         || !tables.v4.preserved.is_empty();
-    (!odd).then_some(to)
+    (!odd).then_some(there)
 }
 
 /// Sends every packet that was recognised to its agent, or drops it.
@@ -98,7 +99,12 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, with: &Balance<'_>) {
             continue;
         }
         match Whole::to_agent::<u32>(with.tables, to) {
-            Some(way) if way.takes(packet, with.tables) => with.send_off::<u32>(packet, pool, &way, None),
+            Some(way) if way.takes(packet, with.tables) => {
+                with.send_off::<u32>(packet, pool, &way, None);
+                if let Some(counter) = with.counters.networks.get(usize::from(packet.network)) {
+                    counter.tx.add(1);
+                }
+            }
             // As any other that is passed on.
             Some(_) | None => packet.out = Out::Nowhere,
         }

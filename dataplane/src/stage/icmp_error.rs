@@ -2,7 +2,8 @@
 //! those about a reply to its backend. Found by the quoted addresses and ports alone, of which 8 octets behind the quoted
 //! IP header are enough (RFC 792), and rewritten outside and inside as RFC 5508 has it; no checksum is repaired.
 //!
-//! Backends that answer clients themselves get it as it came.
+//! Backends that answer clients themselves get it as it came. What a masquerading gateway sent on is told the same way
+//! between containers and the outside.
 //!
 //! An error that quotes a SNAT port belongs to the owner of the port, one about a flow of `nat-preserve` to the flow's.
 //! Any other goes round the workers once, because a card seldom chooses the flow's queue for it, and then by Maglev.
@@ -16,8 +17,9 @@ use crate::sessions::{Client, Flow, Way};
 use crate::stage::balance::begin::tuple_hash;
 use crate::stage::balance::send::out;
 use crate::stage::seeker::Seeker;
-use crate::stage::{balance, isolate};
+use crate::stage::{balance, isolate, masquerade};
 use crate::tables::fib::Target;
+use crate::tables::snat::Purpose;
 use crate::tables::{Owned, ServiceEntry, Tables, maglev};
 use crate::verdict::DropReason;
 use crate::wire::quote::{Quoted, Translation};
@@ -55,8 +57,12 @@ impl Seeker<'_> {
         let destination = A::ends(packet).1;
         let quoted = quoted_of(packet, pool, destination).ok_or(DropReason::IcmpQuote)?;
         match A::tables(self.tables).address(destination) {
+            Some(Owned::Snat(snat)) if self.tables.snat.purpose(quoted.source.port) == Purpose::Masquerade => {
+                self.to_container(packet, pool, snat, &quoted)
+            }
             Some(Owned::Snat(snat)) => self.to_client(packet, pool, snat, &quoted),
             Some(Owned::Vip) => self.to_backend(packet, pool, &quoted),
+            None if self.is_about_masqueraded(packet, &quoted) => self.to_far(packet, pool, &quoted),
             Some(Owned::Dns | Owned::Vtep | Owned::Host) | None => {
                 self.to_client(packet, pool, Flow::PRESERVED, &quoted)
             }
@@ -167,6 +173,69 @@ impl Seeker<'_> {
         Ok(())
     }
 
+    /// Whether a container's error to somebody outside is about something else than a packet of `nat-preserve`.
+    fn is_about_masqueraded<A: Errors>(&self, packet: &Packet, quoted: &Quoted<A>) -> bool {
+        let masquerades = packet.agent.is_some() && self.tables.overlay.masquerades();
+        masquerades && !is_of_preserved(quoted, self.tables)
+    }
+
+    /// About a masqueraded packet: the container is told about its own. Whoever tells is passed on as it is: a gateway's
+    /// containers reach the underlay's addresses.
+    fn to_container<A: Errors>(
+        &self,
+        packet: &mut Packet,
+        pool: &mut Pool,
+        snat: u8,
+        quoted: &Quoted<A>,
+    ) -> Result<(), DropReason> {
+        let (port, far) = (quoted.source.port, quoted.destination);
+        self.believe(packet, far.ip, None)?;
+        if !packet.belongs(self.tables.snat.owner(port), self.worker) {
+            return Ok(());
+        }
+        let (flow, talk) = masquerade::reverse(far, (snat, port), quoted.protocol);
+        let (sessions, life) = (&A::masquerade(self.flows).begun, self.tables.local.life);
+        let client = sessions.client_of(flow, talk, self.now.tick(), life).ok_or(DropReason::IcmpNoSession)?;
+        let container = End { ip: client.ip.container, port: client.port };
+        isolate::pair_admitted(self.tables, container.ip, far.ip).map_err(|denied| self.denied(denied))?;
+        let to = Translation {
+            outer_source: A::ends(packet).0,
+            outer_destination: container.ip,
+            source: container,
+            destination: far,
+        };
+        self.send(packet, pool, quoted, &to, Out::Route);
+        Ok(())
+    }
+
+    /// About an answer to what a container began: whom it began it with is told about its own. About what began outside
+    /// it leaves as it is.
+    fn to_far<A: Errors>(&self, packet: &mut Packet, pool: &mut Pool, quoted: &Quoted<A>) -> Result<(), DropReason> {
+        let (container, far) = (quoted.destination, quoted.source);
+        self.believe(packet, container.ip, self.agent_of(container.ip))?;
+        let client = masquerade::key(container, far, quoted.protocol);
+        let (flows, now, life) = (A::masquerade(self.flows), self.now.tick(), self.tables.local.life);
+        if !packet.belongs(self.tables.snat.worker(flows.begun.expect_client(client)), self.worker) {
+            return Ok(());
+        }
+        isolate::pair_admitted(self.tables, container.ip, far.ip).map_err(|denied| self.denied(denied))?;
+        let Some(flow) = flows.begun.flow_of(client, now, life) else {
+            flows.entered.flow_of(client, now, life).ok_or(DropReason::IcmpNoSession)?;
+            packet.action = Action::Forward;
+            return Ok(());
+        };
+        let ip = self.tables.snat.address(flow.snat).ok_or(DropReason::IcmpNoSession)?;
+        let to = Translation {
+            // Nobody outside knows a way to the container, or to its agent's VTEP.
+            outer_source: ip,
+            outer_destination: far.ip,
+            source: far,
+            destination: End { ip, port: flow.port },
+        };
+        self.send(packet, pool, quoted, &to, Out::Route);
+        Ok(())
+    }
+
     /// Where a flow without session goes in the modes in which backends answer themselves: the packet that the quoted
     /// one answers chose its backend by the same table.
     fn by_maglev<A: Errors>(&self, service: &ServiceEntry, quoted: &Quoted<A>) -> Option<Flow> {
@@ -246,10 +315,12 @@ fn quoted_of<A: Errors>(packet: &Packet, pool: &Pool, destination: A) -> Option<
 /// address.
 pub(super) fn is_preserved<A: Errors>(packet: &Packet, pool: &Pool, tables: &Tables) -> bool {
     let quoted = quoted_of(packet, pool, A::ends(packet).1);
-    quoted.is_some_and(|q| {
-        let end = q.destination.ip.end(q.destination.port, q.protocol);
-        A::tables(tables).preserved.get(end).is_some()
-    })
+    quoted.is_some_and(|q| is_of_preserved(&q, tables))
+}
+
+fn is_of_preserved<A: Errors>(quoted: &Quoted<A>, tables: &Tables) -> bool {
+    let end = quoted.destination.ip.end(quoted.destination.port, quoted.protocol);
+    A::tables(tables).preserved.get(end).is_some()
 }
 
 impl Errors for u32 {

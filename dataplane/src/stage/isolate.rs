@@ -38,8 +38,12 @@ pub(super) fn admitted(packet: &Packet, tables: &Tables) -> Result<(), Denied> {
     match packet.action {
         Action::Balance(service) if packet.v6 => service_admitted(tables, packet.ends6.0, service),
         Action::Balance(service) => service_admitted(tables, packet.tuple.src, service),
-        Action::Forward if packet.v6 => pair_admitted(tables, packet.ends6.0, packet.ends6.1),
-        Action::Forward => pair_admitted(tables, packet.tuple.src, packet.tuple.dst),
+        Action::Forward | Action::Masquerade | Action::Enter if packet.v6 => {
+            pair_admitted(tables, packet.ends6.0, packet.ends6.1)
+        }
+        Action::Forward | Action::Masquerade | Action::Enter => {
+            pair_admitted(tables, packet.tuple.src, packet.tuple.dst)
+        }
         // DNS answers everybody; replies and the rest are judged elsewhere or touch no container.
         Action::Done
         | Action::Parsed
@@ -48,6 +52,7 @@ pub(super) fn admitted(packet: &Packet, tables: &Tables) -> Result<(), Denied> {
         | Action::Echo
         | Action::Solicited
         | Action::Return { .. }
+        | Action::Unmasquerade(_)
         | Action::Error
         | Action::Later
         | Action::Host => Ok(()),

@@ -16,6 +16,7 @@ pub mod fragment;
 pub mod hub;
 pub mod icmp_error;
 pub mod isolate;
+pub mod masquerade;
 pub mod parse;
 pub mod probe;
 pub mod refuse;

@@ -41,6 +41,9 @@ pub fn run(
             | Action::Error
             | Action::Later
             | Action::Forward
+            | Action::Masquerade
+            | Action::Unmasquerade(_)
+            | Action::Enter
             | Action::Host => continue,
         };
         match answered {

@@ -117,7 +117,7 @@ pub struct Overlay {
     station: u64,
     /// Our end of all tunnels; 0 without an overlay.
     end: u32,
-    gateway: bool,
+    gateway: Gateway,
     /// Our VTEP's address, and the kernel's in the overlay.
     addresses: Box<[IpAddr]>,
     parts: Box<[Parts]>,
@@ -173,7 +173,7 @@ impl Overlay {
             agents: FlatMap::new(seed, agents),
             senders: senders.collect(),
             station: local.vtep.as_ref().map_or(0, |vtep| station(&vtep.mac)),
-            gateway: local.vtep.as_ref().is_some_and(|vtep| vtep.gateway == Gateway::Routed),
+            gateway: local.vtep.as_ref().map_or(Gateway::Off, |vtep| vtep.gateway),
             addresses: addresses(local).collect(),
             end: local.vtep.as_ref().map_or(0, |vtep| vtep.underlay.to_bits()),
             parts: shared
@@ -202,7 +202,14 @@ impl Overlay {
     #[must_use]
     #[inline]
     pub fn is_gateway(&self) -> bool {
-        self.gateway
+        self.gateway != Gateway::Off
+    }
+
+    /// Whether what containers send out of the overlay gets an address of ours.
+    #[must_use]
+    #[inline]
+    pub fn masquerades(&self) -> bool {
+        self.gateway == Gateway::Masqueraded
     }
 
     /// Whether it is our VTEP's address, or one of the kernel's in the overlay.
@@ -226,6 +233,7 @@ impl Overlay {
 
     /// The place of the network that an address lies in ([`crate::counters::Counters::networks`]).
     #[must_use]
+    #[inline]
     pub fn place<A: Inner>(&self, address: A) -> Option<u8> {
         let network = A::in_overlay(self).counted.iter().find(|(first, last, _)| (*first..=*last).contains(&address));
         network.map(|(.., place)| *place)

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use sluice_config::model::{self, Local, Shared};
+use sluice_config::model::{self, Gateway, Local, Shared};
 
 use super::overlay::Lanes;
 use crate::address::Address;
@@ -34,8 +34,19 @@ pub struct Snat {
     /// A worker's part of `snat.quota`, where that is said.
     quota: Option<u32>,
     workers: u16,
+    /// Whether ports are parted between services and masqueraded flows.
+    parted: bool,
     /// By worker: its first block, and the slots of its blocks.
     owned: Box<[(u32, u32)]>,
+}
+
+/// Whose flows a port is for, where containers are masqueraded: their replies are told apart by the port alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// `nat` and `nat-preserve` services.
+    Service,
+    /// Masqueraded flows.
+    Masquerade,
 }
 
 /// Which side a backend is on.
@@ -62,6 +73,7 @@ impl Snat {
             ports: local.snat_ports,
             quota: local.snat_quota.map(|quota| quota.div_ceil(workers.into())),
             workers,
+            parted: local.vtep.as_ref().is_some_and(|vtep| vtep.gateway == Gateway::Masqueraded),
             owned: (0..workers.into()).map(owned).collect(),
         };
         let place = |ip: &IpAddr| lanes.of(*ip, shared, local);
@@ -133,11 +145,21 @@ impl Snat {
         (((hash >> 32) * u64::from(self.workers)) >> 32) as u8
     }
 
-    /// The ports that `worker` may give a flow: all of its own, from a place and in steps that the hash chooses. Were
+    /// What a port is for.
+    #[must_use]
+    #[inline]
+    pub fn purpose(&self, port: u16) -> Purpose {
+        match self.parted && model::Snat::is_masqueraded(port) {
+            true => Purpose::Masquerade,
+            false => Purpose::Service,
+        }
+    }
+
+    /// The ports that `worker` may give a flow: all of its own that are for this, from a place and in steps that the hash chooses. Were
     /// the steps the same for all flows, ports in use would come to lie side by side, and with half of them free some
     /// flows would still find dozens taken one after the other.
     #[inline]
-    pub fn candidates(&self, worker: u8, hash: u64) -> impl Iterator<Item = u16> + '_ {
+    pub fn candidates(&self, worker: u8, purpose: Purpose, hash: u64) -> impl Iterator<Item = u16> + '_ {
         let (first, slots) = self.owned_by(worker);
         // Recorded captures hold ports that this has chosen (control/tests/golden).
         let mut next = (hash % u64::from(slots.max(1))) as u32;
@@ -149,16 +171,16 @@ impl Snat {
             let block = first + slot / BLOCK as u32 * u32::from(self.workers);
             let port = u16::try_from(block * BLOCK as u32 + slot % BLOCK as u32).ok()?;
             // At either end a block may reach out of the configured ports.
-            (self.ports.0..=self.ports.1).contains(&port).then_some(port)
+            ((self.ports.0..=self.ports.1).contains(&port) && self.purpose(port) == purpose).then_some(port)
         })
     }
 
     /// Ports that a client may hold and still get one of the worker's last: the worker's part of `snat.quota`, else an
-    /// eighth of the worker's ports.
+    /// eighth of the worker's ports for these flows.
     #[must_use]
     #[inline]
     pub fn share(&self, worker: u8) -> u32 {
-        self.quota.unwrap_or_else(|| self.owned_by(worker).1 / 8)
+        self.quota.unwrap_or_else(|| self.owned_by(worker).1 / if self.parted { 16 } else { 8 })
     }
 
     #[inline]
@@ -179,6 +201,8 @@ fn owned(ports: (u16, u16), workers: u32, worker: u32) -> (u32, u32) {
 mod tests {
     use std::collections::BTreeSet;
 
+    use sluice_config::model::{Mac, OwnVtep, Vni};
+
     use super::*;
     use crate::tables::hash::HashKey;
 
@@ -186,6 +210,19 @@ mod tests {
     fn new(local: &Local) -> Snat {
         let shared = Shared::default();
         Snat::new(&shared, local, &Lanes::new(&shared, local))
+    }
+
+    fn vtep() -> OwnVtep {
+        OwnVtep {
+            underlay: [10, 0, 0, 9].into(),
+            vtep: "44.128.0.9/20".parse().unwrap(),
+            mac: Mac([2; 6]),
+            vni: Vni::DCOS,
+            udp_port: 64_000,
+            mtu: 1450,
+            gateway: Gateway::Off,
+            host_addresses: vec![],
+        }
     }
 
     fn snat(workers: usize) -> Snat {
@@ -205,17 +242,32 @@ mod tests {
             let snat = snat(workers);
             let mut seen = BTreeSet::new();
             for worker in 0..workers as u8 {
-                for port in snat.candidates(worker, 0xdead_beef) {
+                for port in snat.candidates(worker, Purpose::Service, 0xdead_beef) {
                     assert_eq!(snat.owner(port), worker);
                     assert!(seen.insert(port), "{port} twice");
                 }
             }
             assert_eq!(seen, (1024..=65535).collect(), "{workers} workers");
             for step in 0..16u64 {
-                let all: BTreeSet<u16> = snat.candidates(0, step << 60 | 77).collect();
-                assert_eq!(all.len(), snat.candidates(0, 0).count(), "step {step}");
+                let all: BTreeSet<u16> = snat.candidates(0, Purpose::Service, step << 60 | 77).collect();
+                assert_eq!(all.len(), snat.candidates(0, Purpose::Service, 0).count(), "step {step}");
             }
         }
+    }
+
+    #[test]
+    fn services_and_masqueraded_flows_part_every_workers_ports() {
+        let vtep = OwnVtep { gateway: Gateway::Masqueraded, ..vtep() };
+        let local = Local { workers: 3, snat_ports: (1024, 9999), vtep: Some(vtep), ..Local::default() };
+        let snat = new(&local);
+        let mut seen = BTreeSet::new();
+        for (worker, purpose) in [0, 1, 2].into_iter().flat_map(|w| [(w, Purpose::Service), (w, Purpose::Masquerade)]) {
+            let ports: Vec<u16> = snat.candidates(worker, purpose, 0xdead_beef).collect();
+            assert!(ports.iter().all(|port| (snat.owner(*port), snat.purpose(*port)) == (worker, purpose)));
+            assert!(ports.len() > 1400, "{} of worker {worker}", ports.len());
+            assert!(ports.into_iter().all(|port| seen.insert(port)));
+        }
+        assert_eq!(seen, (1024..=9999).collect());
     }
 
     /// Three of four ports are in use. Independent tries find 32 taken ones in a row once in ten thousand walks.
@@ -226,7 +278,7 @@ mod tests {
         let mut used = vec![false; 65536];
         let mut longest = 0;
         for flow in 0..64_512 * 3 / 4 {
-            let mut walk = snat.candidates(0, key.one(flow));
+            let mut walk = snat.candidates(0, Purpose::Service, key.one(flow));
             let (tried, port) = walk.by_ref().enumerate().find(|(_, port)| !used[usize::from(*port)]).unwrap();
             longest = longest.max(tried);
             used[usize::from(port)] = true;

@@ -115,6 +115,13 @@ pub fn translate_error(ip: &mut [u8], l4: usize, quoted: &Quoted<u32>, to: &Tran
     ip4::decrement_ttl(ip);
 }
 
+/// Writes another identifier into an echo message (RFC 792), which may be a datagram's first fragment.
+pub fn identify(icmp: &mut [u8], id: u16) {
+    let before = word(icmp, quote::ECHO_ID);
+    put(icmp, quote::ECHO_ID, id.to_be_bytes());
+    Delta::default().word(before, id).update(icmp, CHECKSUM);
+}
+
 /// Raises the MTU of a "fragmentation needed" to [`MTU_FLOOR`]; whether it had to. An MTU of 0 stays: routers older
 /// than RFC 1191 send it, and hosts then estimate (section 5).
 pub fn raise_mtu(icmp: &mut [u8]) -> bool {

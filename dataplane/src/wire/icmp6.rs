@@ -123,6 +123,19 @@ pub fn translate_error(ip: &mut [u8], l4: usize, quoted: &Quoted<u128>, to: &Tra
     }
 }
 
+/// Rewrites both addresses and the identifier of an echo message at `l4` (RFC 4443 section 4.1), which may be a
+/// datagram's first fragment, and takes nothing from the hop limit. `ip` begins at the IPv6 header.
+pub fn translate_echo(ip: &mut [u8], l4: usize, source: u128, destination: u128, id: u16) {
+    let addresses = quote::address(Delta::default(), wide(ip, field::SOURCE), source);
+    let addresses = quote::address(addresses, wide(ip, field::DESTINATION), destination);
+    put(ip, field::SOURCE, source.to_be_bytes());
+    put(ip, field::DESTINATION, destination.to_be_bytes());
+    let Some(icmp) = ip.get_mut(l4..) else { return };
+    let before = word(icmp, quote::ECHO_ID);
+    put(icmp, quote::ECHO_ID, id.to_be_bytes());
+    addresses.word(before, id).update(icmp, CHECKSUM);
+}
+
 /// Raises the MTU of a "packet too big" to [`MTU_FLOOR`]; whether it had to.
 pub fn raise_mtu(icmp: &mut [u8]) -> bool {
     let mtu = super::long(icmp, 4);

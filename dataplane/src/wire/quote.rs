@@ -5,7 +5,7 @@
 
 use super::checksum::Delta;
 use super::ip4::{TCP, UDP};
-use super::{End, long, put, sctp, word};
+use super::{End, icmp, icmp6, ip4, long, put, sctp, word};
 use crate::address::Address;
 
 /// Octets of an ICMP or ICMPv6 header; the quoted packet begins behind it (RFC 792, RFC 4443).
@@ -14,10 +14,13 @@ pub const HEADER: usize = 8;
 pub const CHECKSUM: usize = 2;
 /// Transport octets that every router quotes (RFC 792): both ports.
 pub const TRANSPORT_MIN: usize = 8;
+/// Offset of an echo message's identifier in it (RFC 792, RFC 4443 section 4.1).
+pub const ECHO_ID: usize = 4;
 /// Least length that an original datagram field of RFC 4884 section 4 has, octets; anything below is not such a field.
 const EXTENDED_MIN: usize = 128;
 
-/// A quoted TCP, UDP or SCTP packet. Offsets count from the ICMP header.
+/// A quoted TCP, UDP or SCTP packet, or an echo message, whose identifier is the port of who asked; who was asked has port
+/// 0. Offsets count from the ICMP header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Quoted<A> {
     /// Who sent it: the one who must be told.
@@ -59,8 +62,32 @@ pub(super) fn end(icmp: &[u8], own_len: usize, words: u8, unit: usize) -> usize 
 
 /// The ports at `l4`, if the protocol has some and enough was quoted.
 pub(super) fn ports(icmp: &[u8], protocol: u8, l4: usize, end: usize) -> Option<(u16, u16)> {
-    (matches!(protocol, TCP | UDP | sctp::PROTOCOL) && l4 + TRANSPORT_MIN <= end)
-        .then(|| (word(icmp, l4), word(icmp, l4 + 2)))
+    if l4 + TRANSPORT_MIN > end {
+        return None;
+    }
+    match (protocol, Echo::of(icmp, protocol, l4)) {
+        (TCP | UDP | sctp::PROTOCOL, _) => Some((word(icmp, l4), word(icmp, l4 + 2))),
+        (_, Some(Echo::Request)) => Some((word(icmp, l4 + ECHO_ID), 0)),
+        (_, Some(Echo::Reply)) => Some((0, word(icmp, l4 + ECHO_ID))),
+        (_, None) => None,
+    }
+}
+
+/// Which echo message is quoted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Echo {
+    Request,
+    Reply,
+}
+
+impl Echo {
+    fn of(icmp: &[u8], protocol: u8, l4: usize) -> Option<Self> {
+        match (protocol, *icmp.get(l4)?) {
+            (ip4::ICMP, icmp::kind::ECHO) | (icmp6::PROTOCOL, icmp6::kind::ECHO) => Some(Self::Request),
+            (ip4::ICMP, icmp::kind::ECHO_REPLY) | (icmp6::PROTOCOL, icmp6::kind::ECHO_REPLY) => Some(Self::Reply),
+            _ => None,
+        }
+    }
 }
 
 /// An address became another. Words that a family does not have go from 0 to 0, which is no change.
@@ -84,6 +111,9 @@ pub(super) fn rewrite<A: Address>(icmp: &mut [u8], quoted: &Quoted<A>, to: &Tran
     if quoted.protocol == sctp::PROTOCOL {
         return sctp(icmp, quoted, to);
     }
+    if let Some(echo) = Echo::of(icmp, quoted.protocol, quoted.l4) {
+        return echoed(icmp, quoted, to, echo);
+    }
     let all = addresses(quoted, to)
         .word(word(icmp, quoted.l4), to.source.port)
         .word(word(icmp, quoted.l4 + 2), to.destination.port);
@@ -97,6 +127,17 @@ pub(super) fn rewrite<A: Address>(icmp: &mut [u8], quoted: &Quoted<A>, to: &Tran
     // A zero TCP sum is left alone as well: who quotes before checksum offload quotes none.
     all.update_udp(icmp, at);
     all.word(before, word(icmp, at))
+}
+
+/// As [`rewrite`], of an echo message. IPv6's checksum covers the addresses, IPv4's does not.
+fn echoed<A: Address>(icmp: &mut [u8], quoted: &Quoted<A>, to: &Translation<A>, echo: Echo) -> Delta {
+    let id = if echo == Echo::Request { to.source.port } else { to.destination.port };
+    let (at, checksum) = (quoted.l4 + ECHO_ID, quoted.l4 + CHECKSUM);
+    let (before, sum) = (word(icmp, at), word(icmp, checksum));
+    put(icmp, at, id.to_be_bytes());
+    let covered = if A::V6 { addresses(quoted, to) } else { Delta::default() };
+    covered.word(before, id).update(icmp, checksum);
+    addresses(quoted, to).word(before, id).word(sum, word(icmp, checksum))
 }
 
 /// As [`rewrite`]. The checksum covers no address, and is left alone in a fragment, whose whole length nobody knows.

@@ -46,6 +46,7 @@ pub(crate) fn config(queues: &[u32], mode: XdpMode) -> Config {
         api: Api { listen: None, socket: "/run/sluice.sock".into() },
         limits: Limits {
             sessions: 1024,
+            masquerade: 64,
             frames: FRAMES,
             rings: RING,
             handover: 64,

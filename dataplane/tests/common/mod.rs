@@ -222,7 +222,7 @@ impl<P: Port> Machine<P> {
                     mailbox,
                     counters: Arc::new(Counters::new(ports, 64, 256)),
                     events: events(),
-                    flows: Arc::new(Flows::new(sessions, [3; 16])),
+                    flows: Arc::new(Flows::new(sessions, [3; 16]).masquerading(sessions, [3; 16])),
                     inboxes,
                     outboxes,
                 })

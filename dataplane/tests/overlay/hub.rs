@@ -19,13 +19,14 @@ fn with_options(packet: &[u8]) -> Vec<u8> {
     long
 }
 
-type Seen = (Vec<(usize, Vec<u8>)>, [Vec<u64>; 2], Vec<((u32, u32), u64)>);
+type Seen = (Vec<(usize, Vec<u8>)>, [Vec<u64>; 3], Vec<((u32, u32), u64)>);
 
 fn seen(machine: &mut Machine, packet: &[u8]) -> Seen {
     let left = machine.feed(0, 0, &[packet.to_vec()]);
     let drops = DropReason::ALL.iter().map(|reason| machine.drops(*reason)).collect();
     let counters = machine.workers[0].counters();
-    (left, [drops, counters.networks.iter().map(|c| c.get()).collect()], counters.denied.pairs().collect())
+    let [rx, tx] = [0, 1].map(|way| counters.networks.iter().map(|c| [c.rx.get(), c.tx.get()][way]).collect());
+    (left, [drops, rx, tx], counters.denied.pairs().collect())
 }
 
 fn party() -> impl Strategy<Value = Party> {

@@ -6,6 +6,7 @@ mod common;
 
 mod gateway;
 mod hub;
+mod masquerade;
 mod networks;
 mod policy;
 mod world;

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use etherparse::PacketBuilder;
 use sluice_config::model::*;
+use sluice_dataplane::counters::Counters;
 use sluice_dataplane::verdict::DropReason as R;
 
 use crate::common::six::{CLIENT6, ip6};
@@ -103,17 +104,21 @@ fn packets_are_counted_by_network_whatever_networks_come_and_go() {
     let mut machine = Machine::new(cluster());
     let count = |machine: &Machine, name: &str| {
         let place = machine.tables.overlay.places().find(|(known, _)| *known == name).unwrap().1;
-        machine.total(|c| c.networks[usize::from(place)].get())
+        let of = |c: &Counters| (c.networks[usize::from(place)].rx.get(), c.networks[usize::from(place)].tx.get());
+        (machine.total(|c| of(c).0), machine.total(|c| of(c).1))
     };
     machine.pass(0, vxlan(1, 1024, &tcp(("9.0.1.7", 7000), ("9.0.2.7", 80), "A")));
     machine.pass(0, on(4789, 1, 7, &packet6("fd01:b:1:0:1::7", "fd01:b:1:0:2::7", 64, 20)));
     machine.pass(0, on(4789, 1, 7, &tcp(("9.128.1.7", 7000), ("9.128.2.7", 80), "S")));
-    assert_eq!((count(&machine, "dcos"), count(&machine, "lab")), (1, 2));
+    // From one network to another, and from a VIP: each counts what it sends and what it gets.
+    machine.pass(0, on(4789, 1, 7, &tcp(("9.128.1.7", 7000), ("9.0.2.7", 80), "A")));
+    machine.pass(0, tcp((CLIENT, 7000), (NAMED, 80), "S"));
+    assert_eq!((count(&machine, "dcos"), count(&machine, "lab")), ((1, 3), (3, 2)));
     let mut other = cluster();
     other.shared.networks.remove(0);
     machine.publish(other);
     machine.pass(0, on(4789, 1, 7, &tcp(("9.128.1.7", 7000), ("9.128.2.7", 80), "A")));
-    assert_eq!((count(&machine, "dcos"), count(&machine, "lab")), (1, 3));
+    assert_eq!((count(&machine, "dcos"), count(&machine, "lab")), ((1, 3), (4, 3)));
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn follow<A: Sample>(steps: &[Step], key: [u8; 16]) -> Result<(), TestCaseError>
             }
             Step::Answer(n, flags) => {
                 let Some(m) = model.get(&n).copied() else { continue };
-                let found = answer(&sessions, flow(m.flow), flags, now);
+                let found = answer_to(&sessions, client::<A>(n).ip, flow(m.flow), flags, now);
                 prop_assert_eq!(found, m.lives(now).then(|| client(n)));
                 match m.lives(now) {
                     true => model.insert(n, Model { state: m.state.after(flags, false), answered: now, ..m }),
@@ -91,5 +91,8 @@ proptest! {
         follow::<u32>(&steps, key)?;
         follow::<u128>(&steps, key)?;
         follow::<Clashing>(&steps, key)?;
+        follow::<Talk<u32>>(&steps, key)?;
+        follow::<Talk<u128>>(&steps, key)?;
+        follow::<Talk<Clashing>>(&steps, key)?;
     }
 }

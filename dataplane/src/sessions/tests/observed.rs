@@ -3,7 +3,7 @@
 use super::*;
 use crate::event::Seen;
 
-fn seen<A: Address>(sessions: &Sessions<A>) -> Vec<(u32, Seen)> {
+fn seen<A: Caller>(sessions: &Sessions<A>) -> Vec<(u32, Seen)> {
     let mut all = Vec::new();
     sessions.take_seen(|backend, seen| all.push((backend, seen)));
     all

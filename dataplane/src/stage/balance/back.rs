@@ -1,11 +1,11 @@
 //! The way back: a backend's reply to the client, as the VIP; and what is passed on without any session.
 
 use super::{Balance, send};
-use crate::burst::{Out, Packet};
+use crate::burst::{Action, Out, Packet};
 use crate::family::Family;
 use crate::frame::Pool;
 use crate::sessions::{Client, Flow, Home, SYN, Way};
-use crate::stage::{fit, isolate};
+use crate::stage::{classify, fit, isolate};
 use crate::tables::fib::Target;
 use crate::verdict::DropReason;
 use crate::wire::End;
@@ -56,7 +56,8 @@ impl Balance<'_> {
     }
 
     /// What a `nat-preserve` backend sends from its service's port to somebody who is no client of the service: one that
-    /// came to it without us. It goes where it would go from any other port: to a container, else to the kernel.
+    /// came to it without us. It goes where it would go from any other port: to a container, by a gateway to
+    /// somebody outside, else to the kernel.
     #[cold]
     pub(super) fn no_reply<A: Family>(&self, packet: &mut Packet, pool: &mut Pool) -> Result<(), DropReason> {
         let tables = self.tables;
@@ -64,6 +65,7 @@ impl Balance<'_> {
         let from_host = host == Some(packet.ingress);
         let inside = packet.agent.is_some() || from_host;
         let (_, destination) = A::ends(packet);
+        let leaves = tables.overlay.is_gateway() && A::tables(tables).address(destination).is_none();
         match A::tables(tables).fib.lookup(destination) {
             Some(Target::Agent(_)) if inside => {
                 let (source, destination) = A::ends(packet);
@@ -72,6 +74,17 @@ impl Balance<'_> {
                 self.forward::<A>(packet, pool)
             }
             Some(Target::NoAgent) if inside => Err(DropReason::NoAgent),
+            Some(Target::Hop(_) | Target::Link(_)) if packet.agent.is_some() && leaves => {
+                classify::passes::<A>(packet)?;
+                let (source, destination) = A::ends(packet);
+                isolate::pair_admitted(tables, source, destination)
+                    .map_err(|denied| isolate::counted(denied, tables, self.counters))?;
+                if !tables.overlay.masquerades() {
+                    return self.forward::<A>(packet, pool);
+                }
+                packet.action = Action::Masquerade;
+                Ok(())
+            }
             _ if inside && (from_host || A::tables(tables).address(destination).is_none()) => Err(DropReason::NotForUs),
             _ => {
                 host.ok_or(DropReason::SnatNoSession)?;
@@ -84,7 +97,7 @@ impl Balance<'_> {
 
     /// Passed on by the routes; both ends of a handshake are told what the overlay has room for.
     #[inline]
-    pub(super) fn forward<A: Family>(&self, packet: &mut Packet, pool: &mut Pool) -> Result<(), DropReason> {
+    pub(in crate::stage) fn forward<A: Family>(&self, packet: &mut Packet, pool: &mut Pool) -> Result<(), DropReason> {
         let tables = self.tables;
         if packet.tcp_flags & SYN != 0 {
             let destination = A::ends(packet).1;

@@ -10,7 +10,7 @@ use crate::frame::{Pool, prefetch};
 use crate::sessions::{Client, Flow, Home, Newcomer, Refused, SYN, Way};
 use crate::stage::{admission, refuse};
 use crate::tables::hash::HashKey;
-use crate::tables::snat::Side;
+use crate::tables::snat::{Purpose, Side};
 use crate::tables::{BackendEntry, ServiceEntry, maglev};
 use crate::verdict::DropReason;
 use crate::wire::{End, ip4, tcp};
@@ -113,7 +113,7 @@ impl Balance<'_> {
             }
         };
         let address = address.ok_or(DropReason::NoSnat)?;
-        let port = snat.candidates(self.worker, ports).next().ok_or(DropReason::SnatExhausted)?;
+        let port = snat.candidates(self.worker, Purpose::Service, ports).next().ok_or(DropReason::SnatExhausted)?;
         Ok(Flow { snat: address, port, ..flow })
     }
 
@@ -207,7 +207,7 @@ impl Balance<'_> {
     fn begin_translated<A: Family>(&self, packet: &Packet, miss: &Miss<A>) -> Result<Flow, Refused> {
         let snat = &self.tables.snat;
         // The first is the newcomer's own.
-        let others = snat.candidates(self.worker, miss.ports).take(SNAT_TRIES).skip(1);
+        let others = snat.candidates(self.worker, Purpose::Service, miss.ports).take(SNAT_TRIES).skip(1);
         let quota = snat.share(self.worker);
         A::sessions(self.flows).begin_on(&miss.newcomer, others, quota, packet.tcp_flags, self.now, self.life)
     }

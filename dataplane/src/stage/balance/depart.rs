@@ -25,6 +25,8 @@ pub(in crate::stage) type Ends<A> = Option<(End<A>, End<A>)>;
 pub(in crate::stage) struct Whole<'a> {
     exit: &'a Exit,
     front: Option<&'a Template>,
+    /// Whether it is an agent's tunnel.
+    inside: bool,
 }
 
 impl Balance<'_> {
@@ -33,7 +35,7 @@ impl Balance<'_> {
     /// # Errors
     /// [`DropReason::TooBig`].
     #[inline(always)]
-    pub(super) fn route<A: Family>(
+    pub(in crate::stage) fn route<A: Family>(
         &self,
         packet: &mut Packet,
         pool: &mut Pool,
@@ -41,13 +43,24 @@ impl Balance<'_> {
     ) -> Result<(), DropReason> {
         let destination = ends.map_or_else(|| A::ends(packet).1, |(_, destination)| destination.ip);
         match Whole::by_routes(self.tables, destination) {
-            Some(way) if way.takes(packet, self.tables) => self.send_off(packet, pool, &way, ends),
+            Some(way) if way.takes(packet, self.tables) => {
+                self.count_inside(&way, destination);
+                self.send_off(packet, pool, &way, ends);
+            }
             Some(_) | None => {
                 fit::check(packet, self.tables, || fit::room_to(self.tables, destination))?;
                 leave(packet, pool, Out::Route, ends);
             }
         }
         Ok(())
+    }
+
+    /// Counts a packet to a container by its network.
+    #[inline(always)]
+    pub(super) fn count_inside<A: Family>(&self, way: &Whole<'_>, destination: A) {
+        if way.inside {
+            encap::count(self.tables, self.counters, destination);
+        }
     }
 
     /// Writes all that changes, of a packet that the way takes.
@@ -138,18 +151,19 @@ impl<'a> Whole<'a> {
     pub(in crate::stage) fn to_agent<A: Family>(tables: &'a Tables, number: u16) -> Option<Self> {
         let agent = tables.agents.get(usize::from(number))?;
         let [v4_inside, v6_inside] = agent.vxlan.as_ref()?;
-        Some(Self { exit: agent.exit.as_ref()?, front: Some(if A::V6 { v6_inside } else { v4_inside }) })
+        let front = Some(if A::V6 { v6_inside } else { v4_inside });
+        Some(Self { exit: agent.exit.as_ref()?, front, inside: true })
     }
 
     #[inline(always)]
     fn by_tunnel(tables: &'a Tables, number: u32) -> Option<Self> {
         let tunnel = tables.tunnels.get(number as usize)?;
-        Some(Self { exit: tunnel.exit.as_ref()?, front: Some(&tunnel.template) })
+        Some(Self { exit: tunnel.exit.as_ref()?, front: Some(&tunnel.template), inside: false })
     }
 
     #[inline(always)]
     fn by(tables: &'a Tables, hop: u32) -> Option<Self> {
-        Some(Self { exit: tables.hops.get(hop as usize)?.exit.as_ref()?, front: None })
+        Some(Self { exit: tables.hops.get(hop as usize)?.exit.as_ref()?, front: None, inside: false })
     }
 
     /// Octets of the outer header.

@@ -35,6 +35,7 @@ impl Balance<'_> {
                 if packet.tcp_flags & SYN != 0 {
                     self.clamp::<A>(packet, pool, service, backend)?;
                 }
+                self.count_inside(&way, ends.1.ip);
                 self.send_off(packet, pool, &way, Some(ends));
             }
             (None, _) => self.send_on::<A>(packet, pool, service, (choice, backend))?,

@@ -99,6 +99,35 @@ proptest! {
     }
 
     #[test]
+    fn an_error_about_an_echo_message_is_translated_by_its_identifier(
+        before in ends(), after in ends(), outer: [u32; 4], reply: bool, payload in prop::collection::vec(any::<u8>(), 0..60),
+    ) {
+        let [a, b, c, d] = outer;
+        // Who is asked has no port.
+        let only = |[s, d]: [End<u32>; 2]| [End { port: if reply { 0 } else { s.port }, ..s }, End { port: if reply { d.port } else { 0 }, ..d }];
+        let (before, after) = (only(before), only(after));
+        let echo = |[s, d]: [End<u32>; 2]| {
+            let builder = etherparse::PacketBuilder::ipv4(s.ip.to_be_bytes(), d.ip.to_be_bytes(), 9);
+            let mut bytes = Vec::new();
+            match reply {
+                true => builder.icmpv4_echo_reply(d.port, 3).write(&mut bytes, &payload).unwrap(),
+                false => builder.icmpv4_echo_request(s.port, 3).write(&mut bytes, &payload).unwrap(),
+            }
+            bytes
+        };
+        let mut got = error(a, b, 9, 0x0b00, &echo(before));
+        let quoted = quoted(&got[20..]).unwrap();
+        prop_assert_eq!((quoted.source, quoted.destination, quoted.protocol), (before[0], before[1], ip4::ICMP));
+        let to = Translation { outer_source: c, outer_destination: d, source: after[0], destination: after[1] };
+        translate_error(&mut got, 20, &quoted, &to);
+        // A sum of 0 and one of all ones are the same.
+        let same = |x: &[u8], at: usize| x[at..at + 2] == [0, 0] || x[at..at + 2] == [0xff, 0xff];
+        let expected = error(c, d, 8, 0x0b00, &echo(after));
+        prop_assume!(![22, FRONT + 10, FRONT + 22].iter().any(|at| same(&expected, *at)));
+        prop_assert_eq!(got, expected);
+    }
+
+    #[test]
     fn no_octets_make_it_panic(mut icmp: Vec<u8>, kind in select(vec![3u8, 11, 12]), to: [u32; 4]) {
         if let Some(first) = icmp.first_mut() {
             *first = kind;
@@ -209,7 +238,8 @@ fn nothing_is_answered_that_might_be_an_error_a_later_fragment_or_a_group() {
 
 #[test]
 fn what_quotes_no_ports_is_not_read() {
-    let ends = [End { ip: 1, port: 1 }, End { ip: 2, port: 2 }];
+    // As ICMP this port begins with the type of a timestamp.
+    let ends = [End { ip: 1, port: 0x0d01 }, End { ip: 2, port: 2 }];
     let good = error(3, 4, 9, 0x0301, &packet(ends, true, 0, &[]));
     assert!(quoted(&good[20..]).is_some());
     let changed = |at: usize, octet: u8| {
@@ -221,7 +251,7 @@ fn what_quotes_no_ports_is_not_read() {
     assert_eq!(changed(FRONT, 0x44), None, "a header of 16 octets");
     assert_eq!(changed(FRONT, 0x65), None, "version 6");
     assert_eq!(changed(FRONT + 7, 1), None, "a later fragment");
-    assert_eq!(changed(FRONT + 9, 1), None, "ICMP");
+    assert_eq!(changed(FRONT + 9, 1), None, "ICMP that is no echo");
     assert_eq!(changed(FRONT + 3, 27), None, "a length that holds no ports");
     assert_eq!(changed(FRONT + 6, 0x20).map(|q| q.whole), Some(None), "a first fragment has no length");
     assert_eq!(quoted(&good[20..FRONT + 27]), None, "seven octets of transport");

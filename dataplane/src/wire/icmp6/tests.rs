@@ -38,6 +38,16 @@ fn error(outer: [u128; 2], hop_limit: u8, kind: u8, inner: &[u8]) -> Vec<u8> {
     bytes
 }
 
+fn echo_message([s, d]: [End<u128>; 2], reply: bool, payload: &[u8]) -> Vec<u8> {
+    let builder = PacketBuilder::ipv6(s.ip.to_be_bytes(), d.ip.to_be_bytes(), 9);
+    let mut bytes = Vec::new();
+    match reply {
+        true => builder.icmpv6_echo_reply(d.port, 3).write(&mut bytes, payload).unwrap(),
+        false => builder.icmpv6_echo_request(s.port, 3).write(&mut bytes, payload).unwrap(),
+    }
+    bytes
+}
+
 fn ends() -> impl Strategy<Value = [End<u128>; 2]> {
     any::<[(u128, u16); 2]>().prop_map(|ends| ends.map(|(ip, port)| End { ip, port }))
 }
@@ -84,6 +94,36 @@ proptest! {
             put(&mut got, IP6 + CHECKSUM, [expected[IP6 + 2], expected[IP6 + 3]]);
         }
         prop_assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn an_error_about_an_echo_message_is_translated_by_its_identifier(
+        before in ends(), after in ends(), outer: [u128; 4], reply: bool, payload in prop::collection::vec(any::<u8>(), 0..60),
+    ) {
+        let [a, b, c, d] = outer;
+        // Who is asked has no port.
+        let only = |[s, d]: [End<u128>; 2]| [End { port: if reply { 0 } else { s.port }, ..s }, End { port: if reply { d.port } else { 0 }, ..d }];
+        let (before, after) = (only(before), only(after));
+        let mut got = error([a, b], 9, 3, &echo_message(before, reply, &payload));
+        let quoted = quoted(&got[IP6..]).unwrap();
+        prop_assert_eq!((quoted.source, quoted.destination, quoted.protocol), (before[0], before[1], PROTOCOL));
+        let to = Translation { outer_source: c, outer_destination: d, source: after[0], destination: after[1] };
+        translate_error(&mut got, IP6, &quoted, &to);
+        let expected = error([c, d], 8, 3, &echo_message(after, reply, &payload));
+        // A sum of 0 and one of all ones are the same.
+        let same = |at: usize| [[0, 0], [0xff, 0xff]].contains(&[expected[at], expected[at + 1]]);
+        prop_assume!(!same(IP6 + CHECKSUM) && !same(FRONT + IP6 + CHECKSUM));
+        prop_assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn an_echo_message_gets_other_ends(before in ends(), after in ends(), reply: bool, payload: Vec<u8>) {
+        let mut got = echo_message(before, reply, &payload);
+        let id = |[s, d]: [End<u128>; 2]| if reply { d.port } else { s.port };
+        translate_echo(&mut got, IP6, after[0].ip, after[1].ip, id(after));
+        prop_assert!(sound(&got, IP6));
+        let expected = echo_message(after, reply, &payload);
+        prop_assert_eq!((&got[..IP6 + 2], &got[IP6 + 4..]), (&expected[..IP6 + 2], &expected[IP6 + 4..]));
     }
 
     #[test]
