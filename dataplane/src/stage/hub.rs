@@ -75,7 +75,8 @@ fn inner(
     is_of_it.then_some((of, place, plain))
 }
 
-/// The agent of the packet's destination and the place of its network, where nothing else has to be done than to carry it there.
+/// The agent of the packet's destination and the place of its network, where nothing else has to be done than to carry it
+/// there.
 #[inline(always)]
 fn between(plain: &express::Plain4, tables: &Tables) -> Option<(u16, u8)> {
     let there = tables.overlay.agent_of(plain.tuple().dst)?;
