@@ -49,7 +49,7 @@ pub struct PortCounters {
 /// Packets of a network's containers, as tunnels carry them.
 #[derive(Debug, Default)]
 pub struct NetworkCounters {
-    /// From them: out of tunnels.
+    /// From them: out of tunnels. A fragment that waited for its first one is counted when it came and when it went on.
     pub rx: Counter,
     /// To them: into tunnels. What goes to a container as a VIP (`dsr-vxlan`) is not counted.
     pub tx: Counter,

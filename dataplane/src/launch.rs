@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use sluice_config::model::{Config, Host};
+use sluice_config::model::{Config, Gateway, Host};
 
 use self::open::{Line, Parts, check_cores, lines, open, worker_count};
 use crate::counters::Counters;
@@ -257,8 +257,10 @@ fn counters(config: &Config, ports: usize, workers: usize) -> Vec<Arc<Counters>>
 
 fn flows(config: &Config, tables: &Tables, workers: usize) -> Vec<Arc<Flows>> {
     let (key, limits) = (tables.desired.shared.hash_key, config.limits);
+    // By the file: the first tables may lack a VTEP, whose address the node gets later.
+    let masquerades = config.overlay.as_ref().is_some_and(|overlay| overlay.gateway == Gateway::Masqueraded);
+    let most = if masquerades { limits.masquerade } else { 0 };
     // Numbers begin at 1, as of counters.
-    let most = if tables.overlay.masquerades() { limits.masquerade } else { 0 };
     let flows = || Flows::with_services(limits.sessions, key, limits.services + 1).masquerading(most, key);
     (0..workers).map(|_| Arc::new(flows())).collect()
 }

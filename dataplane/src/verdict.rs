@@ -86,7 +86,7 @@ drop_reasons! {
     SessionsFull, "sessions_full", "no room for a new session; raise limits.sessions";
     SnatExhausted, "snat_exhausted", "no free SNAT port towards the backend; add a SNAT address";
     NoSnat, "no_snat", "no SNAT address towards this backend's side; set snat.underlay or snat.overlay";
-    SnatQuota, "snat_quota", "this client holds its share of SNAT ports, and those that are left towards the backend are for others; add a SNAT address";
+    SnatQuota, "snat_quota", "this client holds its share of SNAT ports, and those that are left towards the backend, or the last eighth of `limits.masquerade`, are for others; add a SNAT address or raise the limit";
     MasqueradeFull, "masquerade_full", "no room for another flow between a container and the outside; raise limits.masquerade";
     MasqueradeExhausted, "masquerade_exhausted", "no free SNAT port for a container's flow towards this destination; add an address to snat.underlay";
     AdmissionRate, "admission_rate", "the service has had its new connections for the moment; see its new_per_second";

@@ -45,7 +45,8 @@ pub struct Row {
     pub vips: Vec<String>,
     /// How many these are.
     pub vip_count: usize,
-    /// Prefixes of the underlay that reach them; all of the underlay is reached by them, but answers only from there.
+    /// Prefixes of the underlay that reach them; all of the underlay is reached by them, but where nothing is
+    /// masqueraded answers come only from there.
     pub underlay_allow: Vec<String>,
     /// Packets of theirs that policy dropped.
     pub denied_from: u64,

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use sluice_config::model::Gateway;
 use sluice_dataplane::counters::{Counter, Counters, NetworkCounters, PortCounters};
 use sluice_dataplane::stage::refuse::is_told;
 use sluice_dataplane::verdict::{DropReason, Reply};
@@ -183,7 +184,9 @@ fn masquerade(text: &mut Text, observed: &Observed) {
         }
     });
     text.family(Kind::Gauge, "masquerade_capacity", "Flows of each kind that there is room for, per worker.", |f| {
-        f.sample(&[], observed.config.limits.masquerade);
+        let overlay = observed.config.overlay.as_ref();
+        let masquerades = overlay.is_some_and(|overlay| overlay.gateway == Gateway::Masqueraded);
+        f.sample(&[], if masquerades { observed.config.limits.masquerade } else { 0 });
     });
 }
 

@@ -177,6 +177,13 @@ impl<A: Caller> Sessions<A> {
         self.len() >= self.capacity
     }
 
+    /// Whether the last eighth is being used, which is for clients that have few.
+    #[must_use]
+    #[inline]
+    pub fn is_nearly_full(&self) -> bool {
+        self.len() >= self.capacity - self.capacity / 8
+    }
+
     /// What tells a flow with this hash from others on the wire.
     #[must_use]
     #[inline]

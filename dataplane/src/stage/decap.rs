@@ -22,6 +22,8 @@ pub fn run(burst: &mut Burst, pool: &mut Pool, tables: &Tables, counters: &Count
     for packet in burst {
         if packet.action == Action::Parsed && is_vxlan(packet, vtep, tables) {
             match strip(packet, pool, tables, vtep) {
+                // Where it was handed over it has been counted.
+                Ok(()) if packet.handed => {}
                 Ok(()) => count(packet, tables, counters),
                 Err(reason) => packet.drop(reason),
             }

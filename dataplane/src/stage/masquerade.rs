@@ -51,9 +51,17 @@ fn ports<A: Family>(packet: &Packet, pool: &Pool) -> (u16, u16) {
     if tuple.protocol != A::ICMP {
         return (tuple.sport, tuple.dport);
     }
-    let message = pool.bytes(&packet.frame).get(usize::from(packet.l4)..).unwrap_or_default();
-    let id = word(message, quote::ECHO_ID);
-    if message.first() == Some(&A::ECHO) { (id, 0) } else { (0, id) }
+    let id = word(message(packet, pool), quote::ECHO_ID);
+    if asks::<A>(packet, pool) { (id, 0) } else { (0, id) }
+}
+
+/// Whether an ICMP packet is an echo request; others that come here are replies.
+fn asks<A: Family>(packet: &Packet, pool: &Pool) -> bool {
+    message(packet, pool).first() == Some(&A::ECHO)
+}
+
+fn message<'a>(packet: &Packet, pool: &'a Pool) -> &'a [u8] {
+    pool.bytes(&packet.frame).get(usize::from(packet.l4)..).unwrap_or_default()
 }
 
 /// What a flow between a container's port and a far end is known by.
@@ -177,7 +185,7 @@ impl Balance<'_> {
         } else if flows.entered.forward(client, hash, flags, self.now, &self.life).is_some() {
             return self.forward::<A>(packet, pool);
         }
-        let flow = self.begin_masqueraded::<A>(packet, client, hash)?;
+        let flow = self.begin_masqueraded::<A>(packet, pool, client, hash)?;
         self.leave_as::<A>(packet, pool, (flow.snat, flow.port))
     }
 
@@ -185,6 +193,7 @@ impl Balance<'_> {
     fn begin_masqueraded<A: Family>(
         &self,
         packet: &Packet,
+        pool: &Pool,
         client: Client<Talk<A>>,
         hash: u64,
     ) -> Result<Flow, DropReason> {
@@ -192,8 +201,12 @@ impl Balance<'_> {
         if protocol == ip4::TCP && !tcp::is_sensible(packet.tcp_flags) {
             return Err(DropReason::TcpFlags);
         }
-        // An answer to an echo that nobody outside sent.
-        if protocol == A::ICMP && client.port == 0 {
+        // An answer to a SYN or an echo that is forgotten, or that nobody sent: whoever floods a container with these would
+        // fill the table of what containers begin, and an honest client's second SYN would find itself in it.
+        if packet.tcp_flags & (SYN | ACK) == SYN | ACK {
+            return Err(DropReason::SnatNoSession);
+        }
+        if protocol == A::ICMP && !asks::<A>(packet, pool) {
             return Err(DropReason::IcmpUnhandled);
         }
         // All flows of a container have one address (RFC 4787 REQ-2), its flows ports of their own.
@@ -205,8 +218,12 @@ impl Balance<'_> {
         let port = ports.next().ok_or(DropReason::MasqueradeExhausted)?;
         let flow = Flow { backend: protocol.into(), snat: address, port, protocol: transport(protocol) };
         let sessions = &A::masquerade(self.flows).begun;
-        let newcomer = sessions.expect(client, hash, flow);
         let quota = snat.share(self.worker);
+        // A port serves every far end, so ports alone do not bound who talks to many.
+        if sessions.is_nearly_full() && sessions.ports_held(client.ip) >= quota {
+            return Err(DropReason::SnatQuota);
+        }
+        let newcomer = sessions.expect(client, hash, flow);
         let made = sessions.begin_on(&newcomer, ports, quota, packet.tcp_flags, self.now, self.life);
         let flow = made.map_err(|refused| match refused {
             // It was just looked for.

@@ -75,6 +75,29 @@ fn a_full_table_refuses_newcomers_and_keeps_what_it_has() {
 }
 
 #[test]
+fn a_container_with_its_share_leaves_the_last_of_the_table_to_others() {
+    let mut desired = cluster(1);
+    desired.local.snat_quota = Some(16);
+    let mut machine = Machine::with_room(desired, 64);
+    let ask = |from: &str, n: u16| sent(&udp((from, 5000), (&format!("198.18.0.{n}"), 53), b"q"));
+    (0..56).for_each(|n| drop(machine.pass(0, ask(CONTAINER, n))));
+    machine.refuse(0, 0, ask(CONTAINER, 56), R::SnatQuota);
+    (0..8).for_each(|n| drop(machine.pass(0, ask(OTHER, n))));
+    machine.refuse(0, 0, ask(OTHER, 8), R::MasqueradeFull);
+    machine.pass(0, ask(CONTAINER, 55));
+}
+
+#[test]
+fn answers_that_nobody_is_known_to_have_asked_for_begin_nothing() {
+    let mut machine = machine(1);
+    let answer = sent(&tcp((CONTAINER, 80), (CLIENT, 5000), "SA"));
+    machine.refuse(0, 0, answer.clone(), R::SnatNoSession);
+    machine.pass(0, tcp((CLIENT, 5000), (CONTAINER, 80), "S"));
+    assert_eq!(ends(&machine.pass(0, answer)).0, (CONTAINER.into(), 80), "it was asked for");
+    assert_eq!(machine.total(|c| c.masquerade_made.get()), 0);
+}
+
+#[test]
 fn a_flow_ends_by_time_and_by_its_own_end() {
     let mut machine = machine(1);
     let question = sent(&udp((CONTAINER, 5000), (CLIENT, 53), b"q"));

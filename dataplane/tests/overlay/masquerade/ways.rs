@@ -31,12 +31,12 @@ fn what_a_container_begins_leaves_with_our_address_and_the_answer_comes_back() {
 fn a_ping_is_told_apart_by_its_identifier() {
     let mut machine = machine(1);
     let mut ids = vec![];
-    for container in [CONTAINER, OTHER] {
-        let out = seen(machine.pass(0, sent(&echo(container, CLIENT, 7, false))));
+    for (container, own) in [(CONTAINER, 7), (OTHER, 7), (OTHER, 0)] {
+        let out = seen(machine.pass(0, sent(&echo(container, CLIENT, own, false))));
         assert_eq!((ends(&out).0.0.as_str(), out[22]), (SNAT, 63));
         ids.push(id(&out));
         let back = arrived(&machine.pass(0, echo(CLIENT, SNAT, id(&out), true)));
-        assert_eq!((ends(&back).1.0.as_str(), id(&back), &back[42..]), (container, 7, &b"echo"[..]));
+        assert_eq!((ends(&back).1.0.as_str(), id(&back), &back[42..]), (container, own, &b"echo"[..]));
     }
     assert_ne!(ids[0], ids[1]);
     // Neither an answer that nobody asked for, nor anything but echo.
@@ -52,6 +52,14 @@ fn a_ping_is_told_apart_by_its_identifier() {
     let sum = etherparse::Ipv4Header::from_slice(&esp[14..]).unwrap().0.calc_header_checksum();
     esp[24..26].copy_from_slice(&sum.to_be_bytes());
     machine.refuse(0, 0, sent(&esp), R::MasqueradeProtocol);
+}
+
+#[test]
+fn a_packet_that_is_handed_over_is_counted_once_for_its_network() {
+    let mut machine = machine(2);
+    (0..32).for_each(|n| drop(machine.pass(0, sent(&udp((CONTAINER, 5000 + n), (CLIENT, 53), b"q")))));
+    assert!((1..32).contains(&machine.total(|c| c.given.get())));
+    assert_eq!(machine.total(|c| c.networks.iter().map(|network| network.rx.get()).sum()), 32);
 }
 
 #[test]
