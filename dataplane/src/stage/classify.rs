@@ -173,11 +173,12 @@ fn snat<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables, index: u8) -> 
         icmp if icmp == A::ICMP => return Err(DropReason::IcmpUnhandled),
         _ => return Err(DropReason::Protocol),
     }
-    // An overlay reply comes out of a tunnel, an underlay reply does not: anything else is forged.
-    if (tables.snat.side(index) == Side::Overlay) != packet.agent.is_some() {
+    // An overlay reply comes out of a tunnel, an underlay reply does not, but for an agent's own: anything else is forged.
+    let source = A::ends(packet).0;
+    if (tables.snat.side(index) == Side::Overlay) != is_container::<A>(packet, tables) {
         return Err(DropReason::Martian);
     }
-    match A::tables(tables).backend(A::ends(packet).0, tuple.sport, tuple.protocol) {
+    match A::tables(tables).backend(source, tuple.sport, tuple.protocol) {
         Some(backend) => Ok(Action::Return { backend, snat: index }),
         None if masquerades => Ok(Action::Unmasquerade(index)),
         None => Err(DropReason::SnatUnknown),
@@ -260,7 +261,7 @@ fn routed<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables, from_host: b
         Some(Target::Agent(_)) if inside || gateway => Ok(Action::Forward),
         Some(Target::NoAgent) if inside || gateway => Err(DropReason::NoAgent),
         Some(Target::Host) if inside => Ok(Action::Host),
-        Some(Target::Hop(_) | Target::Link(_)) if packet.agent.is_some() && tables.overlay.masquerades() => {
+        Some(Target::Hop(_) | Target::Link(_)) if is_container::<A>(packet, tables) && tables.overlay.masquerades() => {
             leaves::<A>(packet, pool)
         }
         Some(Target::Hop(_) | Target::Link(_)) if gateway && packet.agent.is_some() => Ok(Action::Forward),
@@ -268,6 +269,11 @@ fn routed<A: Family>(packet: &Packet, pool: &Pool, tables: &Tables, from_host: b
             Err(DropReason::NotForUs)
         }
     }
+}
+
+/// Whether it comes from the overlay, and not from an agent by its underlay address.
+pub(super) fn is_container<A: Family>(packet: &Packet, tables: &Tables) -> bool {
+    packet.agent.is_some() && tables.overlay.has(A::ends(packet).0)
 }
 
 /// What becomes of a container's packet that a masquerading gateway passes on.

@@ -59,7 +59,9 @@ pub struct Sender {
 
 /// A family that containers have addresses of.
 pub trait Inner: Address {
-    /// Whether an inner source may come from this agent: its containers, or its VTEP itself.
+    /// Whether an inner source may come from this agent: its containers, or itself as its VTEP or by its underlay address.
+    /// It sends as the latter what answers to a mapped host port, which has the container's address until routed. No
+    /// container can: a kernel forwards nothing that has an address of its own.
     fn may_come_from(self, agent: &Agent) -> bool;
     /// What the overlay has of this family.
     fn in_overlay(overlay: &Overlay) -> &Known<Self>;
@@ -68,7 +70,7 @@ pub trait Inner: Address {
 impl Inner for u32 {
     #[inline]
     fn may_come_from(self, agent: &Agent) -> bool {
-        self == agent.vtep_ip.to_bits() || has(&agent.subnets, self)
+        self == agent.vtep_ip.to_bits() || self == agent.underlay.to_bits() || has(&agent.subnets, self)
     }
 
     #[inline]

@@ -44,6 +44,34 @@ fn groups_hold_at_the_gateway_too() {
 }
 
 #[test]
+fn what_an_agent_sends_in_its_tunnel_by_its_underlay_address_is_as_if_it_came_without() {
+    for gateway in [Gateway::Off, Gateway::Routed, Gateway::Masqueraded] {
+        let mut machine = Machine::new(cluster(gateway));
+        let of = |to: (&str, u16)| vxlan(1, 1024, &tcp(("10.0.0.11", 31000), to, "SA"));
+        // A mapped host port answers the node itself, and a client by a VIP.
+        assert!(matches!(&machine.feed(0, 0, &[of(("10.0.0.9", 40000))])[..], [(1, _)]), "to the kernel");
+        let mut from = 5000;
+        let asked = loop {
+            let out = machine.pass(0, tcp((CLIENT, from), (VIP, 80), "S"));
+            if ends(&out).1 == ("10.0.0.11".into(), 31000) {
+                break ends(&out).0;
+            }
+            from += 1;
+        };
+        let back = machine.pass(0, of((&asked.0, asked.1)));
+        assert_eq!(ends(&back), ((VIP.into(), 80), (CLIENT.into(), from)));
+        // Nothing is opened by it.
+        machine.refuse(0, 0, of((GROUPED, 80)), R::GroupMasqueraded);
+        machine.refuse(0, 0, vxlan(2, 1024, &tcp(("10.0.0.11", 31000), ("10.0.0.9", 40000), "SA")), R::OverlaySpoof);
+        if gateway == Gateway::Off {
+            machine.refuse(0, 0, of((CLIENT, 80)), R::NotForUs);
+        } else {
+            assert_eq!(ends(&machine.pass(0, of((CLIENT, 80)))).0, ("10.0.0.11".into(), 31000), "not masqueraded");
+        }
+    }
+}
+
+#[test]
 fn it_is_no_router_between_others_and_nobody_enters_as_a_container() {
     let mut machine = Machine::new(cluster(Gateway::Routed));
     machine.refuse(0, 0, tcp((CLIENT, 5000), ("10.0.0.11", 80), "S"), R::NotForUs);

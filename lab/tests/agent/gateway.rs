@@ -37,6 +37,20 @@ fn checked(id: &str, groups: &[&str]) -> Value {
     app
 }
 
+/// Where the tasks of a new app are, on host ports that lead to containers on the overlay.
+fn mapped(world: &World) -> Vec<String> {
+    let mut app = app("/mapped", 2, &[], "/mapped:80");
+    app["container"]["portMappings"][0]["hostPort"] = json!(0);
+    world.deploy(&app);
+    let to = world.lab.marathon("marathon").unwrap();
+    let answer = world.lab.http("master", "GET", to, "/v2/apps/mapped/tasks", "").unwrap();
+    let tasks: Value = serde_json::from_str(&answer.body).unwrap();
+    let at = |task: &Value| format!("{}:{}", task["host"].as_str().unwrap(), task["ports"][0]);
+    let all: Vec<String> = tasks["tasks"].as_array().unwrap().iter().map(at).collect();
+    assert_eq!(all.len(), 2, "{tasks}");
+    all
+}
+
 /// Waits until all of an app's tasks are as healthy as this, by Marathon.
 fn healthy(world: &World, id: &str, wanted: u64) {
     let to = world.lab.marathon("marathon").unwrap();
@@ -92,6 +106,20 @@ fn everybody_reaches_everybody_by_the_gateway(hub: bool) {
     for to in web.iter().chain(&red) {
         assert!(seen_by(&world, "sluice", to).starts_with("9.0.9.1:"), "{to}");
     }
+    // Answers of mapped host ports come back by the tunnel as the agent's: on either kind of agent to the node, and
+    // where all that is outside goes by Sluice to everybody.
+    for to in mapped(&world) {
+        for from in ["sluice", "client", "master"] {
+            world.said(from, &format!("curl -sS -m 5 http://{to}/"));
+        }
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    until("both answer by the VIP", || {
+        let said =
+            world.run("client", &["curl", "-sS", "-m", "5", "http://mapped.marathon.l4lb.thisdcos.directory/"]).1;
+        seen.extend(said.lines().find(|line| line.starts_with("task ")).map(str::to_owned));
+        (seen.len() == 2).then_some(())
+    });
     // What is inside stays inside.
     let mate = web.iter().find(|ip| ip.starts_with("9.0.0.")).unwrap();
     assert!(seen_by(&world, "c1", mate).starts_with(&format!("{own}:")));

@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 
-use super::world::{World, end, topology, until};
+use super::world::{World, end, topology, until, with_ipv6};
 
 const FOUR: [&str; 2] = ["9.0.0.2", "9.0.1.2"];
 const SIX: [&str; 2] = ["fd01:b::2", "fd01:b:0:0:1::2"];
@@ -13,15 +13,8 @@ const MTU: u64 = 1300;
 fn handshakes_are_clamped_to_the_overlays_mtu_and_what_is_larger_all_the_same_is_told() {
     let mut two_agents = topology(2);
     two_agents.overlay.hub = true;
-    let world = World::start_with(&two_agents, |lab| {
-        let file = lab.sluice_config();
-        let text = std::fs::read_to_string(&file).unwrap();
-        let text = text.replacen("[overlay]\n", &format!("[overlay]\nmtu = {MTU}\ngateway = \"routed\"\n"), 1);
-        let text =
-            text.replacen("prefix = 24\n", "prefix = 24\nsubnet6 = \"fd01:b::/64\"\nown6 = \"fd01:b:0:0:9::/80\"\n", 1);
-        let text = text.replacen("\"9.0.9.1/24\"", "\"9.0.9.1/24\", \"fd01:b:0:0:9::1/80\"", 1);
-        std::fs::write(&file, text).unwrap();
-    });
+    let keys = format!("mtu = {MTU}\ngateway = \"routed\"\n");
+    let world = World::start_with(&two_agents, |lab| with_ipv6(lab, &keys));
     let Some(world) = world else { return };
     world.ipv6(&["agent1", "agent2"]);
     let agents = ["agent1", "agent2"].map(|agent| world.agent(agent));

@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::world::{World, app, end, topology, until};
+use super::world::{World, app, end, topology, until, with_ipv6};
 
 /// The IPv6 address of a container.
 fn six(world: &World, role: &str) -> String {
@@ -16,14 +16,7 @@ fn six(world: &World, role: &str) -> String {
 fn groups_hold_over_ipv6_between_containers_of_one_agent_and_of_two() {
     let mut two_agents = topology(2);
     two_agents.overlay.hub = true;
-    let world = World::start_with(&two_agents, |lab| {
-        let file = lab.sluice_config();
-        let text = std::fs::read_to_string(&file).unwrap();
-        let more = "prefix = 24\nsubnet6 = \"fd01:b::/64\"\nown6 = \"fd01:b:0:0:9::/80\"\n";
-        let text = text.replacen("prefix = 24\n", more, 1);
-        let text = text.replacen("\"9.0.9.1/24\"", "\"9.0.9.1/24\", \"fd01:b:0:0:9::1/80\"", 1);
-        std::fs::write(&file, text).unwrap();
-    });
+    let world = World::start_with(&two_agents, |lab| with_ipv6(lab, ""));
     let Some(world) = world else { return };
     world.ipv6(&["agent1", "agent2"]);
     let agents = ["agent1", "agent2"].map(|agent| world.agent(agent));

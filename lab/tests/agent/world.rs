@@ -33,6 +33,17 @@ pub(crate) fn topology(leased: usize) -> Topology {
     topology
 }
 
+/// Gives the lab's network IPv6, and Sluice an address there; `keys` come into `[overlay]`.
+pub(crate) fn with_ipv6(lab: &Lab, keys: &str) {
+    let file = lab.sluice_config();
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text.replacen("[overlay]\n", &format!("[overlay]\n{keys}"), 1);
+    let more = "prefix = 24\nsubnet6 = \"fd01:b::/64\"\nown6 = \"fd01:b:0:0:9::/80\"\n";
+    let text = text.replacen("prefix = 24\n", more, 1);
+    let text = text.replacen("\"9.0.9.1/24\"", "\"9.0.9.1/24\", \"fd01:b:0:0:9::1/80\"", 1);
+    std::fs::write(&file, text).unwrap();
+}
+
 impl World {
     /// Marathons and Sluice run, agents not yet; `None`, with a sentence, where something is not there.
     pub(crate) fn start(topology: &Topology) -> Option<Self> {

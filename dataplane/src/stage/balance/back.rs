@@ -79,7 +79,7 @@ impl Balance<'_> {
                 let (source, destination) = A::ends(packet);
                 isolate::pair_admitted(tables, source, destination)
                     .map_err(|denied| isolate::counted(denied, tables, self.counters))?;
-                if !tables.overlay.masquerades() {
+                if !tables.overlay.masquerades() || !classify::is_container::<A>(packet, tables) {
                     return self.forward::<A>(packet, pool);
                 }
                 packet.action = Action::Masquerade;
