@@ -107,7 +107,8 @@ impl Cluster {
             From::Role(role) => self.lab.command(role, program).unwrap(),
             From::Task(task) => {
                 let mut command = Command::new("nsenter");
-                command.args(["--target", &task.pid.to_string(), "--net", "--mount", "--", program]);
+                // The root as well: where the tests run in a chroot, a mount namespace by itself leads out of it.
+                command.args(["--target", &task.pid.to_string(), "--net", "--mount", "--root", "--", program]);
                 command
             }
         }

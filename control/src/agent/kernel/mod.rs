@@ -30,6 +30,8 @@ pub struct Kernel {
     handle: Handle,
     /// Routes that somebody else has; each is told of once.
     foreign: BTreeSet<Route>,
+    /// Routes whose gateway is on no link of ours; each is told of once.
+    cut_off: BTreeSet<Route>,
 }
 
 impl Kernel {
@@ -38,7 +40,7 @@ impl Kernel {
     /// # Errors
     /// When there is none to be had.
     pub fn connect() -> Result<Self, NetlinkError> {
-        Ok(Self { handle: crate::netlink::connect()?, foreign: BTreeSet::new() })
+        Ok(Self { handle: crate::netlink::connect()?, foreign: BTreeSet::new(), cut_off: BTreeSet::new() })
     }
 
     /// Makes it so. How many changes that took.

@@ -32,6 +32,12 @@ impl Kernel {
                         tracing::warn!(prefix = %route.prefix, table = route.table, "somebody else has a route there, which stays");
                     }
                 }
+                // Those of `node_routes` alone: next hops behind a VTEP are said to be on link.
+                Err(error) if matches!(os_code(&error), Some(libc::EHOSTUNREACH | libc::ENETUNREACH)) => {
+                    if self.cut_off.insert(*route) {
+                        tracing::warn!(prefix = %route.prefix, %error, "Sluice is on no link of this agent in that family, so `node_routes` makes no such route");
+                    }
+                }
                 other => {
                     other.tried(|| format!("add the route to {} in table {}", route.prefix, route.table))?;
                     changes += 1;
