@@ -16,7 +16,7 @@ use crate::sessions::caller::Talk;
 use crate::sessions::{ACK, Client, Flow, RST, Refused, SYN};
 use crate::stage::balance::{self, Balance};
 use crate::stage::{fit, isolate, refuse};
-use crate::tables::snat::{Purpose, Side};
+use crate::tables::snat::Purpose;
 use crate::verdict::DropReason;
 use crate::wire::{End, ip4, quote, tcp, word};
 
@@ -211,7 +211,7 @@ impl Balance<'_> {
         }
         // All flows of a container have one address (RFC 4787 REQ-2), its flows ports of their own.
         let [high, low] = client.ip.container.words();
-        let address = snat.pick::<A>(Side::Underlay, self.tables.key.two(high, low)).ok_or(DropReason::NoSnat)?;
+        let address = snat.pick::<A>(self.tables.key.two(high, low)).ok_or(DropReason::NoSnat)?;
         // The worker used the high bits of the hash; the port takes another mixture.
         let walk = hash.rotate_left(31).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut ports = snat.candidates(self.worker, Purpose::Masquerade, walk).take(TRIES);

@@ -23,7 +23,6 @@ use crate::probing::{OWNER, Probing, Waiting};
 use crate::stage::balance::{depart, send};
 use crate::stage::{classify, fit};
 use crate::tables::probe::{ProbeEntry, Probes, Ways};
-use crate::tables::snat::Side;
 use crate::tables::{Owned, Tables};
 use crate::time::Nanos;
 use crate::verdict::{DropReason, Verdict};
@@ -142,7 +141,7 @@ impl Carry<'_> {
 
     /// The SNAT address (its index) of a probe from this port.
     fn snat<A: Address>(&self, port: u16) -> Option<u8> {
-        self.tables.snat.pick::<A>(Side::Underlay, port.into())
+        self.tables.snat.pick::<A>(port.into())
     }
 
     fn out<A: Probed>(&self, packet: &Packet, waiting: &mut Waiting<A>) -> Result<Carried<A>, DropReason> {

@@ -110,16 +110,11 @@ impl Snat {
         if (self.overlay..self.v6).contains(&index) || index >= self.overlay6 { Side::Overlay } else { Side::Underlay }
     }
 
-    /// The address for a new flow of this family: one of the side's, by hash.
+    /// The address for a new flow of this family on the underlay, by hash.
     #[must_use]
     #[inline]
-    pub fn pick<A: Address>(&self, side: Side, hash: u64) -> Option<u8> {
-        let range = match (A::V6, side) {
-            (false, Side::Underlay) => 0..self.overlay,
-            (false, Side::Overlay) => self.overlay..self.v6,
-            (true, Side::Underlay) => self.v6..self.overlay6,
-            (true, Side::Overlay) => self.overlay6..self.addresses.len() as u8,
-        };
+    pub fn pick<A: Address>(&self, hash: u64) -> Option<u8> {
+        let range = if A::V6 { self.v6..self.overlay6 } else { 0..self.overlay };
         (!range.is_empty()).then(|| range.start + (hash % u64::from(range.end - range.start)) as u8)
     }
 
@@ -298,16 +293,16 @@ mod tests {
     #[test]
     fn each_side_has_its_own_addresses() {
         let snat = snat(2);
-        assert_eq!(snat.pick::<u32>(Side::Underlay, 7), Some(0));
-        assert!((0..100).all(|h| matches!(snat.pick::<u32>(Side::Overlay, h), Some(1 | 2))));
+        assert_eq!(snat.pick::<u32>(7), Some(0));
+        assert!((0..100).all(|h| matches!(snat.pick_in::<u32>(0, h), Some(1 | 2))));
         assert_eq!((snat.side(0), snat.side(1)), (Side::Underlay, Side::Overlay));
     }
 
     #[test]
     fn ipv6_has_its_own_addresses() {
         let snat = snat(2);
-        assert_eq!(snat.pick::<u128>(Side::Underlay, 7), Some(3));
-        assert_eq!(snat.pick::<u128>(Side::Overlay, 7), None);
+        assert_eq!(snat.pick::<u128>(7), Some(3));
+        assert_eq!(snat.pick_in::<u128>(0, 7), None);
         assert_eq!((snat.side(3), snat.address::<u32>(3)), (Side::Underlay, None));
         assert_eq!(snat.address::<u128>(3), Some(0xfd00 << 112 | 0x100));
     }

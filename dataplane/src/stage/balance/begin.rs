@@ -106,7 +106,7 @@ impl Balance<'_> {
     fn translated<A: Family>(&self, backend: &BackendEntry, flow: Flow, ports: u64) -> Result<Flow, DropReason> {
         let snat = &self.tables.snat;
         let address = match backend.side {
-            Side::Underlay => snat.pick::<A>(Side::Underlay, ports >> 32),
+            Side::Underlay => snat.pick::<A>(ports >> 32),
             Side::Overlay => {
                 let agent = backend.agent.and_then(|agent| self.tables.overlay.sender(agent));
                 snat.pick_in::<A>(agent.ok_or(DropReason::NoAgent)?.lane as usize, ports >> 32)
